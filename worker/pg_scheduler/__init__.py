@@ -1,0 +1,27 @@
+"""Jobs and schedules as rows of PostgreSQL, run by async workers."""
+
+from pg_scheduler.conflict_resolution import ConflictResolution
+from pg_scheduler.job_priority import JobPriority
+from pg_scheduler.job_spec import JobSpec
+from pg_scheduler.job_status import JobStatus
+from pg_scheduler.periodic import periodic
+from pg_scheduler.polling import PollingConfig
+from pg_scheduler.scheduler import Scheduler
+from pg_scheduler.tasks import task
+from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy, VacuumTrigger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConflictResolution",
+    "JobPriority",
+    "JobSpec",
+    "JobStatus",
+    "PollingConfig",
+    "Scheduler",
+    "VacuumConfig",
+    "VacuumPolicy",
+    "VacuumTrigger",
+    "periodic",
+    "task",
+]

@@ -1,0 +1,49 @@
+"""A job before it is stored, and a job as a worker holds it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """One row to insert; ``payload`` is the encoded ``task_data``, ``priority`` the stored number."""
+
+    job_id: str
+    tenant: str
+    queue: str
+    task: str
+    job_name: str
+    payload: str
+    execution_time: datetime
+    priority: int
+    max_retries: int
+    misfire_grace_time: int | None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedJob:
+    """One row as the claim returned it: ``worker_id`` and ``token`` are what its outcome is fenced by."""
+
+    id: int
+    job_id: str
+    token: int
+    worker_id: str
+    task: str
+    payload: str
+    queue: str
+    priority: int
+    execution_time: datetime
+    attempt: int
+    retry_count: int
+    max_retries: int
+
+    @property
+    def start_order(self) -> tuple[int, datetime, int]:
+        """The order in which the jobs of one claim start: priority, then time, then age."""
+        return (self.priority, self.execution_time, self.id)
+
+    @property
+    def retries_left(self) -> bool:
+        """Whether one more failure is followed by another attempt."""
+        return self.retry_count < self.max_retries

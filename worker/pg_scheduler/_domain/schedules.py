@@ -1,0 +1,109 @@
+"""A schedule as its source wants it, as its row stands, and what a wish changes.
+
+Invariants: a new rule and a resumption set a new anchor, and nothing before it fires; a new template alone keeps the grid; a
+lower generation changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pg_scheduler._domain.rules import Rule
+from pg_scheduler._domain.walk import latest_until, next_after
+
+CODE = "code"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleKey:
+    """Who owns the row: a kind (``code`` or the kind of a custom resource), its cluster, and its identity there."""
+
+    tenant: str
+    kind: str
+    cluster: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """What each tick runs; ``payload`` is the encoded arguments, ``priority`` the stored number."""
+
+    task: str
+    job_name: str
+    payload: str
+    queue: str
+    priority: int
+    max_retries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleWish:
+    """One schedule as its source wants it."""
+
+    key: ScheduleKey
+    name: str
+    generation: int
+    rule: Rule
+    template: Template
+    enabled: bool = True
+    suspended: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether it ticks at all."""
+        return self.enabled and not self.suspended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSchedule:
+    """One row; instants by the database's clock."""
+
+    id: int
+    wish: ScheduleWish
+    anchor_at: datetime
+    last_tick_at: datetime | None
+    next_tick_at: datetime | None
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Where the ticks of a row stand after a change; ticks later than the change are taken back and planned anew."""
+
+    anchor_at: datetime
+    last_tick_at: datetime | None
+    next_tick_at: datetime | None
+
+
+def first_grid(wish: ScheduleWish, now: datetime) -> Grid:
+    """The grid of a new row: anchored at the whole second of ``now``."""
+    return _anchored(wish, now, last=None)
+
+
+def changed_grid(row: StoredSchedule, wish: ScheduleWish, now: datetime) -> Grid | None:
+    """The grid after ``wish``; None when the row is to stay as it is."""
+    if wish.generation < row.wish.generation or wish == row.wish:
+        return None
+    last = _last_made(row, now)
+    if wish.rule != row.wish.rule or (wish.runs and not row.wish.runs):
+        return _anchored(wish, now, last)
+    return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(wish, row, now))
+
+
+def _anchored(wish: ScheduleWish, now: datetime, last: datetime | None) -> Grid:
+    anchor = now.replace(microsecond=0)
+    following = next_after(wish.rule, now, anchor=anchor) if wish.runs else None
+    return Grid(anchor_at=anchor, last_tick_at=last, next_tick_at=following)
+
+
+def _last_made(row: StoredSchedule, now: datetime) -> datetime | None:
+    if row.last_tick_at is None or row.last_tick_at <= now:
+        return row.last_tick_at
+    return latest_until(row.wish.rule, now, anchor=row.anchor_at)
+
+
+def _next(wish: ScheduleWish, row: StoredSchedule, now: datetime) -> datetime | None:
+    if not wish.runs:
+        return None
+    if row.next_tick_at is not None and row.next_tick_at <= now:
+        return row.next_tick_at
+    return next_after(wish.rule, now, anchor=row.anchor_at)

@@ -1,0 +1,68 @@
+"""Take due jobs for the free slots of this worker, and sleep until there are any.
+
+Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not registered.
+"""
+
+import asyncio
+from collections import deque
+from operator import attrgetter
+
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.service import keep_running
+from pg_scheduler._engine.slots import Slots
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler.tasks import Registry
+
+
+class ClaimLoop:
+    """The way of a job from the table to the executor."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        executor: Executor,
+        slots: Slots,
+        registry: Registry,
+        *,
+        lease: Lease,
+        config: EngineConfig,
+        wake: asyncio.Event,
+    ) -> None:
+        self._jobs = jobs
+        self._executor = executor
+        self._slots = slots
+        self._registry = registry
+        self._lease = lease
+        self._config = config
+        self._wake = wake
+        self._queues = deque(config.queues)
+
+    async def run_once(self) -> int:
+        """Claim once and start what came, by priority and time; how many."""
+        limit = min(self._slots.free, self._config.claim_limit)
+        tasks = self._registry.keys()
+        if limit <= 0 or not tasks or not self._lease.is_valid:
+            return 0
+        self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
+        claimed = await self._jobs.claim(self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
+        for job in sorted(claimed, key=attrgetter("start_order")):
+            self._executor.start(job)
+        return len(claimed)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Claim whenever something is due and a slot is free, until ``stopping``."""
+        await keep_running("claim loop", self._pass, wake=self._wake, stopping=stopping)
+
+    async def _pass(self) -> float:
+        if self._slots.free <= 0:
+            return self._config.poll_seconds  # a released slot wakes this loop
+        if await self.run_once():
+            return 0.0
+        due_in = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
+        if due_in is None:
+            return self._config.poll_seconds
+        if due_in <= 0:  # due, but not ours to have: another worker holds the row's lock
+            return self._config.polling.min_interval
+        return min(self._config.poll_seconds, due_in)

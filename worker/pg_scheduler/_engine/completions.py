@@ -1,0 +1,104 @@
+"""Outcomes on their way to the database, in batches.
+
+Invariant: an outcome that was added stays here until the database has answered; a flush that failed is sent again, which
+changes nothing the second time, since every write is fenced. A crash between is a second run of those jobs, never a loss.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import assert_never
+
+from pg_scheduler._domain.jobs import ClaimedJob
+from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped, RetryIn
+from pg_scheduler._engine.service import OUTAGE_PAUSES, keep_running
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler.errors import DatabaseUnreachable
+
+BATCH_SECONDS = 0.01
+BATCH_JOBS = 200
+
+WriteMany = Callable[[Sequence[ClaimedJob], str], Awaitable[set[int]]]
+
+logger = logging.getLogger("pg_scheduler.engine")
+
+
+class Completions:
+    """The buffer and the service that empties it."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+        self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
+        self._wake = asyncio.Event()
+
+    def add(self, job: ClaimedJob, outcome: Outcome) -> None:
+        """Take an outcome over."""
+        self._waiting[job.token] = (job, outcome)
+        self._wake.set()
+
+    async def run_once(self) -> int:
+        """Write what waits; how many outcomes were written or had become somebody else's."""
+        batch = list(self._waiting.values())
+        await self._write_many(self._jobs.complete, [job for job, outcome in batch if isinstance(outcome, Complete)])
+        await self._write_many(self._jobs.release, [job for job, outcome in batch if isinstance(outcome, Release)])
+        for job, outcome in batch:
+            if job.token in self._waiting:
+                await self._write_one(job, outcome)
+        return len(batch)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Flush 10 ms after the first outcome, or at once when many wait, until ``stopping``."""
+        await keep_running("completions", self._pass, wake=self._wake, stopping=stopping)
+
+    def wake(self) -> None:
+        """End the present sleep."""
+        self._wake.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Write all that waits, trying again for ``seconds``; how many outcomes are still unwritten then."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._waiting:
+                    with contextlib.suppress(DatabaseUnreachable):
+                        await self.run_once()
+                        continue
+                    await asyncio.sleep(OUTAGE_PAUSES[0])
+        return len(self._waiting)
+
+    async def _pass(self) -> float:
+        if self._waiting and len(self._waiting) < BATCH_JOBS:
+            await asyncio.sleep(BATCH_SECONDS)
+        if self._waiting:
+            await self.run_once()
+        return 0.0 if self._waiting else 60.0
+
+    async def _write_many(self, write: WriteMany, jobs: Iterable[ClaimedJob]) -> None:
+        ordered = sorted(jobs, key=attrgetter("worker_id", "id"))
+        for worker_id, group in groupby(ordered, key=attrgetter("worker_id")):
+            batch = list(group)
+            written = await write(batch, worker_id)
+            for job in batch:
+                self._written(job, held=job.token in written)
+
+    async def _write_one(self, job: ClaimedJob, outcome: Outcome) -> None:
+        match outcome:
+            case Fail(error):
+                held = await self._jobs.fail(job, error)
+            case RetryIn(seconds, error):
+                held = await self._jobs.retry(job, error, seconds)
+            case ReportStopped():
+                await self._jobs.report_stopped(job)
+                held = True
+            case Complete() | Release():
+                raise AssertionError("these are written in batches before")
+            case _:
+                assert_never(outcome)
+        self._written(job, held=held)
+
+    def _written(self, job: ClaimedJob, *, held: bool) -> None:
+        del self._waiting[job.token]
+        if not held:
+            logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)

@@ -1,0 +1,76 @@
+"""Turn due ticks of schedules into jobs.
+
+Invariant: the jobs of a tick and the schedule's high-water mark are one transaction, so that a tick yields at most one job and
+none is lost between. The next tick is computed from the rule, never from when this pass happens to run.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from pg_scheduler._domain.schedules import StoredSchedule
+from pg_scheduler._domain.walk import Ticks, ticks_until
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.service import keep_running
+from pg_scheduler._store.database import Database
+from pg_scheduler._store.schedules import Due, ScheduleStore
+
+
+class Ticker:
+    """Ticks the schedules of one tenant."""
+
+    def __init__(
+        self,
+        database: Database,
+        schedules: ScheduleStore,
+        *,
+        lease: Lease,
+        config: EngineConfig,
+        wake: asyncio.Event,
+        on_ticked: Callable[[], None],
+    ) -> None:
+        self._db = database
+        self._schedules = schedules
+        self._lease = lease
+        self._config = config
+        self._wake = wake
+        self._on_ticked = on_ticked
+
+    async def run_once(self) -> int:
+        """Make the ticks that are due within one poll; how many jobs are new."""
+        async with self._db.transaction() as connection:
+            due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds)
+            made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
+        if made:
+            self._on_ticked()
+        return made
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Tick up to one poll ahead, so that a tick starts on the instant, until ``stopping``."""
+        await keep_running("ticker", self._pass, wake=self._wake, stopping=stopping)
+
+    def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
+        horizon = timedelta(seconds=self._config.poll_seconds)
+        return [
+            (
+                schedule,
+                ticks_until(
+                    schedule.wish.rule,
+                    anchor=schedule.anchor_at,
+                    last=schedule.last_tick_at,
+                    now=due.now,
+                    horizon=horizon,
+                ),
+            )
+            for schedule in due.schedules
+        ]
+
+    async def _pass(self) -> float:
+        if not self._lease.is_valid:
+            return self._config.poll_seconds
+        if await self.run_once():
+            return 0.0
+        seconds = await self._schedules.next_tick(self._config.tenant)
+        ahead = self._config.poll_seconds if seconds is None else seconds - self._config.poll_seconds
+        return min(self._config.poll_seconds, max(self._config.polling.min_interval, ahead))

@@ -1,0 +1,170 @@
+"""Connections, and what their failures mean to the rest of the package.
+
+Invariant: no driver exception for an absent server or a wrong schema leaves this module: callers see ``DatabaseUnreachable``
+or ``SchemaMismatch``. Errors of statements themselves pass through.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from pg_scheduler._store.dsn import checked_dsn, where
+from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, SchemaMismatch
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Record: TypeAlias = asyncpg.Record
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+_ABSENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+_OTHER_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
+
+
+class Database:
+    """A pool with translated errors; the stores speak through it."""
+
+    def __init__(self, pool: Pool, *, place: str) -> None:
+        self._pool = pool
+        self._place = place
+
+    @property
+    def place(self) -> str:
+        """Host, database and user, for messages; never the password."""
+        return self._place
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool, given back at the end."""
+        with translated(self._place):
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction that ends with the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *values: Any) -> list[Record]:
+        """Every row."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *values)
+
+    async def fetchrow(self, query: str, *values: Any) -> Record | None:
+        """The first row."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *values)
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *values)
+
+    async def close(self) -> None:
+        """Close the pool; only of pools that this package opened."""
+        await self._pool.close()
+
+
+@contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Turn the driver's errors about the server and the schema into ours."""
+    try:
+        yield
+    except _OTHER_SCHEMA as error:
+        raise SchemaMismatch(
+            "a table of the scheduler is missing or of another release", why=place, fix="run `pgscheduler migrate`"
+        ) from error
+    except _ABSENT as error:
+        raise DatabaseUnreachable(
+            f"cannot reach PostgreSQL: {_reason(error)}", why=place, fix="check the address, the server and the password"
+        ) from error
+
+
+def connect_arguments(pool: Pool) -> tuple[Sequence[Any], dict[str, Any]]:
+    """How the caller's pool connects, so that the engine's own connections go the same way.
+
+    asyncpg keeps them in private attributes; this function and its test are the only place that knows.
+    """
+    return tuple(pool._connect_args), dict(pool._connect_kwargs)  # noqa: SLF001  asyncpg has no public way
+
+
+def place_of(pool: Pool) -> str:
+    """Where the caller's pool connects to, for messages."""
+    (dsn, *_), kwargs = connect_arguments(pool)
+    if dsn:
+        return where(dsn)
+    return f"host {kwargs.get('host') or '?'}, database {kwargs.get('database') or '?'}, user {kwargs.get('user') or '?'}"
+
+
+async def open_pool(dsn: str, *, size: int, eager: bool, command_timeout: float | None = None) -> Pool:
+    """A pool of at most ``size`` connections; ``eager`` opens the first one now, else none until one is needed.
+
+    Raises:
+        InvalidDsn: the DSN cannot be used; the message never repeats it.
+        DatabaseUnreachable: eager, and no connection within 5 s.
+    """
+    dsn = checked_dsn(dsn)
+    with translated(where(dsn)):
+        return await asyncpg.create_pool(
+            dsn, min_size=int(eager), max_size=size, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=command_timeout
+        )
+
+
+async def open_pool_like(pool: Pool, *, size: int, command_timeout: float) -> Pool:
+    """A second pool to the same place as the caller's."""
+    args, kwargs = connect_arguments(pool)
+    options = {"timeout": CONNECT_TIMEOUT_SECONDS, **kwargs, "command_timeout": command_timeout}
+    with translated(place_of(pool)):
+        return await asyncpg.create_pool(*args, min_size=1, max_size=size, **options)
+
+
+async def connect_like(pool: Pool, *, command_timeout: float) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection to the same place as the pool, in the running loop, owned by the caller."""
+    args, kwargs = connect_arguments(pool)
+    options = {"timeout": CONNECT_TIMEOUT_SECONDS, **kwargs, "command_timeout": command_timeout}
+    with translated(place_of(pool)):
+        return await asyncpg.connect(*args, **options)
+
+
+def require_pool(pool: object) -> None:
+    """Refuse what is not an open asyncpg pool.
+
+    Raises:
+        InvalidArgument: with what to pass instead.
+    """
+    if not isinstance(pool, asyncpg.Pool):
+        raise InvalidArgument(f"db_pool is a {type(pool).__name__}", fix="pass the pool of asyncpg.create_pool(…)")
+    if pool.is_closing():
+        raise InvalidArgument("db_pool is closed", fix="pass an open pool")
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return "the server refuses this user or password"
+        case asyncpg.PostgresError():
+            return type(error).__doc__ or str(error.sqlstate)
+        case OSError() if error.strerror:
+            return error.strerror.lower()
+        case OSError():
+            return "the host name does not resolve or nobody answers"
+        case _:
+            return "the connection was lost"

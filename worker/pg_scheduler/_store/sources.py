@@ -1,0 +1,110 @@
+"""Rows as the custom resources that own them see them: written under a source, read back, counted."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pg_scheduler._domain.schedules import ScheduleKey
+from pg_scheduler._store.database import Database, Record
+from pg_scheduler._store.queries import QUERIES
+
+JOB_KIND = "ScheduledJob"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedJob:
+    """One row to write for a source; ``run_at`` None means now."""
+
+    job_id: str
+    tenant: str
+    task: str
+    payload: str
+    run_at: datetime | None
+    priority: int
+    suspended: bool
+    queue: str
+    cluster: str
+    uid: str
+    name: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Ids that may have changed since a cursor, read in one snapshot with the next cursor."""
+
+    read_at: datetime
+    job_ids: Sequence[str]
+    schedule_ids: Sequence[int]
+
+
+class SourceStore:
+    """The statements of ``sql/sources.sql``."""
+
+    def __init__(self, database: Database, *, wake_within_seconds: float) -> None:
+        self._db = database
+        self._wake_within = wake_within_seconds
+
+    async def upsert_job(self, job: OwnedJob) -> bool:
+        """Make the row, or change it while it is pending and its generation lower; whether anything was written."""
+        row = await self._db.fetchrow(
+            QUERIES["upsert_owned_job"],
+            job.job_id,
+            job.tenant,
+            job.queue,
+            job.task,
+            job.payload,
+            job.run_at,
+            job.priority,
+            job.suspended,
+            job.cluster,
+            JOB_KIND,
+            job.uid,
+            job.name,
+            job.generation,
+            self._wake_within,
+        )
+        return row is not None
+
+    async def cancel_job(self, job_id: str, uid: str) -> None:
+        """Cancel while open, for the row's own source only."""
+        await self._db.fetch(QUERIES["cancel_owned_job"], job_id, uid)
+
+    async def jobs(self, job_ids: Collection[str]) -> list[Record]:
+        """Rows by id."""
+        return await self._db.fetch(QUERIES["job_states"], list(job_ids))
+
+    async def schedule_id(self, key: ScheduleKey) -> int | None:
+        """The row of a source."""
+        found: int | None = await self._db.fetchval(
+            QUERIES["schedule_id"], key.tenant, key.kind, key.cluster, key.uid
+        )
+        return found
+
+    async def schedules(self, ids: Collection[int]) -> list[Record]:
+        """Rows by id, each with the id of its newest due job."""
+        return await self._db.fetch(QUERIES["schedule_states"], list(ids))
+
+    async def changed_since(self, cluster: str, since: datetime | None) -> Changed:
+        """What ended after ``since`` or runs; with None, what runs."""
+        async with self._db.transaction() as connection:
+            now: datetime = await connection.fetchval(QUERIES["now"])
+            jobs = await connection.fetch(QUERIES["changed_jobs"], cluster, since or now)
+            schedules = await connection.fetch(QUERIES["changed_schedules"], cluster, since or now)
+        return Changed(now, [row["job_id"] for row in jobs], [row["schedule_id"] for row in schedules])
+
+    async def open_sources(self, cluster: str) -> list[Record]:
+        """Sources that still have a schedule, or a job that has not ended."""
+        return await self._db.fetch(QUERIES["open_sources"], cluster)
+
+    async def demand(self, tenant: str) -> Record:
+        """Due, running, orphaned, workers, slots_per_worker."""
+        row = await self._db.fetchrow(QUERIES["demand"], tenant)
+        if row is None:
+            raise AssertionError("an aggregate without GROUP BY has one row")
+        return row
+
+    async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> set[str]:
+        """Those that no living worker knows; empty while none lives."""
+        rows = await self._db.fetch(QUERIES["unknown_tasks"], tenant, list(tasks))
+        return {row["task"] for row in rows}

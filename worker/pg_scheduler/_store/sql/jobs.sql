@@ -1,0 +1,145 @@
+-- name: insert_job
+-- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($12 seconds).
+WITH made AS (
+    INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
+                                misfire_grace_time, suspended)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11)
+    ON CONFLICT (job_id) DO NOTHING
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $12) AS soon
+)
+SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+
+-- name: replace_job
+-- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
+WITH made AS (
+    INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
+                                     misfire_grace_time, suspended)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11)
+    ON CONFLICT (job_id) DO UPDATE SET
+        tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
+        task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
+        max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
+        suspended = excluded.suspended, status = 'pending', token = nextval('scheduler_token'),
+        stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
+        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+    WHERE j.source_uid IS NULL
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $12) AS soon
+)
+SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+
+-- name: job_status
+-- What stands under a taken id, for the caller's message.
+SELECT status, source_kind, source_name FROM scheduled_jobs WHERE job_id = $1;
+
+-- name: cancel_job
+-- One winner: the row is pending, waiting or running at the moment of the lock. A running one is told to stop.
+UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
+       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END
+WHERE job_id = $1 AND status IN ('pending', 'waiting', 'running')
+RETURNING job_id;
+
+-- name: next_due
+-- Seconds until the first job that this worker could claim; one index probe for each queue and priority.
+SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+    SELECT j.execution_time FROM scheduled_jobs j
+    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+      AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+    ORDER BY j.execution_time, j.id LIMIT 1) d;
+
+-- name: claim_jobs
+-- Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
+-- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
+WITH me AS MATERIALIZED (
+    SELECT id FROM scheduler_workers
+    WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
+      AND (drain_until IS NULL OR drain_until < scheduler_now())
+    FOR SHARE),
+due AS MATERIALIZED (
+    SELECT d.id FROM unnest($3::text[], $5::int[]) q(queue, n) CROSS JOIN LATERAL (
+        SELECT e.id FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+            SELECT j.id FROM scheduled_jobs j
+            WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
+              AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+              AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
+              AND j.execution_time <= scheduler_now()
+            ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
+        LIMIT q.n) d
+    LIMIT $6)
+UPDATE scheduled_jobs j
+SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
+    started_at = scheduler_now()
+WHERE j.id = ANY(ARRAY(SELECT id FROM due))
+RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text AS task_data, j.queue, j.priority,
+          j.execution_time, j.attempt, j.retry_count, j.max_retries;
+
+-- name: complete_jobs
+-- No join: tokens are unique, so two ANYs are exact, and the plan stays an index scan when it turns generic.
+UPDATE scheduled_jobs SET status = 'completed', finished_at = scheduler_now(), error_message = NULL
+WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
+RETURNING token;
+
+-- name: fail_job
+-- The end of a job whose limits are used up, with the record of its last attempt.
+WITH ended AS (
+    UPDATE scheduled_jobs SET status = 'failed', finished_at = scheduler_now(), error_message = $5
+    WHERE id = $1 AND token = $2 AND worker_id = $3 AND status = 'running'
+    RETURNING job_id, token, attempt, worker_id, started_at)
+INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+SELECT job_id, token, attempt, worker_id, started_at, $4, $5, $6 FROM ended
+RETURNING token;
+
+-- name: retry_job
+-- Back to the queue after $7 seconds, with the record of the attempt that failed.
+WITH ended AS (
+    UPDATE scheduled_jobs SET status = 'pending', retry_count = retry_count + 1, error_message = $5,
+           execution_time = scheduler_now() + make_interval(secs => $7)
+    WHERE id = $1 AND token = $2 AND worker_id = $3 AND status = 'running'
+    RETURNING job_id, token, attempt, worker_id, started_at)
+INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+SELECT job_id, token, attempt, worker_id, started_at, $4, $5, $6 FROM ended
+RETURNING token;
+
+-- name: release_jobs
+-- Handed back unfinished by a worker that shuts down: the attempt is not charged, and nothing waits for its lease.
+WITH back AS (
+    UPDATE scheduled_jobs SET status = 'pending', attempt = attempt - 1, worker_id = NULL, started_at = NULL
+    WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
+    RETURNING token)
+SELECT token, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
+
+-- name: report_stopped
+-- The coroutine of a cancelled or replaced job has ended: the row may be claimed again.
+UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_worker = $2
+RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+
+-- name: requeue_orphans
+-- Running jobs without a living worker; the anti-join counts a missing worker row as dead too. Fenced by the token seen in the
+-- snapshot: the recheck after a row lock does not look again at the anti-join, and would take a job that a living worker has
+-- claimed meanwhile.
+WITH orphan AS MATERIALIZED (
+    SELECT j.id, j.token FROM scheduled_jobs j
+    WHERE j.status = 'running' AND NOT EXISTS (
+        SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
+    LIMIT 500),
+mine AS MATERIALIZED (
+    SELECT j.id FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
+    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED)
+UPDATE scheduled_jobs j
+SET interruptions = interruptions + 1,
+    status = CASE WHEN interruptions >= $1 THEN 'failed' ELSE 'pending' END,
+    finished_at = CASE WHEN interruptions >= $1 THEN scheduler_now() END,
+    error_message = CASE WHEN interruptions >= $1 THEN 'worker died' ELSE error_message END
+FROM mine WHERE j.id = mine.id
+RETURNING j.job_id, j.status;
+
+-- name: forget_stopping_of_dead_workers
+-- Nobody is left to report the end of these coroutines.
+UPDATE scheduled_jobs j SET stopping_worker = NULL
+WHERE j.stopping_worker IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM scheduler_workers w WHERE w.id = j.stopping_worker AND w.state <> 'dead')
+RETURNING j.job_id;
+
+-- name: wake_workers
+-- A hint without content: every listener looks for itself.
+SELECT pg_notify('scheduler_wakeup', '');

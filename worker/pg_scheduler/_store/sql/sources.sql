@@ -1,0 +1,86 @@
+-- name: upsert_owned_job
+-- A lower or equal generation, and a row that has started, change nothing: two operators or a replay cannot regress it.
+WITH made AS (
+    INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, suspended,
+                                     source_cluster, source_kind, source_uid, source_name, source_generation)
+    VALUES ($1, $2, $3, $4, $4, $5::text::json, coalesce($6, scheduler_now()), $7, $8, $9, $10, $11, $12, $13)
+    ON CONFLICT (job_id) DO UPDATE SET
+        queue = excluded.queue, task = excluded.task, job_name = excluded.job_name, task_data = excluded.task_data,
+        execution_time = excluded.execution_time, priority = excluded.priority, suspended = excluded.suspended,
+        source_name = excluded.source_name, source_generation = excluded.source_generation
+    WHERE j.source_uid = excluded.source_uid AND j.source_generation < excluded.source_generation AND j.status = 'pending'
+    RETURNING NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $14) AS soon
+)
+SELECT CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+
+-- name: cancel_owned_job
+-- As cancel_job, for the row's own source only.
+UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
+       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END
+WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
+
+-- name: job_states
+-- Rows by id, with the type of the last failure.
+SELECT j.*, (SELECT a.error_type FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1)
+       AS error_type
+FROM scheduled_jobs j WHERE j.job_id = ANY($1::text[]);
+
+-- name: changed_jobs
+-- Owned jobs that ended after the cursor, and those that run: two index ranges, whatever the table holds.
+SELECT job_id FROM scheduled_jobs
+WHERE finished_at > $2 AND source_cluster = $1 AND source_kind = 'ScheduledJob'
+UNION ALL
+SELECT job_id FROM scheduled_jobs
+WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'ScheduledJob';
+
+-- name: changed_schedules
+-- Schedules of which a job ended after the cursor, or runs.
+SELECT schedule_id FROM scheduled_jobs
+WHERE finished_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
+UNION
+SELECT schedule_id FROM scheduled_jobs
+WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL;
+
+-- name: schedule_states
+-- Schedules by id, each with the job of its newest tick that is due.
+SELECT s.*, s.task_data::text AS payload, l.job_id AS last_job_id
+FROM scheduler_schedules s LEFT JOIN LATERAL (
+    SELECT j.job_id FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() ORDER BY j.tick_at DESC LIMIT 1) l ON true
+WHERE s.id = ANY($1::bigint[]);
+
+-- name: schedule_id
+-- The row of a source.
+SELECT id FROM scheduler_schedules
+WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4;
+
+-- name: open_sources
+-- What a sweep compares with the resources that exist.
+SELECT DISTINCT source_kind, tenant, source_name, source_uid, source_generation FROM scheduled_jobs
+WHERE source_uid IS NOT NULL AND finished_at IS NULL AND source_cluster = $1 AND source_kind = 'ScheduledJob'
+UNION ALL
+SELECT source_kind, tenant, source_name, source_uid, source_generation FROM scheduler_schedules
+WHERE source_cluster = $1 AND source_kind = 'PeriodicJob';
+
+-- name: demand
+-- One row for a tenant; a running job whose worker is dead or late counts as orphaned.
+SELECT
+    (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'pending' AND NOT j.suspended
+       AND j.execution_time <= scheduler_now()) AS due,
+    count(r.job_id) FILTER (WHERE r.lives) AS running,
+    count(r.job_id) FILTER (WHERE NOT r.lives) AS orphaned,
+    (SELECT count(*) FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive'
+       AND w.lease_until > scheduler_now()) AS workers,
+    (SELECT min(w.slots) FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive'
+       AND w.lease_until > scheduler_now()) AS slots_per_worker
+FROM (
+    SELECT j.job_id, EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state = 'alive'
+                               AND w.lease_until > scheduler_now()) AS lives
+    FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'running') r;
+
+-- name: unknown_tasks
+-- Nothing while no worker lives: the first one may be on its way.
+SELECT t.task FROM unnest($2::text[]) t(task)
+WHERE EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive')
+  AND NOT EXISTS (SELECT 1 FROM scheduler_workers w
+                  WHERE w.tenant = $1 AND w.state = 'alive' AND t.task = ANY(w.tasks));

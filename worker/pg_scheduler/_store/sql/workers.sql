@@ -1,0 +1,35 @@
+-- name: register_worker
+-- A new row for each start of a process and each incarnation, so that an old name never lives again.
+INSERT INTO scheduler_workers (id, tenant, queues, tasks, schedules, slots, lease_until, pod, pod_uid, version,
+                               backend_pid, backend_started_at)
+SELECT $1, $2, $3::text[], $4::text[], $5::text[], $6, scheduler_now() + make_interval(secs => $7), $8, $9, $10,
+       pg_backend_pid(), backend_start
+FROM pg_stat_get_activity(pg_backend_pid());
+
+-- name: beat
+-- Late renewal is allowed until a sweep has marked us dead; the reply lists what the database thinks we hold.
+UPDATE scheduler_workers
+SET lease_until = scheduler_now() + make_interval(secs => $2), tasks = $3::text[], schedules = $4::text[]
+WHERE id = $1 AND state <> 'dead'
+RETURNING (SELECT coalesce(array_agg(token), '{}') FROM scheduled_jobs WHERE worker_id = $1 AND status = 'running');
+
+-- name: held_tokens
+-- What the database thinks we hold, between two beats: what is missing was cancelled, replaced or rescued.
+SELECT token FROM scheduled_jobs WHERE worker_id = $1 AND status = 'running';
+
+-- name: mark_dead
+-- SKIP LOCKED, or one worker frozen inside a transaction would stop every sweep.
+UPDATE scheduler_workers SET state = 'dead'
+WHERE id IN (SELECT id FROM scheduler_workers WHERE state <> 'dead' AND lease_until < scheduler_now()
+             FOR UPDATE SKIP LOCKED)
+RETURNING id;
+
+-- name: retire_worker
+-- An orderly end: nobody waits for this lease to run out.
+UPDATE scheduler_workers SET state = 'dead', lease_until = scheduler_now() WHERE id = $1;
+
+-- name: forget_dead_workers
+-- Rows of the dead are kept for a day, for people who ask what happened.
+DELETE FROM scheduler_workers w
+WHERE w.state = 'dead' AND w.lease_until < scheduler_now() - interval '1 day'
+  AND NOT EXISTS (SELECT 1 FROM scheduled_jobs j WHERE j.worker_id = w.id AND j.status = 'running');

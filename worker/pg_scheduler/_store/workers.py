@@ -1,0 +1,85 @@
+"""Rows of ``scheduler_workers``: the lease of a process.
+
+Invariant: a worker that a sweep has marked dead never lives again under that id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pg_scheduler._store.database import Connection, Database, translated
+from pg_scheduler._store.queries import QUERIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCard:
+    """What a worker says of itself when it registers."""
+
+    worker_id: str
+    tenant: str
+    queues: Sequence[str]
+    slots: int
+    version: str
+    pod: str | None
+    pod_uid: str | None
+
+
+class LeaseStore:
+    """The heartbeat's statements, on its own connection in its own thread."""
+
+    def __init__(self, connection: Connection, *, place: str) -> None:
+        self._connection = connection
+        self._place = place
+
+    async def register(
+        self, card: WorkerCard, tasks: Sequence[str], schedules: Sequence[str], lease_seconds: float
+    ) -> None:
+        """Make the row, alive and with a full lease."""
+        with translated(self._place):
+            await self._connection.execute(
+                QUERIES["register_worker"],
+                card.worker_id,
+                card.tenant,
+                list(card.queues),
+                list(tasks),
+                list(schedules),
+                card.slots,
+                lease_seconds,
+                card.pod,
+                card.pod_uid,
+                card.version,
+            )
+
+    async def beat(
+        self, worker_id: str, lease_seconds: float, tasks: Sequence[str], schedules: Sequence[str]
+    ) -> set[int] | None:
+        """Tokens that the database thinks this worker holds; None when it has been marked dead."""
+        with translated(self._place):
+            tokens = await self._connection.fetchrow(
+                QUERIES["beat"], worker_id, lease_seconds, list(tasks), list(schedules)
+            )
+        return None if tokens is None else set(tokens[0])
+
+    async def held_tokens(self, worker_id: str) -> set[int]:
+        """Tokens that the database thinks this worker holds, without renewing anything."""
+        with translated(self._place):
+            return {row["token"] for row in await self._connection.fetch(QUERIES["held_tokens"], worker_id)}
+
+    async def retire(self, worker_id: str) -> None:
+        """End the lease now: the process ends in order."""
+        with translated(self._place):
+            await self._connection.execute(QUERIES["retire_worker"], worker_id)
+
+
+class WorkerStore:
+    """What a sweep does to the rows of others."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def mark_dead(self) -> list[str]:
+        """Ids of the workers whose lease has run out, marked now."""
+        return [row["id"] for row in await self._db.fetch(QUERIES["mark_dead"])]
+
+    async def forget_dead(self) -> None:
+        """Drop the rows of workers that died more than a day ago."""
+        await self._db.fetch(QUERIES["forget_dead_workers"])

@@ -1,0 +1,156 @@
+"""The composition root: which part gets which."""
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pg_scheduler._domain.schedules import ScheduleWish
+from pg_scheduler._engine.claim_loop import ClaimLoop
+from pg_scheduler._engine.completions import Completions
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.heartbeat import Declared, Heartbeat
+from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.lifecycle import Lifecycle, Services
+from pg_scheduler._engine.rescuer import Rescuer
+from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.submission import Submission
+from pg_scheduler._engine.ticker import Ticker
+from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
+from pg_scheduler._store.dsn import where
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.schedules import ScheduleStore
+from pg_scheduler._store.sources import SourceStore
+from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
+from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.tasks import Registry
+
+ENGINE_CONNECTIONS = 4
+WORKER_ID_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionParts:
+    """What a process needs to submit jobs, through the caller's own pool."""
+
+    database: Database
+    jobs: JobStore
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParts:
+    """What a running worker consists of, on connections of its own."""
+
+    database: Database
+    lease: Lease
+    slots: Slots
+    schedules: ScheduleStore
+    lifecycle: Lifecycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlParts:
+    """What the operator's side consists of."""
+
+    database: Database
+    sources: SourceStore
+    schedules: ScheduleStore
+
+
+def wire_submission(pool: Pool, registry: Registry, config: EngineConfig, bell: Bell) -> SubmissionParts:
+    """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
+    database = Database(pool, place=place_of(pool))
+    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
+    return SubmissionParts(database=database, jobs=jobs, submission=submission)
+
+
+async def wire_engine(
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    bell: Bell,
+    declared: Sequence[ScheduleWish],
+    *,
+    version: str,
+    new_worker_id: Callable[[], str],
+) -> EngineParts:
+    """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
+    own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
+    database = Database(own, place=place_of(pool))
+    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+    schedules = ScheduleStore(database)
+    lease = Lease(config.lease_seconds)
+    completions = Completions(jobs)
+    schedules_bell = Bell()
+    claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
+    slots = Slots(config.slots, on_release=claim_wake.set)
+    claim_loop = ClaimLoop(
+        jobs, Executor(registry, slots, completions), slots, registry, lease=lease, config=config, wake=claim_wake
+    )
+    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
+    listener = Listener(
+        pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
+    )
+    uids = [wish.key.uid for wish in declared]
+    heartbeat = Heartbeat(
+        pool,
+        _card(config, version),
+        Declared(tasks=registry.keys, schedules=lambda: uids),
+        lease=lease,
+        slots=slots,
+        config=config,
+        new_worker_id=new_worker_id,
+    )
+
+    def wake_all() -> None:
+        for wake in (claim_wake.set, tick_wake.set, rescuer.wake, completions.wake):
+            wake()
+
+    services = Services(
+        taking={
+            "claim loop": claim_loop.run,
+            "ticker": ticker.run,
+            "rescuer": rescuer.run,
+            "listener": listener.run,
+        },
+        completions=completions,
+        heartbeat=heartbeat,
+        slots=slots,
+        wake=wake_all,
+    )
+    return EngineParts(
+        database=database, lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config)
+    )
+
+
+async def wire_control(dsn: str, *, max_connections: int) -> ControlParts:
+    """The operator's side: connections are opened when they are needed, so that it starts without a database."""
+    pool = await open_pool(dsn, size=max_connections, eager=False, command_timeout=30)
+    database = Database(pool, place=where(dsn))
+    poll_seconds = EngineConfig().poll_seconds
+    return ControlParts(
+        database=database,
+        sources=SourceStore(database, wake_within_seconds=poll_seconds),
+        schedules=ScheduleStore(database),
+    )
+
+
+def new_worker_id(length: int = WORKER_ID_LENGTH) -> str:
+    """A random name, new for each incarnation."""
+    return secrets.token_hex(length)[:length]
+
+
+def _card(config: EngineConfig, version: str) -> WorkerCard:
+    return WorkerCard(
+        worker_id="",
+        tenant=config.tenant,
+        queues=config.queues,
+        slots=config.slots,
+        version=version,
+        pod=os.environ.get("PGSCHEDULER_POD_NAME"),
+        pod_uid=os.environ.get("PGSCHEDULER_POD_UID"),
+    )

@@ -1,0 +1,379 @@
+"""The side of the operator and the command line: rows written by wish, read back, counted.
+
+Invariants: a row that belongs to a custom resource is written only under its source, and only by a higher generation; a
+job that has started is never changed, only asked to stop. Every method may be repeated: the second call changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pg_scheduler import _wiring
+from pg_scheduler._domain import codec, schedules
+from pg_scheduler._store import migrator
+from pg_scheduler._store.dsn import checked_dsn
+from pg_scheduler._store.schedules import stored_schedule
+from pg_scheduler._store.sources import JOB_KIND, OwnedJob
+from pg_scheduler.errors import OwnedByResource
+from pg_scheduler.job_priority import JobPriority
+from pg_scheduler.job_status import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from pg_scheduler._store.database import Record
+    from pg_scheduler.recurrence import Rule
+
+CURSOR_OVERLAP = timedelta(seconds=10)
+"""Transactions that end later than they began commit behind the cursor; ten seconds is the design's figure (page 5 §5.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The custom resource that owns a row.
+
+    Attributes:
+        cluster: name of the cluster or folder that the resource lives in; rows of another one are never touched.
+        kind: ``ScheduledJob`` or ``PeriodicJob``.
+        tenant: the resource's namespace.
+        name: the resource's name, for people and for adoption after a restore.
+        uid: identity; a resource made anew under the same name is another one.
+        generation: rises with each change of the spec; a lower one never overwrites a higher one.
+    """
+
+    cluster: str
+    kind: str
+    tenant: str
+    name: str
+    uid: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTemplate:
+    """What is run: a task's key in the workers' registry, its arguments, and where it queues."""
+
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = "default"
+    priority: JobPriority = JobPriority.NORMAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWish:
+    """One job as its source wants it; ``run_at`` None means as soon as it is accepted."""
+
+    source: Source
+    job_id: str
+    template: JobTemplate
+    run_at: datetime | None = None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleWish:
+    """One schedule as its source wants it."""
+
+    source: Source
+    rule: Rule
+    template: JobTemplate
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """One job as its row stands now; instants are aware, by the database's clock.
+
+    Attributes:
+        source: who owns the row; None for jobs of the library and of schedules.
+        attempt: how often it was started, 0 before the first start.
+        error_type: type name of the last failure, such as ``KeyError``; None if there was none.
+        stopping: it was cancelled while running and its worker has not yet reported the end.
+    """
+
+    job_id: str
+    source: Source | None
+    status: JobStatus
+    task: str
+    queue: str
+    suspended: bool
+    run_at: datetime
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_type: str | None
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleState:
+    """One schedule as its row stands now.
+
+    Attributes:
+        last_tick_at: the planned instant of the newest tick; None before the first.
+        next_tick_at: the next planned instant; None when suspended.
+        ticks: how many ticks became jobs since the schedule was made.
+        last_job: the newest tick's job; None before the first.
+    """
+
+    source: Source
+    rule: Rule
+    task: str
+    queue: str
+    suspended: bool
+    last_tick_at: datetime | None
+    next_tick_at: datetime | None
+    ticks: int
+    last_job: JobState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a tenant's queues ask of its workers, counted in one query.
+
+    Attributes:
+        due: pending, not suspended, due now.
+        running: held by a living worker.
+        orphaned: held by a worker that is dead or late, waiting for rescue.
+        workers: living workers.
+        slots_per_worker: the smallest number of slots that a living worker reports; None without workers.
+    """
+
+    due: int
+    running: int
+    orphaned: int
+    workers: int
+    slots_per_worker: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far ``Control.changes`` has read; opaque, made by it."""
+
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Jobs whose row may have changed since a cursor, and the cursor to ask with next time.
+
+    A row may come again in the next answer (the cursor overlaps by ten seconds, for transactions that commit late).
+
+    Attributes:
+        jobs: owned jobs that ended since, and all owned jobs that run.
+        schedules: schedules of which a tick was inserted or a job ended since.
+    """
+
+    cursor: Cursor
+    jobs: Sequence[JobState]
+    schedules: Sequence[ScheduleState]
+
+
+class Control:
+    """A connection pool with the operator's statements; use it as an async context manager.
+
+    Every method raises ``DatabaseUnreachable`` when the server does not answer and ``SchemaMismatch`` when the tables are
+    missing or of another release.
+    """
+
+    def __init__(self, dsn: str, *, max_connections: int = 4) -> None:
+        """Keep ``dsn``, a ``postgresql://`` URL; connect when needed.
+
+        Raises:
+            InvalidDsn: the URL cannot be used; the message never repeats it.
+        """
+        self._dsn = checked_dsn(dsn)
+        self._max_connections = max_connections
+        self._parts: _wiring.ControlParts
+
+    async def __aenter__(self) -> Control:
+        self._parts = await _wiring.wire_control(self._dsn, max_connections=self._max_connections)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._parts.database.close()
+
+    async def migrate(self) -> Sequence[str]:
+        """Bring the tables to this release's schema; the names of what was applied. Safe from many processes at once."""
+        async with self._parts.database.connection() as connection:
+            return [migration.name for migration in await migrator.migrate(connection)]
+
+    async def pending_migrations(self) -> Sequence[str]:
+        """The names of what ``migrate`` would apply."""
+        async with self._parts.database.connection() as connection:
+            return [migration.name for migration in await migrator.pending(connection)]
+
+    async def ping(self) -> None:
+        """One round trip."""
+        await self._parts.database.fetchval("SELECT 1")
+
+    async def upsert_job(self, wish: JobWish) -> JobState:
+        """Make or change the job while it is pending and its stored generation is lower; the row as it then stands.
+
+        A row that has started or ended, or holds this generation or a higher one, stays as it is: compare what comes back.
+
+        Raises:
+            OwnedByResource: the id belongs to another source.
+            InvalidPayload: the arguments cannot be kept exactly as JSON.
+        """
+        await self._parts.sources.upsert_job(_owned_job(wish))
+        state = await self.job(wish.job_id)
+        if state is None or state.source is None or state.source.uid != wish.source.uid:
+            raise OwnedByResource(f"job {wish.job_id!r} belongs to another source")
+        return state
+
+    async def cancel_job(self, source: Source, job_id: str) -> JobState | None:
+        """Cancel while pending, or ask the worker of a running one to stop; the row as it then stands, None if none."""
+        await self._parts.sources.cancel_job(job_id, source.uid)
+        return await self.job(job_id)
+
+    async def job(self, job_id: str) -> JobState | None:
+        """The row as it stands."""
+        return next(iter(await self._jobs([job_id])), None)
+
+    async def upsert_schedule(self, wish: ScheduleWish) -> ScheduleState:
+        """Make or change the schedule unless its stored generation is higher; the row as it then stands.
+
+        A new rule, and resuming, set a new anchor now: no earlier instant fires. Changing only the template keeps it. Ticks
+        inserted ahead of time and not yet started are taken back.
+
+        Raises:
+            InvalidPayload: the arguments cannot be kept exactly as JSON.
+        """
+        await self._parts.schedules.upsert(_schedule_wish(wish))
+        state = await self.schedule(wish.source)
+        if state is None:
+            raise OwnedByResource(f"schedule {wish.source.name!r} was deleted meanwhile")
+        return state
+
+    async def delete_schedule(self, source: Source) -> bool:
+        """Forget the schedule and cancel its jobs that have not started; whether there was one."""
+        return await self._parts.schedules.delete(_key(source))
+
+    async def schedule(self, source: Source) -> ScheduleState | None:
+        """The row of this source's uid as it stands."""
+        schedule_id = await self._parts.sources.schedule_id(_key(source))
+        return None if schedule_id is None else next(iter(await self._schedules([schedule_id])), None)
+
+    async def changes(self, cluster: str, since: Cursor | None) -> Changes:
+        """What may have changed in this cluster's rows; with ``since`` None, what runs, and a first cursor."""
+        changed = await self._parts.sources.changed_since(cluster, since.read_at - CURSOR_OVERLAP if since else None)
+        return Changes(
+            cursor=Cursor(read_at=changed.read_at),
+            jobs=await self._jobs(changed.job_ids),
+            schedules=await self._schedules(changed.schedule_ids),
+        )
+
+    async def open_sources(self, cluster: str) -> Sequence[Source]:
+        """Sources of this cluster that still have a schedule, or a job that has not ended: what a sweep compares."""
+        return [_source(row, cluster) for row in await self._parts.sources.open_sources(cluster)]
+
+    async def demand(self, tenant: str) -> Demand:
+        """What this tenant's jobs ask of its workers now."""
+        return Demand(**dict(await self._parts.sources.demand(tenant)))
+
+    async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> Collection[str]:
+        """Those of ``tasks`` that no living worker of the tenant has registered; empty while no worker lives."""
+        return await self._parts.sources.unknown_tasks(tenant, tasks)
+
+    async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
+        return [_job_state(row) for row in await self._parts.sources.jobs(job_ids)] if job_ids else []
+
+    async def _schedules(self, ids: Collection[int]) -> list[ScheduleState]:
+        if not ids:
+            return []
+        rows = await self._parts.sources.schedules(ids)
+        last = {job.job_id: job for job in await self._jobs([r["last_job_id"] for r in rows if r["last_job_id"]])}
+        return [_schedule_state(row, last.get(row["last_job_id"])) for row in rows]
+
+
+def _owned_job(wish: JobWish) -> OwnedJob:
+    template, source = wish.template, wish.source
+    return OwnedJob(
+        job_id=wish.job_id,
+        tenant=source.tenant,
+        task=template.task,
+        payload=codec.encode(template.args, template.kwargs),
+        run_at=wish.run_at,
+        priority=template.priority.db_value,
+        suspended=wish.suspended,
+        queue=template.queue,
+        cluster=source.cluster,
+        uid=source.uid,
+        name=source.name,
+        generation=source.generation,
+    )
+
+
+def _schedule_wish(wish: ScheduleWish) -> schedules.ScheduleWish:
+    return schedules.ScheduleWish(
+        key=_key(wish.source),
+        name=wish.source.name,
+        generation=wish.source.generation,
+        rule=wish.rule,
+        template=schedules.Template(
+            task=wish.template.task,
+            job_name=wish.template.task,
+            payload=codec.encode(wish.template.args, wish.template.kwargs),
+            queue=wish.template.queue,
+            priority=wish.template.priority.db_value,
+            max_retries=0,
+        ),
+        suspended=wish.suspended,
+    )
+
+
+def _key(source: Source) -> schedules.ScheduleKey:
+    return schedules.ScheduleKey(tenant=source.tenant, kind=source.kind, cluster=source.cluster, uid=source.uid)
+
+
+def _source(row: Record, cluster: str) -> Source:
+    return Source(
+        cluster=cluster,
+        kind=row["source_kind"],
+        tenant=row["tenant"],
+        name=row["source_name"],
+        uid=row["source_uid"],
+        generation=row["source_generation"],
+    )
+
+
+def _job_state(row: Record) -> JobState:
+    return JobState(
+        job_id=row["job_id"],
+        source=_source(row, row["source_cluster"]) if row["source_kind"] == JOB_KIND else None,
+        status=JobStatus(row["status"]),
+        task=row["task"],
+        queue=row["queue"],
+        suspended=row["suspended"],
+        run_at=row["execution_time"],
+        attempt=row["attempt"],
+        worker_id=row["worker_id"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error_type=row["error_type"],
+        stopping=row["stopping_worker"] is not None,
+    )
+
+
+def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
+    stored = stored_schedule(row)
+    return ScheduleState(
+        source=_source(row, row["source_cluster"]),
+        rule=stored.wish.rule,
+        task=stored.wish.template.task,
+        queue=stored.wish.template.queue,
+        suspended=stored.wish.suspended,
+        last_tick_at=stored.last_tick_at,
+        next_tick_at=stored.next_tick_at,
+        ticks=stored.ticks,
+        last_job=last_job,
+    )

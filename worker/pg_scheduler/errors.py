@@ -1,0 +1,114 @@
+"""Every error that this package raises on purpose, as one tree.
+
+::
+
+    PgSchedulerError                 .code, .what, .why, .fix
+    |-- InvalidArgument              also ValueError: something that the caller gave
+    |   |-- InvalidPayload           arguments that JSON cannot keep exactly
+    |   |-- InvalidSchedule          a rule that does not parse, never fires, or is not served
+    |   |-- JobExists                the job id is taken and the caller asked to be told
+    |   `-- InvalidDsn               a connection string that cannot be used
+    |-- AppNotFound                  what was named to the worker holds no task
+    |-- NoPostgresBinaries           no PostgreSQL programs for the embedded server
+    |-- EmbeddedPostgresFailed       the embedded server ended or never answered
+    |-- DatabaseUnreachable          nobody answers there, or not to us
+    |-- SchemaMismatch               tables missing, or newer than this release reads
+    `-- OwnedByResource              the row belongs to a custom resource: edit that
+
+Invariant: a message holds what, why and fix, and never a password or a job's argument.
+"""
+
+
+class PgSchedulerError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        code: stable identifier ``PGS-0NN``, one for each class.
+        what: one line, what went wrong.
+        why: one line, the value and where it came from; empty when ``what`` says it all.
+        fix: one line, what to do about it; empty when only the reader can know.
+    """
+
+    code = "PGS-000"
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(". ".join(part for part in (what, why, fix) if part))
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+
+class InvalidArgument(PgSchedulerError, ValueError):
+    """Something that the caller gave cannot be used; nothing was written."""
+
+    code = "PGS-001"
+
+
+class InvalidPayload(InvalidArgument, TypeError):
+    """Arguments of a job that JSON cannot keep exactly."""
+
+    code = "PGS-002"
+
+
+class InvalidSchedule(InvalidArgument):
+    """A rule that does not parse, never fires, or is not served yet.
+
+    Attributes:
+        field: the part of the rule at fault, such as ``cron[0]`` or ``timeZone``.
+        reason: a word for conditions and metrics, such as ``InvalidSchedule`` or ``ZoneNotYetServed``.
+    """
+
+    code = "PGS-003"
+
+    def __init__(self, what: str, *, field: str, why: str = "", fix: str = "", reason: str = "InvalidSchedule") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.field = field
+        self.reason = reason
+
+
+class JobExists(InvalidArgument):
+    """The job id exists already and the caller asked to be told (``ConflictResolution.RAISE``)."""
+
+    code = "PGS-004"
+
+
+class InvalidDsn(InvalidArgument):
+    """A connection string that cannot be used; the message never repeats it."""
+
+    code = "PGS-005"
+
+
+class AppNotFound(PgSchedulerError):
+    """The worker was given a module or file that is not there, or that holds no task."""
+
+    code = "PGS-006"
+
+
+class NoPostgresBinaries(PgSchedulerError):
+    """The embedded server found no PostgreSQL programs that run on this machine."""
+
+    code = "PGS-010"
+
+
+class EmbeddedPostgresFailed(PgSchedulerError):
+    """The embedded server ended or never answered; the message ends with its own last words."""
+
+    code = "PGS-011"
+
+
+class DatabaseUnreachable(PgSchedulerError):
+    """Nobody answers there, or not to us."""
+
+    code = "PGS-012"
+
+
+class SchemaMismatch(PgSchedulerError):
+    """The tables are missing, older than needed, or newer than this release reads."""
+
+    code = "PGS-013"
+
+
+class OwnedByResource(PgSchedulerError):
+    """The row belongs to a custom resource, which is where it is edited."""
+
+    code = "PGS-014"
