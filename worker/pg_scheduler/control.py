@@ -1,7 +1,8 @@
 """The side of the operator and the command line: rows written by wish, read back, counted.
 
 Invariants: a row that belongs to a custom resource is written only under its source, and only by a higher generation; a
-job that has started is never changed, only asked to stop. Every method may be repeated: the second call changes nothing.
+job that has started is never changed, only asked to stop. Every method may be repeated: the second call changes
+nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pg_scheduler.recurrence import Rule
 
 CURSOR_OVERLAP = timedelta(seconds=10)
-"""Transactions that end later than they began commit behind the cursor; ten seconds is the design's figure (page 5 §5.2)."""
+"""What commits late may lie behind the cursor; the design's figure (page 5 §5.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +179,8 @@ class Changes:
 class Control:
     """A connection pool with the operator's statements; use it as an async context manager.
 
-    Every method raises ``DatabaseUnreachable`` when the server does not answer and ``SchemaMismatch`` when the tables are
-    missing or of another release.
+    Every method raises ``DatabaseUnreachable`` when the server does not answer and ``SchemaMismatch`` when the tables
+    are missing or of another release.
     """
 
     def __init__(self, dsn: str, *, max_connections: int = 4) -> None:
@@ -202,7 +203,7 @@ class Control:
         await self._parts.database.close()
 
     async def migrate(self) -> Sequence[str]:
-        """Bring the tables to this release's schema; the names of what was applied. Safe from many processes at once."""
+        """Bring the tables to this release's schema, safely from many processes; the names of what was applied."""
         async with self._parts.database.connection() as connection:
             return [migration.name for migration in await migrator.migrate(connection)]
 
@@ -218,7 +219,8 @@ class Control:
     async def upsert_job(self, wish: JobWish) -> JobState:
         """Make or change the job while it is pending and its stored generation is lower; the row as it then stands.
 
-        A row that has started or ended, or holds this generation or a higher one, stays as it is: compare what comes back.
+        A row that has started or ended, or holds this generation or a higher one, stays as it is: compare what comes
+        back.
 
         Raises:
             OwnedByResource: the id belongs to another source.
@@ -242,8 +244,8 @@ class Control:
     async def upsert_schedule(self, wish: ScheduleWish) -> ScheduleState:
         """Make or change the schedule unless its stored generation is higher; the row as it then stands.
 
-        A new rule, and resuming, set a new anchor now: no earlier instant fires. Changing only the template keeps it. Ticks
-        inserted ahead of time and not yet started are taken back.
+        A new rule, and resuming, set a new anchor now: no earlier instant fires. Changing only the template keeps it.
+        Ticks inserted ahead of time and not yet started are taken back.
 
         Raises:
             InvalidPayload: the arguments cannot be kept exactly as JSON.

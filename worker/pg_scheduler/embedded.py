@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60
 STOP_SECONDS = 30
 FOLDER_BYTES = 103 - len("/pgs-xxxxxxxx/.s.PGSQL.65535")  # macOS allows a socket's path 104 bytes with the closing zero
-ORDINARY_UID = 1000  # or the first above it: initdb wants its uid to have a name
+ORDINARY_UID = 1000
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 # A program of its own, since unshare wants a single thread and code after the fork of a threaded one may hang.
@@ -135,9 +135,18 @@ class _Identity:
                 extra_groups=None if self.uid is None else [],
             )
 
+    def call(self, command: Sequence[str | Path], *, output: Path | None = None) -> int:
+        process = self.popen(command, output=output)
+        try:
+            return process.wait()
+        except BaseException:  # Ctrl-C: initdb, asked to end, takes its half-made folder with it
+            process.terminate()
+            process.wait()
+            raise
+
     def runs(self, program: Path) -> bool:
         try:
-            return self.popen([program, "--version"]).wait() == 0
+            return self.call([program, "--version"]) == 0
         except OSError:
             return False
 
@@ -150,9 +159,15 @@ class _Identity:
 def _identity(bin_dir: Path) -> _Identity:
     if os.geteuid() != 0:
         return _Identity()
-    inside = min((user.pw_uid for user in pwd.getpwall() if user.pw_uid >= ORDINARY_UID), default=ORDINARY_UID)
+    inside = ORDINARY_UID if _has_a_name(ORDINARY_UID) else _nobody()  # initdb asks for it
     namespace = _Identity(through=(sys.executable, "-I", "-S", "-c", _ENTER_USER_NAMESPACE, str(inside)))
     return namespace if namespace.runs(bin_dir / "initdb") else _Identity(uid=_nobody())
+
+
+def _has_a_name(uid: int) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
 
 
 def _nobody() -> int:
@@ -293,7 +308,7 @@ class EmbeddedPostgres:
         flags = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]
         if not self._durable or self._data_dir is None:
             flags.append("--no-sync")
-        if identity.popen([bin_dir / "initdb", "-D", data_dir, *flags], output=log).wait() != 0:
+        if identity.call([bin_dir / "initdb", "-D", data_dir, *flags], output=log) != 0:
             raise _failed("The embedded PostgreSQL could not make its data folder", log)
 
     def _options(self, folder: Path) -> Iterator[str]:

@@ -163,6 +163,4 @@ def _require_distinct(known: PeriodicJobConfig, new: PeriodicJobConfig) -> None:
             f"dedup_key {new.dedup_key!r} belongs to {tasks.key_of(known.func)}", fix="give this schedule another key"
         )
     if same_function and known.dedup_key != new.dedup_key and not (known.has_explicit_key and new.has_explicit_key):
-        raise InvalidArgument(
-            f"{tasks.key_of(new.func)} has two schedules", fix="give each a dedup_key of its own"
-        )
+        raise InvalidArgument(f"{tasks.key_of(new.func)} has two schedules", fix="give each a dedup_key of its own")

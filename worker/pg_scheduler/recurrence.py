@@ -1,7 +1,7 @@
 """Rules that produce ticks: a fixed interval, or cron expressions in a time zone.
 
-Invariant: ``next_after`` is strictly later than the instant it was asked for, and depends on nothing but its arguments: no
-clock, no machine's zone.
+Invariant: ``next_after`` is strictly later than the instant it was asked for, and depends on nothing but its
+arguments: no clock, no machine's zone.
 """
 
 from collections.abc import Iterable

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Scheduler:
     """Schedules jobs into PostgreSQL and, once started, runs them.
 
-    Jobs are rows: a process may schedule without ever starting, and any started scheduler of the same tenant runs what it
-    knows the task of. Several schedulers may live in one process.
+    Jobs are rows: a process may schedule without ever starting, and any started scheduler of the same tenant runs
+    what it knows the task of. Several schedulers may live in one process.
     """
 
     HEARTBEAT_THRESHOLD = 120
@@ -62,8 +62,8 @@ class Scheduler:
         """Keep the settings; nothing is connected or started.
 
         Args:
-            db_pool: an open asyncpg pool; borrowed for submissions. A started scheduler opens connections of its own to the
-                same place.
+            db_pool: an open asyncpg pool, borrowed for submissions. A started scheduler opens connections of its own,
+                to the same place.
             max_concurrent_jobs: slots of this worker.
             misfire_grace_time: seconds after which a job that never started expires; None never. Stored with each job.
             vacuum_config: retention of finished jobs.
@@ -72,7 +72,7 @@ class Scheduler:
             polling_config: pace of polling where the server cannot wake this worker.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
-            lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if not given.
+            lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
 
@@ -313,7 +313,9 @@ class Scheduler:
         for key, function in task_registry.functions().items():
             self._registry.add(function, key)
         definitions = periodic_registry.all().values()
-        return [_wish(definition, self._registry.add(definition.func), self._config.tenant) for definition in definitions]
+        return [
+            _wish(definition, self._registry.add(definition.func), self._config.tenant) for definition in definitions
+        ]
 
     async def _stop(self, engine: EngineParts) -> None:
         try:

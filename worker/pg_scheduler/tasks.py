@@ -1,7 +1,7 @@
 """Tasks: async functions by the names that rows carry.
 
-Invariant: one key means one function. The same code may register again (a module loaded twice); other code under a taken key
-is an error where it is registered, never a surprise where it runs.
+Invariant: one key means one function. The same code may register again (a module loaded twice); other code under a
+taken key is an error where it is registered, never a surprise where it runs.
 """
 
 import inspect
@@ -107,11 +107,11 @@ def require_async(function: object) -> None:
     Raises:
         TypeError: with what it is instead.
     """
-    if not inspect.iscoroutinefunction(function):
-        name = getattr(function, "__qualname__", None) or type(function).__name__
-        raise TypeError(f"Only async functions can be scheduled; {name} is not one: define it with async def")
-    if inspect.ismethod(function):
-        raise TypeError(f"Only async functions can be scheduled; {function.__qualname__} is bound to an object: use a function")
+    if inspect.isfunction(function) and inspect.iscoroutinefunction(function):
+        return
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    fix = "use a function, not an object's method" if inspect.ismethod(function) else "define it with async def"
+    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {fix}")
 
 
 def key_of(function: TaskFunction) -> str:

@@ -1,10 +1,11 @@
 """Arguments to JSON text and back, exactly or not at all.
 
-Invariant: what ``encode`` accepts, PostgreSQL's ``json`` stores and ``decode`` gives back equal, but for tuples, which come
-back as lists, and whole-number keys, which come back as text.
+Invariant: what ``encode`` accepts, PostgreSQL's ``json`` stores and ``decode`` gives back equal, but for tuples,
+which come back as lists, and whole-number keys, which come back as text.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,12 +73,8 @@ def _check(value: Any, path: str, depth: int) -> None:
             return
         case str():
             _check_text(value, path)
-        case int():
-            if abs(value) >= 10**MAX_DIGITS:
-                raise InvalidPayload(f"{path} is a number of more than {MAX_DIGITS} digits")
-        case float():
-            if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124  NaN is what differs from itself
-                raise InvalidPayload(f"{path} is {value}", why="JSON has no such number", fix="pass None or a string")
+        case int() | float():
+            _check_number(value, path)
         case list() | tuple():
             for index, item in enumerate(value):
                 _check(item, f"{path}[{index}]", depth + 1)
@@ -87,6 +84,13 @@ def _check(value: Any, path: str, depth: int) -> None:
                 _check(item, f"{path}[{key!r}]", depth + 1)
         case _:
             raise InvalidPayload(f"{path} is a {type(value).__name__}", fix=_HINTS.get(type(value).__name__, _HINT))
+
+
+def _check_number(value: object, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidPayload(f"{path} is {value}", why="JSON has no such number", fix="pass None or a string")
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        raise InvalidPayload(f"{path} is a number of more than {MAX_DIGITS} digits", fix="pass it as a string")
 
 
 def _check_keys(value: dict[Any, Any], path: str) -> None:

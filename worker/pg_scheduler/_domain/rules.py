@@ -39,7 +39,7 @@ class Interval:
     every_seconds: int
 
     def __post_init__(self) -> None:
-        seconds = self.every_seconds
+        seconds: object = self.every_seconds
         if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= EVERY_SECONDS_MAX:
             raise InvalidSchedule(
                 f"an interval of {str(seconds)[:40]} seconds",
@@ -58,7 +58,8 @@ class Cron:
     """Ticks at the union of five-field cron expressions, read in an IANA zone.
 
     Raises:
-        InvalidSchedule: none or more than 16 expressions, one that does not parse or never fires, or a zone that does not
+        InvalidSchedule: none or more than 16 expressions, one that does not parse or never fires, or a zone that does
+        not
             exist or is not served yet.
     """
 
@@ -119,7 +120,9 @@ def _check_zone(name: str) -> None:
             fix="write the rule in UTC and leave the zone out",
             reason="ZoneNotYetServed",
         )
-    raise InvalidSchedule(f"there is no time zone {name[:64]!r}", field="timeZone", fix="give an IANA name such as Europe/Berlin")
+    raise InvalidSchedule(
+        f"there is no time zone {name[:64]!r}", field="timeZone", fix="give an IANA name such as Europe/Berlin"
+    )
 
 
 @lru_cache(maxsize=1)

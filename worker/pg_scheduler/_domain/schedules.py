@@ -1,7 +1,7 @@
 """A schedule as its source wants it, as its row stands, and what a wish changes.
 
-Invariants: a new rule and a resumption set a new anchor, and nothing before it fires; a new template alone keeps the grid; a
-lower generation changes nothing.
+Invariants: a new rule and a resumption set a new anchor, and nothing before it fires; a new template alone keeps the
+grid; a lower generation changes nothing.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The way from tick to tick.
 
-Invariant: ``next_after`` is strictly later than the instant it is asked for and ``latest_until`` never later; both depend on
-nothing but their arguments.
+Invariant: ``next_after`` is strictly later than the instant it is asked for and ``latest_until`` never later; both
+depend on nothing but their arguments.
 """
 
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The worker's services. Each has one pass that tests call, ``run_once``, and a loop around it that the lifecycle owns."""
+"""The worker's services: each one pass, ``run_once``, that tests call, and a loop that the lifecycle owns."""

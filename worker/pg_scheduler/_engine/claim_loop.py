@@ -1,6 +1,7 @@
 """Take due jobs for the free slots of this worker, and sleep until there are any.
 
-Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not registered.
+Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not
+registered.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Outcomes on their way to the database, in batches.
 
-Invariant: an outcome that was added stays here until the database has answered; a flush that failed is sent again, which
-changes nothing the second time, since every write is fenced. A crash between is a second run of those jobs, never a loss.
+Invariant: an outcome that was added stays here until the database has answered; a flush that failed is sent again,
+which changes nothing the second time, since every write is fenced. A crash between is a second run of those jobs,
+never a loss.
 """
 
 import asyncio

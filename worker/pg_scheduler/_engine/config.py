@@ -1,6 +1,7 @@
 """The settings of one engine, checked when they are made."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pg_scheduler.errors import InvalidArgument
@@ -30,7 +31,7 @@ class EngineConfig:
     """
 
     tenant: str = ""
-    queues: tuple[str, ...] = ("default",)
+    queues: Sequence[str] = ("default",)
     slots: int = 25
     claim_limit: int = 10
     lease_seconds: float = 60.0
@@ -75,7 +76,12 @@ def _whole(name: str, value: object, low: int, high: int) -> None:
 
 
 def _seconds(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or not low <= value <= high:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
         raise InvalidArgument(f"{name} is {_shown(value)}", fix=f"give seconds from {low:g} to {high:g}")
 
 

@@ -1,7 +1,7 @@
 """Run one claimed job: resolve, perform, hand the outcome on.
 
-Invariant: whatever a job does — return, raise, cancel itself, take arguments that do not fit — becomes an outcome; nothing
-of it reaches another job.
+Invariant: whatever a job does — return, raise, cancel itself, take arguments that do not fit — becomes an outcome;
+nothing of it reaches another job.
 """
 
 import asyncio

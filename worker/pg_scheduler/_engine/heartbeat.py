@@ -1,7 +1,8 @@
 """The worker's lease: a beat from a thread of its own, so that user code that blocks the loop does not cost the lease.
 
-Invariants: one row for each incarnation; once a sweep has marked it dead, what it ran is stopped and the worker goes on under
-a new id. A claim that the database no longer lists under us is somebody else's: its coroutine is told to stop.
+Invariants: one row for each incarnation; once a sweep has marked it dead, what it ran is stopped and the worker goes
+on under a new id. A claim that the database no longer lists under us is somebody else's: its coroutine is told to
+stop.
 """
 
 import asyncio
@@ -164,8 +165,8 @@ class Heartbeat:
         self._stop_lost(held - await store.held_tokens(self._lease.worker_id))
 
     def _stop_lost(self, lost: frozenset[int]) -> None:
-        # What ran before the question was sent and is not in the answer has been taken from us, or has just ended here: then
-        # the main loop no longer finds it.
+        # What ran before the question was sent and is not in the answer has been taken from us, or has just ended
+        # here: then the main loop no longer finds it.
         if lost:
             self._main.call_soon_threadsafe(self._slots.stop_all, StopReason.LOST, lost)
 

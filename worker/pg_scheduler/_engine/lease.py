@@ -1,7 +1,7 @@
 """What a worker knows of its own lease, by its own clock.
 
-Invariant: the worker never believes in its lease longer than the database does: the clock counts suspended time, and a lease
-counts from before its beat was sent.
+Invariant: the worker never believes in its lease longer than the database does: the clock counts suspended time, and
+a lease counts from before its beat was sent.
 """
 
 import time
@@ -46,5 +46,5 @@ class Lease:
 
     @property
     def held_for_one_full_lease(self) -> bool:
-        """Whether beats have come without a gap for one whole lease: then others who have not beaten are really gone."""
+        """Whether beats have come without a gap for a whole lease: then who has not beaten meanwhile is really gone."""
         return self._unbroken_since is not None and self._clock() - self._unbroken_since >= self.seconds

@@ -1,7 +1,8 @@
 """Start and stop of all that runs in a worker.
 
-Invariants: every asyncio task of the engine is owned here; one that dies stops the scheduler loudly. Stopping goes in the
-order of the data: nothing new is taken, what runs ends or is handed back, what ended is written, the lease is retired.
+Invariants: every asyncio task of the engine is owned here; one that dies stops the scheduler loudly. Stopping goes in
+the order of the data: nothing new is taken, what runs ends or is handed back, what ended is written, the lease is
+retired.
 """
 
 import asyncio

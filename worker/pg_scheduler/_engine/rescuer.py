@@ -1,7 +1,7 @@
 """Return jobs of dead workers to the queue.
 
-Invariant: a job is requeued only when no living worker holds it by the database's clock. Two rescuers may run at once: the
-second finds the rows already pending.
+Invariant: a job is requeued only when no living worker holds it by the database's clock. Two rescuers may run at
+once: the second finds the rows already pending.
 """
 
 import asyncio
@@ -42,7 +42,9 @@ class Rescuer:
 
     async def run_once(self) -> Rescued:
         """Mark the dead, then take their jobs: two statements, since the second needs a snapshot after the first."""
-        if not self._own_lease.held_for_one_full_lease:  # after an outage everyone looks dead; let the living beat first
+        if (
+            not self._own_lease.held_for_one_full_lease
+        ):  # after an outage everyone looks dead; let the living beat first
             return Rescued()
         return await self.sweep()
 

@@ -1,7 +1,7 @@
 """The loop around a service's pass.
 
-Invariant: an outage never ends a service, and it is logged once when it begins and once when it ends; any other exception ends
-it, and the lifecycle then stops the scheduler loudly.
+Invariant: an outage never ends a service, and it is logged once when it begins and once when it ends; any other
+exception ends it, and the lifecycle then stops the scheduler loudly.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ logger = logging.getLogger("pg_scheduler.engine")
 async def keep_running(
     name: str, one_pass: Callable[[], Awaitable[float]], *, wake: asyncio.Event, stopping: asyncio.Event
 ) -> None:
-    """Repeat ``one_pass``, which answers how many seconds it may sleep, until ``stopping``; ``wake`` cuts a sleep short.
+    """Repeat ``one_pass``, which answers how many seconds it may sleep, until ``stopping``; ``wake`` cuts a sleep
+    short.
 
-    Whoever sets ``stopping`` sets ``wake`` too. The wake is cleared before the pass looks, so that no hint is lost between
-    the look and the sleep.
+    Whoever sets ``stopping`` sets ``wake`` too. The wake is cleared before the pass looks, so that no hint is lost
+    between the look and the sleep.
     """
     failures = 0
     while not stopping.is_set():

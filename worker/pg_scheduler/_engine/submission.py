@@ -53,7 +53,7 @@ class Submission:
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is None else spec.misfire_grace_time
         return await self._submit(self._resolve(name), name, spec, grace, conflict)
 
-    def _resolve(self, name: str) -> str:
+    def _resolve(self, name: object) -> str:
         if not isinstance(name, str) or not name:
             raise InvalidArgument(f"job_name is {name!r}", fix="give a task's key or name")
         keys = self._registry.named(name)
@@ -61,9 +61,7 @@ class Submission:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
         return keys[0] if keys else name
 
-    async def _submit(
-        self, task: str, name: str, spec: JobSpec, grace: object, conflict: ConflictResolution
-    ) -> str:
+    async def _submit(self, task: str, name: str, spec: JobSpec, grace: object, conflict: ConflictResolution) -> str:
         job = NewJob(
             job_id=new_job_id() if spec.job_id is None else _checked_id(spec.job_id),
             tenant=self._config.tenant,
@@ -105,8 +103,10 @@ class Submission:
 
 
 def new_job_id() -> str:
-    """A UUID of version 7: made by the client, so that a repeated submission can be told; ordered, so that the index grows
-    at its end."""
+    """A UUID of version 7.
+
+    Made by the client, so that a submission may be repeated; ordered by time, so that the index grows at its end.
+    """
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
@@ -126,7 +126,8 @@ def _checked_id(job_id: object) -> str:
 def _checked_time(execution_time: object) -> datetime:
     if not isinstance(execution_time, datetime):
         raise InvalidArgument(
-            f"execution_time is a {type(execution_time).__name__}", fix="give an aware datetime, such as datetime.now(UTC)"
+            f"execution_time is a {type(execution_time).__name__}",
+            fix="give an aware datetime, such as datetime.now(UTC)",
         )
     if execution_time.utcoffset() is None:
         raise InvalidArgument(
@@ -147,7 +148,9 @@ def _checked_priority(priority: object) -> JobPriority:
 
 def _checked_whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= GRACE_SECONDS_MAX:
-        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give a whole number from 0 to {GRACE_SECONDS_MAX}")
+        raise InvalidArgument(
+            f"{name} is {str(value)[:40]!r}", fix=f"give a whole number from 0 to {GRACE_SECONDS_MAX}"
+        )
     return value
 
 

@@ -1,7 +1,7 @@
 """Turn due ticks of schedules into jobs.
 
-Invariant: the jobs of a tick and the schedule's high-water mark are one transaction, so that a tick yields at most one job and
-none is lost between. The next tick is computed from the rule, never from when this pass happens to run.
+Invariant: the jobs of a tick and the schedule's high-water mark are one transaction, so that a tick yields at most
+one job and none is lost between. The next tick is computed from the rule, never from when this pass happens to run.
 """
 
 import asyncio

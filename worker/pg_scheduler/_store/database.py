@@ -1,18 +1,21 @@
 """Connections, and what their failures mean to the rest of the package.
 
-Invariant: no driver exception for an absent server or a wrong schema leaves this module: callers see ``DatabaseUnreachable``
-or ``SchemaMismatch``. Errors of statements themselves pass through.
+Invariant: no driver exception for an absent server or a wrong schema leaves this module: callers see
+``DatabaseUnreachable`` or ``SchemaMismatch``. Errors of statements themselves pass through.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, SchemaMismatch
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -90,7 +93,9 @@ def translated(place: str) -> Iterator[None]:
         ) from error
     except _ABSENT as error:
         raise DatabaseUnreachable(
-            f"cannot reach PostgreSQL: {_reason(error)}", why=place, fix="check the address, the server and the password"
+            f"cannot reach PostgreSQL: {_reason(error)}",
+            why=place,
+            fix="check the address, the server and the password",
         ) from error
 
 
@@ -99,7 +104,8 @@ def connect_arguments(pool: Pool) -> tuple[Sequence[Any], dict[str, Any]]:
 
     asyncpg keeps them in private attributes; this function and its test are the only place that knows.
     """
-    return tuple(pool._connect_args), dict(pool._connect_kwargs)  # noqa: SLF001  asyncpg has no public way
+    args, kwargs = attrgetter("_connect_args", "_connect_kwargs")(pool)
+    return tuple(args), dict(kwargs)
 
 
 def place_of(pool: Pool) -> str:
@@ -107,7 +113,9 @@ def place_of(pool: Pool) -> str:
     (dsn, *_), kwargs = connect_arguments(pool)
     if dsn:
         return where(dsn)
-    return f"host {kwargs.get('host') or '?'}, database {kwargs.get('database') or '?'}, user {kwargs.get('user') or '?'}"
+    return (
+        f"host {kwargs.get('host') or '?'}, database {kwargs.get('database') or '?'}, user {kwargs.get('user') or '?'}"
+    )
 
 
 async def open_pool(dsn: str, *, size: int, eager: bool, command_timeout: float | None = None) -> Pool:
@@ -153,18 +161,19 @@ def require_pool(pool: object) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    match error:
-        case TimeoutError():
-            return "no answer in time"
-        case ConnectionRefusedError():
-            return "connection refused"
-        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-            return "the server refuses this user or password"
-        case asyncpg.PostgresError():
-            return type(error).__doc__ or str(error.sqlstate)
-        case OSError() if error.strerror:
-            return error.strerror.lower()
-        case OSError():
-            return "the host name does not resolve or nobody answers"
-        case _:
-            return "the connection was lost"
+    return next((text for kind, text in _REASONS if isinstance(error, kind)), "the connection was lost")
+
+
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (ConnectionRefusedError, "connection refused"),
+    (FileNotFoundError, "no server listens on that socket"),
+    (ConnectionError, "the connection was reset"),
+    (OSError, "the host name does not resolve, or nobody answers there"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "the server refuses this user or password"),
+    (asyncpg.InvalidCatalogNameError, "the server has no such database"),
+    (asyncpg.TooManyConnectionsError, "the server has no connection left"),
+    (asyncpg.ReadOnlySQLTransactionError, "the server is a standby"),
+    (asyncpg.CannotConnectNowError, "the server is starting up or shutting down"),
+    (asyncpg.QueryCanceledError, "the statement took too long"),
+)

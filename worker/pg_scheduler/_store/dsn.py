@@ -1,7 +1,7 @@
 """Connection strings: checked before they are used, and named without their secrets.
 
-Invariant: nothing that this module returns for people, and no error it raises, holds any part of a password or of a string
-that could not be read.
+Invariant: nothing that this module returns for people, and no error it raises, holds any part of a password or of a
+string that could not be read.
 """
 
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -45,11 +45,13 @@ def where(dsn: str) -> str:
 def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
-        _ = parts.hostname
-        for address in parts.netloc.rpartition("@")[2].split(","):
-            port = address.rpartition("]")[2].partition(":")[2] if "]" in address else address.partition(":")[2]
-            if port and not port.isdecimal():
-                raise ValueError
+        ports = [_port(address) for address in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:
         raise InvalidDsn("the DSN cannot be read as a URL", fix=_FORM) from None
+    if not all(port == "" or port.isdecimal() for port in ports):
+        raise InvalidDsn("the port of the DSN is not a number", fix=_FORM)
     return parts
+
+
+def _port(address: str) -> str:
+    return address.rpartition("]")[2].rpartition(":")[2] if ":" in address.rpartition("]")[2] else ""

@@ -1,8 +1,8 @@
 """Bring a database to this release's schema.
 
-Invariants: one transaction for all, under an advisory lock of that transaction, so that many processes may start at once;
-a file that was applied never changes; a schema whose ``min_reader`` is above this release's version is refused, and nothing
-else is, so that the previous release runs on the next schema.
+Invariants: one transaction for all, under an advisory lock of that transaction, so that many processes may start at
+once; a file that was applied never changes; a schema whose ``min_reader`` is above this release's version is refused,
+and nothing else is, so that the previous release runs on the next schema.
 """
 
 import hashlib
@@ -56,8 +56,8 @@ async def pending(connection: "Connection") -> list[Migration]:
     Raises:
         SchemaMismatch: the schema is newer than this release reads, or an applied file has changed.
     """
-    if not await connection.fetchval(QUERIES["has_migrations"]):
-        if await connection.fetchval(QUERIES["has_foreign_jobs"]):
+    if not await connection.fetchval(QUERIES["has_table"], "scheduler_migrations"):
+        if await connection.fetchval(QUERIES["has_table"], "scheduled_jobs"):
             raise SchemaMismatch(
                 "a table scheduled_jobs of the older package is here",
                 why="this release does not adopt it yet",

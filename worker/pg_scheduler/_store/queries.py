@@ -1,7 +1,7 @@
 """Statements by name, from the ``.sql`` files beside this module.
 
-Invariant: a name stands once over all files; each statement is preceded by ``-- name: …`` and a line that says why it is as
-it is.
+Invariant: a name stands once over all files; each statement is preceded by ``-- name: …`` and a line that says why it
+is as it is.
 """
 
 import re

@@ -104,9 +104,7 @@ async def _change(connection: Connection, row: StoredSchedule, wish: ScheduleWis
     if grid is None:
         return False
     taken_back = await connection.fetch(QUERIES["take_back_ticks"], row.id, now)
-    await connection.execute(
-        QUERIES["update_schedule"], *_columns(wish, grid), grid.last_tick_at, len(taken_back)
-    )
+    await connection.execute(QUERIES["update_schedule"], *_columns(wish, grid), grid.last_tick_at, len(taken_back))
     return True
 
 

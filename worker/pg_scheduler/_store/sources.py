@@ -76,9 +76,7 @@ class SourceStore:
 
     async def schedule_id(self, key: ScheduleKey) -> int | None:
         """The row of a source."""
-        found: int | None = await self._db.fetchval(
-            QUERIES["schedule_id"], key.tenant, key.kind, key.cluster, key.uid
-        )
+        found: int | None = await self._db.fetchval(QUERIES["schedule_id"], key.tenant, key.kind, key.cluster, key.uid)
         return found
 
     async def schedules(self, ids: Collection[int]) -> list[Record]:

@@ -1,7 +1,7 @@
 """Hints that something may be due: a bell inside the process, rung by LISTEN as well.
 
-Invariant: a hint is never more than that. Every waiter also polls, so a lost notification costs one poll and nothing else;
-its payload is neither read nor logged.
+Invariant: a hint is never more than that. Every waiter also polls, so a lost notification costs one poll and nothing
+else; its payload is neither read nor logged.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Bell:
 
 
 class Listener:
-    """One connection that listens and rings; it comes back by itself after an outage, with one ring for what was missed."""
+    """One connection that listens and rings; after an outage it comes back by itself and rings for what it missed."""
 
     def __init__(self, pool: Pool, bells: Mapping[str, Bell], *, command_timeout: float) -> None:
         self._pool = pool
@@ -64,7 +64,12 @@ class Listener:
     async def _listen(self, stop: "asyncio.Future[Any]") -> None:
         connection = await connect_like(self._pool, command_timeout=self._command_timeout)
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.add_termination_listener(lambda _: lost.done() or lost.set_result(None))
+
+        def end(_: object) -> None:
+            if not lost.done():
+                lost.set_result(None)
+
+        connection.add_termination_listener(end)
         try:
             for channel, bell in self._bells.items():
                 await connection.add_listener(channel, self._heard)

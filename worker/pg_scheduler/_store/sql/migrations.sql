@@ -20,10 +20,6 @@ SELECT version, name, sha256, min_reader FROM scheduler_migrations ORDER BY vers
 -- In the transaction of the migration itself.
 INSERT INTO scheduler_migrations (version, name, sha256, min_reader) VALUES ($1, $2, $3, $4);
 
--- name: has_migrations
--- Whether this database was ever migrated.
-SELECT to_regclass('scheduler_migrations') IS NOT NULL;
-
--- name: has_foreign_jobs
--- A table of our name without our marks belongs to the older package.
-SELECT to_regclass('scheduled_jobs') IS NOT NULL;
+-- name: has_table
+-- Read from the catalogue by snapshot: to_regclass may answer from a cache that is older than the lock just taken.
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relname = $1 AND pg_catalog.pg_table_is_visible(oid));

@@ -71,9 +71,12 @@ FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::bigint[]) a(
 WHERE s.id = a.id;
 
 -- name: next_tick
--- Seconds until the tenant's first tick is planned.
-SELECT extract(epoch FROM min(next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules
-WHERE tenant = $1 AND enabled AND NOT suspended AND next_tick_at IS NOT NULL;
+-- Seconds until the tenant's first tick is planned; of the same schedules as due_schedules.
+SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
+WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+  AND (s.source_kind <> 'code' OR EXISTS (
+      SELECT 1 FROM scheduler_workers w
+      WHERE w.state = 'alive' AND w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)));
 
 -- name: wake_tickers
 -- A schedule has changed: tickers look again. Jobs have a channel of their own, which rings far more often.

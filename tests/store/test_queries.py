@@ -1,0 +1,78 @@
+"""Every statement is valid at head, and the hot ones go by their index however large the table is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pg_scheduler._store.queries import QUERIES
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from support.world import World
+
+HOT = {
+    "next_due": ("scheduled_jobs_due", ["", ["default"], ["t"]]),
+    "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10]),
+    "complete_jobs": ("scheduled_jobs_id_key|scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
+    "requeue_orphans": ("scheduled_jobs_running", [3]),
+    "held_tokens": ("scheduled_jobs_running", ["w"]),
+    "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
+    "due_schedules": ("scheduler_schedules_due", ["", 5.0]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+async def test_statement_prepares(pool: asyncpg.Pool[asyncpg.Record], name: str) -> None:
+    async with pool.acquire() as connection:
+        await connection.prepare(QUERIES[name])
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("name", sorted(HOT))
+async def test_hot_statement_uses_its_index(world: World, name: str, plan_cache_mode: str) -> None:
+    index, values = HOT[name]
+    await _fill(world)
+    async with world.pool.acquire() as connection:
+        now = await connection.fetchval("SELECT now()")
+        await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
+        statement = await connection.prepare(QUERIES[name])
+        plan = await _plan(connection, statement, [now if value is None else value for value in values])
+
+    assert re.search(rf"(using|on) ({index})\b", plan), plan
+    assert "Seq Scan on scheduled_jobs" not in plan, plan
+
+
+async def _plan(
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+    statement: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record],
+    values: list[object],
+) -> str:
+    text = await connection.fetch(
+        f"EXPLAIN (COSTS OFF) EXECUTE {statement.get_name()}({', '.join(_literal(value) for value in values)})"
+    )
+    return "\n".join(row[0] for row in text)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return "ARRAY[" + ", ".join(_literal(item) for item in value) + "]"
+    return str(value) if isinstance(value, int | float) else f"'{value}'"
+
+
+async def _fill(world: World) -> None:
+    await world.pool.execute("""
+        INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time, status, finished_at, worker_id)
+        SELECT 'j' || n, 't', 't', '{}', now() + make_interval(secs => n),
+               CASE n % 10 WHEN 0 THEN 'pending' WHEN 1 THEN 'running' ELSE 'completed' END,
+               CASE WHEN n % 10 > 1 THEN now() - make_interval(secs => n) END, 'w'
+        FROM generate_series(1, 20000) n""")
+    await world.pool.execute("""
+        INSERT INTO scheduler_schedules (source_kind, source_uid, source_name, interval_seconds, anchor_at,
+                                         next_tick_at, task, job_name, task_data)
+        SELECT 'PeriodicJob', 'u' || n, 'n', 60, now(), now() + make_interval(secs => n), 't', 't', '{}'
+        FROM generate_series(1, 5000) n""")
+    await world.pool.execute("VACUUM ANALYZE scheduled_jobs, scheduler_schedules")

@@ -1,0 +1,201 @@
+"""Real PostgreSQL for tests: one server a session and release, one database a test.
+
+Invariant: a test finds a freshly migrated database of its own and leaves no connection behind in it.
+
+Tests under ``tests/store`` and ``tests/engine`` run on every release of ``RELEASES``, others on the newest; the mark
+``every_postgres`` widens that. Fixtures: ``dsn`` and ``pool`` (a migrated database), ``new_database`` (more of them,
+migrated or empty), ``pg_server`` (the server), ``pg`` (its major version).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from pg_scheduler._store.migrator import migrate
+from pg_scheduler.embedded import EmbeddedPostgres, find_binaries
+from support.needs import PROGRAMS, needs
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+
+NEWEST = 18
+RELEASES = [pytest.param(NEWEST, id="pg18"), pytest.param(15, id="pg15", marks=needs("postgresql-15"))]
+EVERY_RELEASE = {"store", "engine"}
+MIGRATED, EMPTY = "migrated", "template0"
+MEMORY = Path("/dev/shm")  # noqa: S108 - a clone takes 12 ms there, up to 350 on a busy disk
+MEMORY_BYTES = 2**30
+CLOSING_SECONDS = 5
+QUIET = {"autovacuum": "off", "checkpoint_timeout": "1h", "max_connections": "200"}
+
+
+class PgServer:
+    """One running server and the databases that tests cut from it.
+
+    Its statements run on a thread and a loop of their own, so that a database can be had inside a test's loop and
+    outside of one.
+    """
+
+    def __init__(self, embedded: EmbeddedPostgres, *, clone: str) -> None:
+        self.dsn = embedded.dsn
+        self._clone = clone
+        self._numbers = count(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pg-server")
+        self._admin: asyncpg.Connection[asyncpg.Record] = self._run(asyncpg.connect(self.dsn))
+        self._run(self._make_template())
+
+    def create(self, *, template: str = MIGRATED) -> str:
+        """The DSN of a new database: a copy of the migrated one, or ``EMPTY``."""
+        name = f"test_{next(self._numbers)}"
+        self._run(self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {self._clone}"))
+        return with_database(self.dsn, name)
+
+    def drop(self, dsn: str) -> None:
+        """Drop it, and fail if the test left a connection open in it."""
+        self._run(self._drop(urlsplit(dsn).path.removeprefix("/")))
+
+    def close(self) -> None:
+        self._run(self._admin.close())
+        self._thread.shutdown()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._thread.submit(self._loop.run_until_complete, coroutine).result()
+
+    async def _make_template(self) -> None:
+        await self._admin.execute(f"CREATE DATABASE {MIGRATED}")
+        connection = await asyncpg.connect(with_database(self.dsn, MIGRATED))
+        await migrate(connection)
+        await connection.close()
+
+    async def _drop(self, name: str) -> None:
+        try:
+            await until(lambda: self._is_idle(name), timeout=CLOSING_SECONDS, what=f"{name} has no connection left")
+        finally:
+            await self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _is_idle(self, name: str) -> bool:
+        left = await self._admin.fetch(
+            "SELECT application_name, state, query FROM pg_stat_activity"
+            " WHERE datname = $1 AND backend_type = 'client backend'",
+            name,
+        )
+        assert not left, [tuple(row) for row in left]
+        return True
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server and user, another database."""
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+def bin_dir_of(release: int) -> Path:
+    """The programs of a release; tests get here only if ``needs`` found them."""
+    if release == NEWEST:
+        return find_binaries()
+    initdb = PROGRAMS[f"postgresql-{release}"].find()
+    assert initdb is not None
+    return initdb.parent
+
+
+def _memory_is_roomy() -> bool:
+    return MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+
+
+def _start(release: int, stack: ExitStack) -> PgServer:
+    roomy = _memory_is_roomy()
+    with pytest.MonkeyPatch.context() as patch:
+        if roomy:
+            patch.setattr(tempfile, "tempdir", str(MEMORY))
+        embedded = EmbeddedPostgres(bin_dir=bin_dir_of(release), settings=QUIET, durable=False)
+        stack.enter_context(embedded)
+    # Copying files is the faster way, but for the checkpoint it asks for: a price only where that touches a disk.
+    server = PgServer(embedded, clone="file_copy" if roomy else "wal_log")
+    stack.callback(server.close)
+    return server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_postgres: run on every supported release at hand, not on the newest only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "pg" in metafunc.fixturenames:
+        folders = set(metafunc.definition.path.parts)
+        wide = folders & EVERY_RELEASE or metafunc.definition.get_closest_marker("every_postgres")
+        metafunc.parametrize("pg", RELEASES if wide else RELEASES[:1], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def pg(request: pytest.FixtureRequest) -> int:
+    """The major version of PostgreSQL that this test runs on."""
+    return int(getattr(request, "param", NEWEST))
+
+
+@pytest.fixture(scope="session")
+def pg_servers() -> Iterator[Callable[[int], PgServer]]:
+    """The servers of this session by major version, each started when first asked for."""
+    with ExitStack() as stack:
+        started: dict[int, PgServer] = {}
+
+        def server_of(release: int) -> PgServer:
+            if release not in started:
+                started[release] = _start(release, stack)
+            return started[release]
+
+        yield server_of
+
+
+@pytest.fixture(scope="session")
+def pg_server(pg: int, pg_servers: Callable[[int], PgServer]) -> PgServer:
+    """The server of this test."""
+    return pg_servers(pg)
+
+
+@pytest.fixture
+def new_database(pg_server: PgServer) -> Iterator[Callable[..., str]]:
+    """``new_database()`` is the DSN of one more migrated database, ``new_database(template=EMPTY)`` of an empty one."""
+    made: list[str] = []
+
+    def create(*, template: str = MIGRATED) -> str:
+        made.append(pg_server.create(template=template))
+        return made[-1]
+
+    yield create
+    with ExitStack() as stack:  # a failure to drop one keeps none of the others
+        for dsn in made:
+            stack.callback(pg_server.drop, dsn)
+
+
+@pytest.fixture
+def dsn(new_database: Callable[..., str]) -> str:
+    """The DSN of this test's own migrated database."""
+    return new_database()
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """A pool of at most ten connections to this test's own database."""
+    pool = await asyncpg.create_pool(dsn, min_size=1, max_size=10)
+    yield pool
+    try:
+        async with asyncio.timeout(10):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+        raise AssertionError("the test kept a connection of its pool") from None
