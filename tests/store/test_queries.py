@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from support.world import World
 
-HOT = {
+HOT: dict[str, tuple[str, list[object]]] = {
     "next_due": ("scheduled_jobs_due", ["", ["default"], ["t"]]),
     "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10]),
     "complete_jobs": ("scheduled_jobs_id_key|scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pg_scheduler._domain.rules import Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleKey, ScheduleWish, Template
-from pg_scheduler._domain.walk import Ticks, ticks_until
+from pg_scheduler._domain.walk import Ticks
 from support.world import World
 
 WISH = ScheduleWish(
@@ -18,25 +18,6 @@ WISH = ScheduleWish(
         task="t", job_name="t", payload='{"args":[],"kwargs":{}}', queue="default", priority=5, max_retries=0
     ),
 )
-
-
-async def tick(world: World, horizon_seconds: float = 5) -> int:
-    async with world.db.transaction() as connection:
-        due = await world.schedules.lock_due(connection, "", horizon_seconds)
-        ticked = [
-            (
-                schedule,
-                ticks_until(
-                    schedule.wish.rule,
-                    anchor=schedule.anchor_at,
-                    last=schedule.last_tick_at,
-                    now=due.now,
-                    horizon=timedelta(seconds=horizon_seconds),
-                ),
-            )
-            for schedule in due.schedules
-        ]
-        return await world.schedules.record_ticks(connection, ticked) if ticked else 0
 
 
 async def jobs(world: World) -> int:
@@ -62,7 +43,7 @@ async def test_a_tick_yields_one_job_whoever_ticks(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=61))
 
-    made = await asyncio.gather(*(tick(world) for _ in range(4)))
+    made = await asyncio.gather(*(world.tick() for _ in range(4)))
 
     assert sum(made) == 1
     assert await jobs(world) == 1
@@ -72,10 +53,10 @@ async def test_a_tick_yields_one_job_whoever_ticks(world: World) -> None:
 async def test_the_high_water_mark_outlives_the_jobs(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=61))
-    await tick(world)
+    await world.tick()
     await world.pool.execute("DELETE FROM scheduled_jobs")
 
-    assert await tick(world) == 0
+    assert await world.tick() == 0
 
 
 async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
@@ -84,7 +65,7 @@ async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
     await world.advance(timedelta(seconds=61))
     async with world.db.transaction() as connection:
         stale = await world.schedules.lock_due(connection, "", 5)
-    await tick(world)
+    await world.tick()
 
     async with world.db.transaction() as connection:
         made = await world.schedules.record_ticks(
@@ -100,14 +81,14 @@ async def test_a_tick_becomes_a_job_one_poll_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=57))
 
-    assert await tick(world, horizon_seconds=5) == 1
+    assert await world.tick(horizon_seconds=5) == 1
     assert await world.pool.fetchval("SELECT execution_time > scheduler_now() FROM scheduled_jobs")
 
 
 async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=57))
-    await tick(world)
+    await world.tick()
 
     await world.schedules.upsert(replace(WISH, generation=2, suspended=True))
 
@@ -119,10 +100,10 @@ async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
 async def test_a_new_template_reaches_the_tick_inserted_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=57))
-    await tick(world)
+    await world.tick()
 
     await world.schedules.upsert(replace(WISH, generation=2, template=replace(WISH.template, task="other")))
-    await tick(world)
+    await world.tick()
 
     assert await world.pool.fetchval("SELECT string_agg(task, ',') FROM scheduled_jobs") == "other"
 
@@ -137,7 +118,7 @@ async def test_delete_cancels_what_has_not_started_and_keeps_what_has(world: Wor
     worker = await world.worker()
     await world.schedules.upsert(replace(WISH, rule=Interval(1)))
     await world.advance(timedelta(seconds=2.5))
-    await tick(world)
+    await world.tick()
     (running,) = await world.claim(worker)
 
     assert await world.schedules.delete(WISH.key)
@@ -150,13 +131,13 @@ async def test_a_schedule_of_code_ticks_only_while_a_living_worker_declares_it(w
     code = replace(WISH, key=replace(WISH.key, kind="code", cluster=""), generation=0)
     await world.schedules.upsert(code)
     await world.advance(timedelta(seconds=61))
-    assert await tick(world) == 0
+    assert await world.tick() == 0
     assert await world.schedules.next_tick("") is None
 
     worker = await world.worker()
     await world.pool.execute("UPDATE scheduler_workers SET schedules = '{u}' WHERE id = $1", worker)
 
-    assert await tick(world) == 1
+    assert await world.tick() == 1
 
 
 async def test_a_cron_rule_survives_the_row(world: World) -> None:

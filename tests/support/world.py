@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
@@ -80,6 +84,13 @@ class World:
         (claimed,) = await self.claim(worker_id)
         assert claimed.job_id == job_id
         return claimed
+
+    async def tick(self, horizon_seconds: float = 5) -> int:
+        """One pass of a ticker; how many jobs are new."""
+        config = EngineConfig(poll_seconds=horizon_seconds)
+        lease, wake = Lease(LEASE_SECONDS), asyncio.Event()
+        ticker = Ticker(self.db, self.schedules, lease=lease, config=config, wake=wake, on_ticked=wake.set)
+        return await ticker.run_once()
 
     async def row(self, job_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow("SELECT * FROM scheduled_jobs WHERE job_id = $1", job_id)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pg_scheduler._domain import codec
 from pg_scheduler.errors import InvalidPayload
 
-storable_text = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=20)
+storable_text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | storable_text
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(storable_text, inner, max_size=4)

@@ -1,0 +1,71 @@
+# Two commands do all the set-up: `make demo` and `make test`. They need this file, GNU make 3.81 or newer, and Python 3.11
+# or newer with its venv module; everything else goes into .venv.
+
+# The first of these that runs is taken; `make PYTHONS=/path/to/python3 test` names another.
+PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
+SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+CODE = worker operator tests e2e examples
+BIN = .venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
+LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test lint format e2e lock clean venv
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its own, live in the terminal
+	@$(BIN)/pgscheduler demo examples/manifests
+
+test: venv ## every test but the cluster tier; lists what this machine lacks
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## style, types, import contracts, workflow files
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+format: venv ## let ruff format the code and fix what it can
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+e2e: venv ## the cluster tier, on a real Kubernetes: Linux, as root; builds and installs what it needs
+	@$(BIN)/python e2e/run.py $(ARGS)
+
+lock: venv ## write requirements/*.txt anew from pyproject.toml
+	@$(PIP_INSTALL) uv
+	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+	@$(LOCK) --extra image pyproject.toml -c requirements/dev.txt -o requirements/image.txt
+	@sed -n 's/^requires = \["\(hatchling.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+
+clean: ## remove .venv, build results and caches
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+# Made once, and anew when the lock's content changes; the dates of a fresh checkout say nothing. The copies of what it was
+# made from are written last, so that an interrupted run starts over.
+venv:
+	@if ! cmp -s requirements/dev.txt .venv/made-from.txt || ! $(BIN)/python -c '' 2>/dev/null; then \
+	  for python in $(PYTHONS) none; do \
+	    if $$python -c '$(SUITS)' >/dev/null 2>&1; then break; fi; \
+	  done; \
+	  if [ $$python = none ]; then \
+	    echo 'No Python 3.11 or newer with its venv module was found. Install one, then run make again:' >&2; \
+	    echo '  Debian, Ubuntu:  sudo apt-get install python3 python3-venv' >&2; \
+	    echo '  macOS:           brew install python@3.13' >&2; \
+	    echo 'or name it: make PYTHONS=/path/to/python3 ...   (tried: $(PYTHONS))' >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making .venv with $$($$python --version); a minute or two, once"; \
+	  rm -rf .venv && $$python -m venv .venv \
+	  && $(PIP_INSTALL) --require-hashes -r requirements/dev.txt \
+	  && cp requirements/dev.txt .venv/made-from.txt; \
+	fi
+	@if ! cat pyproject.toml worker/pg_scheduler/__init__.py | cmp -s - .venv/installed-from.txt; then \
+	  $(PIP_INSTALL) --no-deps --no-build-isolation --editable . \
+	  && cat pyproject.toml worker/pg_scheduler/__init__.py > .venv/installed-from.txt; \
+	fi

@@ -1,0 +1,242 @@
+"""The operator's side: rows by wish, read back and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pg_scheduler import recurrence
+from pg_scheduler._domain.outcomes import ErrorRecord
+from pg_scheduler.control import Control, Demand, JobTemplate, JobWish, ScheduleWish, Source
+from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn, InvalidPayload, OwnedByResource, SchemaMismatch
+from pg_scheduler.job_priority import JobPriority
+from pg_scheduler.job_status import JobStatus
+from support.databases import EMPTY
+from support.world import new_job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from support.world import World
+
+LATER = datetime(2099, 1, 1, tzinfo=UTC)
+SOURCE = Source(cluster="c", kind="ScheduledJob", tenant="", name="n", uid="u1", generation=1)
+JOB = JobWish(source=SOURCE, job_id="sj-u1", template=JobTemplate(task="t", args=[1], kwargs={"a": 2}), run_at=LATER)
+SCHEDULE = ScheduleWish(
+    source=replace(SOURCE, kind="PeriodicJob", uid="p1"), rule=recurrence.Interval(60), template=JobTemplate(task="t")
+)
+
+
+def generation(wish: JobWish, number: int, **changes: object) -> JobWish:
+    return replace(wish, source=replace(wish.source, generation=number), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def control(dsn: str) -> AsyncIterator[Control]:
+    """The operator's connection to this test's database."""
+    async with Control(dsn) as control:
+        yield control
+
+
+async def test_a_wish_becomes_a_row_and_comes_back_as_state(control: Control, world: World) -> None:
+    state = await control.upsert_job(
+        replace(JOB, template=replace(JOB.template, queue="q", priority=JobPriority.HIGH), suspended=True)
+    )
+
+    assert state == await control.job("sj-u1")
+    assert (state.source, state.status, state.task, state.queue) == (SOURCE, JobStatus.PENDING, "t", "q")
+    assert (state.suspended, state.run_at, state.attempt, state.worker_id) == (True, LATER, 0, None)
+    row = await world.row("sj-u1")
+    assert (row["task_data"], row["priority"]) == ('{"args":[1],"kwargs":{"a":2}}', 3)
+
+
+async def test_without_a_time_the_job_is_due_at_once(control: Control, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+
+    assert len(await world.claim(await world.worker())) == 1
+
+
+async def test_only_a_higher_generation_changes_a_pending_row(control: Control) -> None:
+    await control.upsert_job(generation(JOB, 2))
+
+    for number, queue in ((1, "older"), (2, "same")):
+        state = await control.upsert_job(generation(JOB, number, template=replace(JOB.template, queue=queue)))
+        assert state.queue == "default"
+    state = await control.upsert_job(generation(JOB, 3, template=replace(JOB.template, queue="newer")))
+
+    assert state.queue == "newer"
+    assert state.source is not None
+    assert state.source.generation == 3
+
+
+async def test_a_started_row_is_never_changed(control: Control, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+    await world.claim(await world.worker())
+
+    state = await control.upsert_job(generation(JOB, 2, template=replace(JOB.template, queue="newer")))
+
+    assert (state.status, state.queue) == (JobStatus.RUNNING, "default")
+    assert state.source is not None
+    assert state.source.generation == 1
+
+
+async def test_two_operators_make_one_row(control: Control, world: World) -> None:
+    await asyncio.gather(*(control.upsert_job(JOB) for _ in range(4)))
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 1
+
+
+async def test_another_sources_row_is_refused_and_untouched(control: Control) -> None:
+    before = await control.upsert_job(JOB)
+
+    with pytest.raises(OwnedByResource):
+        await control.upsert_job(generation(replace(JOB, source=replace(SOURCE, uid="other")), 9))
+
+    assert await control.job("sj-u1") == before
+
+
+async def test_the_library_cannot_replace_an_owned_row(control: Control, world: World) -> None:
+    await control.upsert_job(JOB)
+
+    assert not await world.jobs.replace(new_job(job_id="sj-u1"))
+
+
+async def test_arguments_that_json_cannot_keep_are_refused(control: Control) -> None:
+    with pytest.raises(InvalidPayload):
+        await control.upsert_job(replace(JOB, template=JobTemplate(task="t", args=[float("nan")])))
+
+
+async def test_cancel_ends_a_pending_job_and_asks_a_running_one(control: Control, world: World) -> None:
+    await control.upsert_job(JOB)
+    running = replace(JOB, source=replace(SOURCE, uid="u2"), job_id="sj-u2", run_at=None)
+    await control.upsert_job(running)
+    await world.claim(await world.worker())
+
+    states = [await control.cancel_job(wish.source, wish.job_id) for wish in (JOB, running)]
+
+    assert [(state.status, state.stopping) for state in states if state] == [
+        (JobStatus.CANCELLED, False),
+        (JobStatus.CANCELLED, True),
+    ]
+    assert await control.cancel_job(SOURCE, "unknown") is None
+
+
+async def test_cancel_of_another_sources_job_changes_nothing(control: Control) -> None:
+    await control.upsert_job(JOB)
+
+    state = await control.cancel_job(replace(SOURCE, uid="other"), "sj-u1")
+
+    assert state is not None
+    assert state.status is JobStatus.PENDING
+
+
+async def test_a_failure_shows_its_type(control: Control, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+    (job,) = await world.claim(await world.worker())
+    await world.jobs.fail(job, ErrorRecord("KeyError", "secret", ""))
+
+    state = await control.job("sj-u1")
+
+    assert state is not None
+    assert (state.status, state.error_type, state.attempt) == (JobStatus.FAILED, "KeyError", 1)
+
+
+async def test_changes_tell_what_runs_and_what_ended_since(control: Control, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+    foreign = replace(JOB, source=replace(SOURCE, uid="u2", cluster="other"), job_id="sj-u2", run_at=None)
+    await control.upsert_job(foreign)
+    first = await control.changes("c", None)
+    worker = await world.worker()
+    claimed = await world.claim(worker)
+
+    running = await control.changes("c", first.cursor)
+    await world.jobs.complete(claimed, worker)
+    ended = await control.changes("c", running.cursor)
+
+    assert first.jobs == []
+    assert [(job.job_id, job.status) for job in running.jobs] == [("sj-u1", JobStatus.RUNNING)]
+    assert [(job.job_id, job.status) for job in ended.jobs] == [("sj-u1", JobStatus.COMPLETED)]
+
+
+async def test_changes_tell_of_schedules_whose_jobs_run_or_ended(control: Control, world: World) -> None:
+    await control.upsert_schedule(SCHEDULE)
+    first = await control.changes("c", None)
+    await world.advance(timedelta(seconds=61))
+    await world.tick()
+    worker = await world.worker()
+    claimed = await world.claim(worker)
+    assert len(claimed) == 1
+
+    running = await control.changes("c", first.cursor)
+    await world.jobs.complete(claimed, worker)
+    ended = await control.changes("c", first.cursor)
+
+    assert [s.last_job.status for s in running.schedules if s.last_job] == [JobStatus.RUNNING]
+    assert [s.last_job.status for s in ended.schedules if s.last_job] == [JobStatus.COMPLETED]
+    assert running.jobs == ended.jobs == []
+    assert ended.schedules[0].ticks == 1
+
+
+async def test_a_schedule_comes_back_as_state_and_goes(control: Control) -> None:
+    state = await control.upsert_schedule(SCHEDULE)
+
+    assert state == await control.schedule(SCHEDULE.source)
+    assert (state.source, state.rule, state.ticks, state.last_job) == (SCHEDULE.source, SCHEDULE.rule, 0, None)
+    assert state.next_tick_at is not None
+    assert await control.delete_schedule(SCHEDULE.source)
+    assert not await control.delete_schedule(SCHEDULE.source)
+    assert await control.schedule(SCHEDULE.source) is None
+
+
+async def test_open_sources_are_what_a_sweep_compares(control: Control, world: World) -> None:
+    await control.upsert_job(JOB)
+    await control.upsert_schedule(SCHEDULE)
+    done = replace(JOB, source=replace(SOURCE, uid="u3"), job_id="sj-u3")
+    await control.upsert_job(done)
+    await control.cancel_job(done.source, "sj-u3")
+    await world.pending()
+
+    assert {source.uid for source in await control.open_sources("c")} == {"u1", "p1"}
+    assert await control.open_sources("other") == []
+
+
+async def test_demand_counts_due_running_and_orphaned(control: Control, world: World) -> None:
+    assert await control.demand("") == Demand(due=0, running=0, orphaned=0, workers=0, slots_per_worker=None)
+    late, living = await world.worker(), await world.worker()
+    for worker in (late, living):
+        await world.running(worker)
+    await world.pending()
+    await world.pending(suspended=True)
+    await world.pending(execution_time=LATER)
+    await world.pending(tenant="other")
+    await world.pool.execute("UPDATE scheduler_workers SET lease_until = '2020-01-01' WHERE id = $1", late)
+
+    assert await control.demand("") == Demand(due=1, running=1, orphaned=1, workers=1, slots_per_worker=25)
+
+
+async def test_unknown_tasks_are_told_only_once_a_worker_lives(control: Control, world: World) -> None:
+    assert set(await control.unknown_tasks("", ["t", "typo"])) == set()
+    await world.worker(tasks=["t"])
+
+    assert set(await control.unknown_tasks("", ["t", "typo"])) == {"typo"}
+
+
+async def test_an_absent_server_and_absent_tables_are_typed_errors(new_database: Callable[..., str]) -> None:
+    async with Control("postgresql://app:s3cret@127.0.0.1:1/app") as control:
+        with pytest.raises(DatabaseUnreachable, match="connection refused") as caught:
+            await control.ping()
+    assert "s3cret" not in str(caught.value)
+
+    async with Control(new_database(template=EMPTY)) as control:
+        with pytest.raises(SchemaMismatch):
+            await control.demand("")
+        assert await control.pending_migrations() == ["initial"]
+        assert await control.migrate() == ["initial"]
+        assert await control.migrate() == []
+
+    with pytest.raises(InvalidDsn):
+        Control("mysql://x")

@@ -1,0 +1,264 @@
+"""``pgscheduler worker``: its tasks, its signals, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pg_scheduler import Scheduler
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import asyncpg
+
+    from support.commands import RunCommand, Running, StartCommand
+
+TENANT = "shop"
+APP = """
+import asyncio
+import pathlib
+from pg_scheduler import task
+
+async def note(text):
+    pathlib.Path("noted").write_text(text)
+
+@task(name="shop.sleep")
+async def _sleep():
+    pathlib.Path("sleeping").touch()
+    await asyncio.sleep(60)
+
+async def stubborn():
+    pathlib.Path("sleeping").touch()
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+@pytest.fixture
+def start_worker(dsn: str, start_pgscheduler: StartCommand, tmp_path: Path) -> StartCommand:
+    """Start a worker on the test's database, beside ``shop.py``."""
+    (tmp_path / "shop.py").write_text(APP)
+
+    def start(*arguments: str, to: str = dsn, stdin: int = subprocess.DEVNULL) -> Running:
+        env = {"PGSCHEDULER_DSN": to, "PGSCHEDULER_TENANT": TENANT}
+        return start_pgscheduler("worker", *arguments, env=env, stdin=stdin)
+
+    return start
+
+
+STARTED = "started with"
+
+
+async def submit(pool: asyncpg.Pool, task: str, *args: object) -> str:
+    scheduler = Scheduler(pool, tenant=TENANT)
+    return await scheduler.schedule_job(task, datetime.now(UTC), {"args": list(args)})
+
+
+async def status_of(pool: asyncpg.Pool, job_id: str) -> str:
+    return str(await pool.fetchval("SELECT status FROM scheduled_jobs WHERE job_id = $1", job_id))
+
+
+async def completed(pool: asyncpg.Pool, job_id: str) -> None:
+    async def is_completed() -> bool:
+        return await status_of(pool, job_id) == "completed"
+
+    await until(is_completed)
+
+
+@pytest.mark.parametrize("app", ["shop.py", "shop"])
+async def test_worker_runs_what_its_app_defines(
+    start_worker: StartCommand, pool: asyncpg.Pool, tmp_path: Path, app: str
+) -> None:
+    worker = start_worker(app)
+    await worker.says(STARTED)
+
+    job_id = await submit(pool, "shop:note", "hello")
+
+    await completed(pool, job_id)
+    assert (tmp_path / "noted").read_text() == "hello"
+    assert "4 tasks: pgscheduler.ping, shop.sleep, shop:note, shop:stubborn" in worker.err
+
+
+async def test_worker_without_app_answers_ping(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
+    worker = start_worker("--log-format", "json")
+    await worker.says(STARTED)
+
+    job_id = await submit(pool, "pgscheduler.ping")
+
+    await completed(pool, job_id)
+    records = [json.loads(line) for line in worker.err_lines]
+    assert any(record["message"].startswith("ping: worker ") for record in records)
+    assert all(record["level"] == "INFO" and record["time"].endswith("Z") for record in records)
+
+
+async def test_factory_makes_the_scheduler(start_worker: StartCommand, pool: asyncpg.Pool, tmp_path: Path) -> None:
+    (tmp_path / "shop_app.py").write_text(
+        "from pg_scheduler import Scheduler\n"
+        "import shop\n"
+        "def make(pool):\n"
+        "    scheduler = Scheduler(pool, queues=('mail',))\n"
+        "    scheduler.register(shop)\n"
+        "    return scheduler\n"
+    )
+    worker = start_worker("shop_app:make")
+
+    await worker.says(STARTED)
+
+    assert await pool.fetchval("SELECT queues FROM scheduler_workers WHERE tenant = $1", TENANT) == ["mail"]
+    assert "shop:note" in worker.err
+
+
+async def test_options_reach_the_worker_row(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
+    worker = start_worker("--queues", "mail, slow", "--slots", "3", "--lease", "120")
+
+    await worker.says(STARTED)
+
+    row = await pool.fetchrow(
+        "SELECT queues, slots, tasks, lease_until - scheduler_now() AS lease FROM scheduler_workers WHERE tenant = $1",
+        TENANT,
+    )
+    assert row is not None
+    assert (row["queues"], row["slots"], row["tasks"]) == (["mail", "slow"], 3, ["pgscheduler.ping"])
+    assert 60 < row["lease"].total_seconds() <= 120
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_idle_worker_ends_in_order_on_a_signal(
+    start_worker: StartCommand, pool: asyncpg.Pool, number: signal.Signals, expected: int
+) -> None:
+    worker = start_worker()
+    await worker.says(STARTED)
+
+    asked_at = time.monotonic()
+    worker.process.send_signal(number)
+
+    assert worker.wait() == expected
+    assert time.monotonic() - asked_at < 3
+    assert await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'") == 0
+
+
+async def test_running_job_is_handed_back_after_the_shutdown_timeout(
+    start_worker: StartCommand, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    worker = start_worker("shop.py", "--shutdown-timeout", "0.2")
+    await worker.says(STARTED)
+    job_id = await submit(pool, "shop.sleep")
+    await until((tmp_path / "sleeping").exists)
+
+    worker.process.terminate()
+
+    assert worker.wait() == 0
+    assert await status_of(pool, job_id) == "pending"
+
+
+async def test_second_signal_ends_a_worker_at_once(
+    start_worker: StartCommand, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    worker = start_worker("shop.py", "--shutdown-timeout", "60")
+    await worker.says(STARTED)
+    await submit(pool, "shop:stubborn")
+    await until((tmp_path / "sleeping").exists)
+    worker.process.terminate()
+    await worker.says("SIGTERM: shutting down")
+
+    asked_at = time.monotonic()
+    worker.process.terminate()
+
+    assert worker.wait() == 130
+    assert time.monotonic() - asked_at < 2
+
+
+async def test_worker_ends_with_the_process_that_holds_its_input(start_worker: StartCommand) -> None:
+    worker = start_worker("--until-stdin-closes", stdin=subprocess.PIPE)
+    await worker.says(STARTED)
+    assert worker.process.stdin is not None
+
+    worker.process.stdin.close()
+
+    assert worker.wait() == 0
+
+
+UNREACHABLE = "postgresql://app:s3cret@127.0.0.1:1/app"
+
+
+async def test_worker_waits_for_its_database_and_then_exits_3(start_worker: StartCommand) -> None:
+    worker = start_worker("--database-wait", "1.2", to=UNREACHABLE)
+
+    assert worker.wait() == 3
+    assert "try 1: cannot reach PostgreSQL" in worker.err
+    assert "try 2: cannot reach PostgreSQL" in worker.err
+    assert "tried: 3 times in 1 s" in worker.err
+    assert "s3cret" not in worker.err
+
+
+async def test_signal_ends_the_wait_for_the_database(start_worker: StartCommand) -> None:
+    worker = start_worker(to=UNREACHABLE)
+    await worker.says("try 1")
+
+    worker.process.terminate()
+
+    assert worker.wait(3) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("nowhere.py",), "PGS-006", "no such file: nowhere.py"),
+        (("nothing.py",), "PGS-006", "nothing.py holds no task"),
+        (("nowhere_at_all",), "PGS-006", "no module named nowhere_at_all"),
+        (("nothing:make",), "PGS-006", "returned a str, not a Scheduler"),
+        (("nothing:make", "twice:make"), "PGS-006", "two factories: nothing:make and twice:make"),
+        (("nothing:fails",), "PGS-006", "nothing:fails raised: LookupError: no"),
+        (("clash.py", "shop.py"), "PGS-001", "task key 'shop.sleep' is taken"),
+    ],
+)
+async def test_wrong_app_is_one_clear_error(
+    pgscheduler: RunCommand, dsn: str, tmp_path: Path, arguments: tuple[str, ...], code: str, said: str
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "nothing.py").write_text(
+        "from asyncio import sleep\n"
+        "async def _private(): ...\n"
+        "def make(pool): return 'no'\n"
+        "def fails(pool): raise LookupError('no')\n"
+    )
+    (tmp_path / "twice.py").write_text("def make(pool): return 'no'\n")
+    (tmp_path / "clash.py").write_text(
+        "from pg_scheduler import task\n@task(name='shop.sleep')\nasync def other(): ...\n"
+    )
+
+    ended = pgscheduler("worker", *arguments, env={"PGSCHEDULER_DSN": dsn})
+
+    assert said in ended.require_block(code, exit_code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Missing option '--dsn' (env var: 'PGSCHEDULER_DSN')"),
+        (("--dsn", "postgresql://a@b/c", "--slots", "0"), "PGSCHEDULER_SLOTS'): 0 is not in the range"),
+        (("--dsn", "postgresql://a@b/c", "--lease", "abc"), "PGSCHEDULER_LEASE'): 'abc' is not a number of seconds"),
+        (("--dsn", "postgresql://a@b/c", "--lease", "nan"), "PGSCHEDULER_LEASE'): 'nan' is not a number of seconds"),
+        (("--dsn", "postgresql://a@b/c", "--queues", "a,,b"), "PGSCHEDULER_QUEUES'): give names separated by commas"),
+        (("--dsn", "postgresql://a@b/c", "--slots", "3", "shop:make"), "--slots is for shop:make to say"),
+        (("--dns", "postgresql://a:s3cret@b/c"), "No such option '--dns'"),
+    ],
+)
+def test_wrong_usage_is_exit_2(pgscheduler: RunCommand, arguments: tuple[str, ...], said: str) -> None:
+    ended = pgscheduler("worker", *arguments)
+
+    assert ended.exit_code == 2
+    assert said in ended.err
+    assert "s3cret" not in ended.err
+    assert "Traceback" not in ended.err
