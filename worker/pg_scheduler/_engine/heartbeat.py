@@ -154,8 +154,7 @@ class Heartbeat:
         )
         if listed is None:
             logger.error("worker %s was marked dead while it lived; it goes on under a new id", self._lease.worker_id)
-            self._main.call_soon_threadsafe(self._slots.stop_all, StopReason.LOST, held)
-            await self._incarnate(store)
+            await self._incarnate(store)  # which holds nothing: the next check stops all that runs
             return
         self._lease.acknowledge(sent_at)
         self._stop_lost(held - listed)

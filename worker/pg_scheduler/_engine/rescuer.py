@@ -42,14 +42,9 @@ class Rescuer:
 
     async def run_once(self) -> Rescued:
         """Mark the dead, then take their jobs: two statements, since the second needs a snapshot after the first."""
-        if (
-            not self._own_lease.held_for_one_full_lease
-        ):  # after an outage everyone looks dead; let the living beat first
+        # After an outage everyone looks dead; let the living beat first.
+        if not self._own_lease.held_for_one_full_lease:
             return Rescued()
-        return await self.sweep()
-
-    async def sweep(self) -> Rescued:
-        """One sweep without looking at the own lease."""
         dead = await self._workers.mark_dead()
         taken = await self._take_all()
         await self._jobs.forget_stopping_of_dead_workers()

@@ -1,0 +1,81 @@
+"""What every test against a real Kubernetes stands on.
+
+Invariant: one cluster and one PostgreSQL a session, one namespace and one database a test. The cluster has no node
+until the first test below e2e/pods, and e2e/run.py runs those last: to e2e/operator it is an API server with
+controllers, whether the other tier runs or not.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cluster import postgres
+from cluster.cluster import Cluster
+from cluster.kit import Kit, NotPreparedError
+from cluster.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from cluster.postgres import Database, Databases
+
+
+def pytest_sessionstart() -> None:
+    try:
+        Kit.from_environment()
+    except NotPreparedError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the cluster knows of it, while it still knows."""
+    report = yield
+    fixtures: dict[str, object] = getattr(item, "funcargs", {})
+    cluster, namespace = fixtures.get("cluster"), fixtures.get("namespace")
+    if report.failed and isinstance(cluster, Cluster):
+        report.sections.append(("cluster", cluster.logs_on_failure()))
+        if isinstance(namespace, str):
+            report.sections.append((f"namespace {namespace}", cluster.report(namespace)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def progress(request: pytest.FixtureRequest) -> Progress:
+    """Writes past pytest's capture: a start that hangs must show where."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def write(line: str) -> None:
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            print(f"\ne2e: {line}", flush=True)
+
+    return Progress(write)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, progress: Progress) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster"), progress=progress) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    with cluster.namespace() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster, progress: Progress) -> Iterator[Databases]:
+    with ExitStack() as stack:
+        with progress.phase("PostgreSQL"):
+            server = stack.enter_context(postgres.running(cluster.gateway))
+        yield server
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    with databases.fresh() as fresh:
+        yield fresh

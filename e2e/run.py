@@ -1,0 +1,74 @@
+"""Run the tests that need a real Kubernetes: `python e2e/run.py`, as root on Linux.
+
+Invariant: everything slow or fetched happens before the sandbox is entered and only once: the second run starts its
+tests in seconds. The exit code is pytest's, or 10 when the machine could not be prepared; then the last lines say why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from cluster import build, cache, image, preconditions, sandbox
+from cluster.kit import Kit
+from cluster.processes import CommandError
+from cluster.progress import Progress
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_TIERS = ("operator", "pods")
+_UNPREPARED = 10
+# pytest's folders, where the cluster logs to, stay on disk; it keeps those of the last three runs.
+_LOGS_OUTLIVE_THE_SANDBOX = {"PYTEST_DEBUG_TEMPROOT": tempfile.gettempdir()}
+
+
+def main() -> int:
+    options, pytest_arguments = _parser().parse_known_args()
+    tiers = [options.only] if options.only else [*_TIERS]
+    progress = Progress()
+    try:
+        with cache.locked():
+            cache.sweep()
+            kit = _prepare(options, progress, pods="pods" in tiers)
+    except (preconditions.UnpreparedError, CommandError) as error:
+        progress.say(f"cannot run:\n{error}")
+        return _UNPREPARED
+    if options.prepare_only:
+        return 0
+    folders = [f"e2e/{tier}" for tier in tiers]
+    return sandbox.enter(
+        [sys.executable, "-m", "pytest", *folders, *pytest_arguments],
+        working_directory=_REPOSITORY,
+        env={**kit.to_environment(), **_LOGS_OUTLIVE_THE_SANDBOX},
+    )
+
+
+def _prepare(options: argparse.Namespace, progress: Progress, *, pods: bool) -> Kit:
+    preconditions.ensure(progress, cache.folder() / "install.log", pods=pods, install=not options.no_install)
+    binaries = build.binaries(progress)
+    if not pods:
+        return Kit(binaries=binaries)
+    project = options.image or image.project(_REPOSITORY, progress)
+    return Kit(binaries=binaries, images=(image.pause(progress), project))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python e2e/run.py",
+        description="Build Kubernetes and the project's image if they are not in the cache, then run the tests of "
+        "e2e/operator (an API server) and e2e/pods (real pods) in namespaces that vanish with them.",
+        epilog=f"Everything else goes to pytest, for example: -k node -x. Builds are kept in {cache.folder()}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--only", choices=_TIERS, help="run one tier; operator needs neither containers nor an image")
+    parser.add_argument("--prepare-only", action="store_true", help="install and build what is missing, run no test")
+    parser.add_argument("--no-install", action="store_true", help="say which Debian packages are missing, install none")
+    parser.add_argument(
+        "--image", type=Path, metavar="ARCHIVE", help="test this archive of the project's image instead of building one"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
