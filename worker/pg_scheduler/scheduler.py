@@ -137,13 +137,14 @@ class Scheduler:
 
     @property
     def active_jobs(self) -> set[str]:
-        """Ids of the jobs that run here now."""
-        return set(self.active_tasks)
+        """Ids of the jobs that this worker holds now."""
+        return {held.job.job_id for held in self._engine.slots.held()} if self._engine else set()
 
     @property
     def active_tasks(self) -> dict[str, "asyncio.Task[None]"]:
         """The asyncio tasks of the jobs that run here now, by job id."""
-        return {held.job.job_id: held.task for held in self._engine.slots.running()} if self._engine else {}
+        held_jobs = self._engine.slots.held() if self._engine else []
+        return {held.job.job_id: held.task for held in held_jobs if held.task is not None}
 
     def register(self, *functions_or_modules: TaskFunction | ModuleType) -> list[str]:
         """Make tasks runnable here: an async function, or every public one that a module defines; their keys.

@@ -5,14 +5,14 @@ taken key is an error where it is registered, never a surprise where it runs.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import CodeType, ModuleType
 from typing import Any, TypeVar, overload
 
 from pg_scheduler.errors import InvalidArgument
 
-TaskFunction = Callable[..., Awaitable[Any]]
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+TaskFunction = Callable[..., Coroutine[Any, Any, Any]]
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 _NAME_ATTRIBUTE = "__pg_scheduler_task__"
 
 
@@ -50,9 +50,9 @@ class Registry:
         ]
         return [self.add(function) for function in own]
 
-    def get(self, key: str) -> TaskFunction | None:
-        """The function of a key."""
-        return self._functions.get(key)
+    def __getitem__(self, key: str) -> TaskFunction:
+        """The function of a key; a registration is never taken back."""
+        return self._functions[key]
 
     def named(self, name: str) -> list[str]:
         """Keys whose bare function name, or which themselves, are ``name``."""

@@ -48,8 +48,7 @@ class ClaimLoop:
             return 0
         self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
         claimed = await self._jobs.claim(self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
-        for job in sorted(claimed, key=attrgetter("start_order")):
-            self._executor.start(job)
+        self._executor.start(sorted(claimed, key=attrgetter("start_order")))
         return len(claimed)
 
     async def run(self, stopping: asyncio.Event) -> None:

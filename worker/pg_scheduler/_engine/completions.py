@@ -8,9 +8,8 @@ never a loss.
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import assert_never
 
 from pg_scheduler._domain.jobs import ClaimedJob
@@ -77,9 +76,10 @@ class Completions:
         return 0.0 if self._waiting else 60.0
 
     async def _write_many(self, write: WriteMany, jobs: Iterable[ClaimedJob]) -> None:
-        ordered = sorted(jobs, key=attrgetter("worker_id", "id"))
-        for worker_id, group in groupby(ordered, key=attrgetter("worker_id")):
-            batch = list(group)
+        by_worker: defaultdict[str, list[ClaimedJob]] = defaultdict(list)
+        for job in jobs:
+            by_worker[job.worker_id].append(job)
+        for worker_id, batch in by_worker.items():  # one, but for what a buried incarnation left behind
             written = await write(batch, worker_id)
             for job in batch:
                 self._written(job, held=job.token in written)

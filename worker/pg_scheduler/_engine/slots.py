@@ -1,84 +1,82 @@
-"""What this worker runs at the moment, and how much more it may take.
+"""What this worker holds at the moment, and how much more it may take.
 
 Invariant: a job holds its slot from its claim until its outcome lies with the completions; ``free`` is never negative.
 """
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from pg_scheduler._domain.jobs import ClaimedJob
 
 
 class StopReason(Enum):
-    """Why the engine cancels a coroutine; without one the cancellation is the job's own doing."""
+    """Why the engine ends a job; without one a cancellation is the job's own doing."""
 
     LOST = auto()
     SHUTDOWN = auto()
 
 
 @dataclass(slots=True)
-class RunningJob:
-    """A claimed job and the task that runs it."""
+class HeldJob:
+    """A claimed job; ``task`` is the asyncio task that runs it, None until the job has waited for something."""
 
     job: ClaimedJob
-    task: asyncio.Task[None]
-    stop_reason: StopReason | None = field(default=None)
+    task: asyncio.Task[None] | None = None
+    stop_reason: StopReason | None = None
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the coroutine to end; the first reason stays."""
+        """Ask the coroutine to end, or not to start at all; the first reason stays."""
         if self.stop_reason is None:
             self.stop_reason = reason
-            self.task.cancel()
+            if self.task is not None:
+                self.task.cancel()
 
 
 class Slots:
-    """The running jobs by token."""
+    """The held jobs by token."""
 
     def __init__(self, capacity: int, *, on_release: Callable[[], None]) -> None:
         self._capacity = capacity
         self._on_release = on_release
-        self._running: dict[int, RunningJob] = {}
+        self._held: dict[int, HeldJob] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def free(self) -> int:
-        """How many more jobs may start now."""
-        return self._capacity - len(self._running)
+        """How many more jobs may be claimed now."""
+        return self._capacity - len(self._held)
 
     def tokens(self) -> frozenset[int]:
-        """Tokens of the running jobs; may be called from the heartbeat's thread."""
-        return frozenset(self._running.copy())
+        """Tokens of the held jobs; may be called from the heartbeat's thread."""
+        return frozenset(self._held.copy())
 
-    def running(self) -> list[RunningJob]:
-        """The running jobs, oldest claim first."""
-        return list(self._running.values())
+    def held(self) -> list[HeldJob]:
+        """The held jobs, oldest claim first."""
+        return list(self._held.values())
 
-    def find(self, token: int) -> RunningJob | None:
-        """The running job of a token."""
-        return self._running.get(token)
-
-    def hold(self, running: RunningJob) -> None:
+    def hold(self, job: ClaimedJob) -> HeldJob:
         """Take a slot."""
-        self._running[running.job.token] = running
+        held = self._held[job.token] = HeldJob(job)
         self._idle.clear()
+        return held
 
     def release(self, token: int) -> None:
         """Give the slot back and let the claim loop know."""
-        self._running.pop(token, None)
-        if not self._running:
+        del self._held[token]
+        if not self._held:
             self._idle.set()
         self._on_release()
 
     def stop_all(self, reason: StopReason, tokens: Collection[int] | None = None) -> int:
-        """Ask these coroutines to end, or all; how many were still running."""
-        asked = [r for token, r in self._running.items() if tokens is None or token in tokens]
-        for running in asked:
-            running.stop(reason)
+        """Ask these jobs to end, or all; how many are held."""
+        asked = [held for token, held in self._held.items() if tokens is None or token in tokens]
+        for held in asked:
+            held.stop(reason)
         return len(asked)
 
     async def wait_idle(self) -> None:
-        """Until nothing runs."""
+        """Until nothing is held."""
         await self._idle.wait()

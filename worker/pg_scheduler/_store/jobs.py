@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Database, Record
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
@@ -59,7 +59,7 @@ class JobStore:
         """At most ``limit`` due jobs, earlier named queues first, now running under this worker; in no order."""
         each = [limit] * len(queues)
         rows = await self._db.fetch(QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit)
-        return [_claimed(row) for row in rows]
+        return [ClaimedJob(*row) for row in rows]
 
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""
@@ -121,20 +121,3 @@ def _fence(job: ClaimedJob) -> tuple[int, int, str]:
 
 def _error(error: ErrorRecord) -> tuple[str, str, str]:
     return (error.type, error.message, error.traceback)
-
-
-def _claimed(row: Record) -> ClaimedJob:
-    return ClaimedJob(
-        id=row["id"],
-        job_id=row["job_id"],
-        token=row["token"],
-        worker_id=row["worker_id"],
-        task=row["task"],
-        payload=row["task_data"],
-        queue=row["queue"],
-        priority=row["priority"],
-        execution_time=row["execution_time"],
-        attempt=row["attempt"],
-        retry_count=row["retry_count"],
-        max_retries=row["max_retries"],
-    )

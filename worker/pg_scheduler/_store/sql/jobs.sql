@@ -48,7 +48,7 @@ FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority
     ORDER BY j.execution_time, j.id LIMIT 1) d;
 
 -- name: claim_jobs
--- Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
+-- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
 -- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
@@ -70,7 +70,7 @@ UPDATE scheduled_jobs j
 SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
     started_at = scheduler_now()
 WHERE j.id = ANY(ARRAY(SELECT id FROM due))
-RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text AS task_data, j.queue, j.priority,
+RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
           j.execution_time, j.attempt, j.retry_count, j.max_retries;
 
 -- name: complete_jobs
