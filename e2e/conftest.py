@@ -16,6 +16,8 @@ from cluster import postgres
 from cluster.cluster import Cluster
 from cluster.kit import Kit, NotPreparedError
 from cluster.progress import Progress
+from support.paths import ROOT
+from support.programs import Programs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -40,6 +42,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.sections.append(("cluster", cluster.logs_on_failure()))
         if isinstance(namespace, str):
             report.sections.append((f"namespace {namespace}", cluster.report(namespace)))
+    programs = fixtures.get("programs")
+    if report.failed and isinstance(programs, Programs):
+        report.sections.append(("programs", programs.report()))
     return report
 
 
@@ -79,3 +84,19 @@ def databases(cluster: Cluster, progress: Progress) -> Iterator[Databases]:
 def database(databases: Databases) -> Iterator[Database]:
     with databases.fresh() as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Cluster) -> None:
+    """Our kinds, served."""
+    cluster.kubectl("apply", "--filename", str(ROOT / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=20s", "--filename", str(ROOT / "crds"))
+
+
+@pytest.fixture(scope="session")
+def operator_rights(cluster: Cluster) -> str:
+    """What deploy/rbac.yaml gives, and the namespace of its ServiceAccount."""
+    namespace = {"name": "pgscheduler", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
+    cluster.kubectl("apply", "--filename", str(ROOT / "deploy" / "rbac.yaml"))
+    return "pgscheduler"

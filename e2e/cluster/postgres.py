@@ -32,6 +32,12 @@ class Database:
     dsn: str
     pod_dsn: str
 
+    def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        return asyncio.run(_fetch(self.dsn, statement, arguments))
+
+    def execute(self, *statements: str) -> None:
+        asyncio.run(_execute(self.dsn, statements))
+
 
 class Databases:
     """The databases of one server."""
@@ -68,6 +74,14 @@ def running(gateway: str) -> Iterator[Databases]:
     )
     with server:
         yield Databases(server.dsn, gateway=gateway)
+
+
+async def _fetch(dsn: str, statement: str, arguments: tuple[object, ...]) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(statement, *arguments)
+    finally:
+        await connection.close()
 
 
 async def _execute(dsn: str, statements: tuple[str, ...]) -> None:

@@ -81,11 +81,25 @@ class Component:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, name: str, command: Sequence[str], log: Path, *, cwd: Path | None = None) -> Self:
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Self:
         with log.open("ab") as output:
             # A session of its own: Ctrl-C is for the tests, whose teardown still needs the servers.
             process = subprocess.Popen(
-                command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         return cls(name=name, log=log, process=process)
 

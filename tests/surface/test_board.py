@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pg_scheduler_operator.cli.board import Board
-from pg_scheduler_operator.cli.expectations import wanted_runs
+from pg_scheduler_operator.cli.board import Board, Wish
+from pg_scheduler_operator.cli.expectations import wishes_in
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.resources import Key, Kind
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 ONCE = Key(kind=Kind.SCHEDULED_JOB, namespace="default", name="once")
 OFTEN = Key(kind=Kind.PERIODIC_JOB, namespace="default", name="often")
 NIGHTLY = Key(kind=Kind.PERIODIC_JOB, namespace="default", name="nightly")
+
+
+KEYS = {"once": ONCE, "often": OFTEN, "nightly": NIGHTLY}
+
+
+def board_of(**runs: int) -> Board:
+    return Board({KEYS[name]: Wish(runs=number, task=f"task-of-{name}") for name, number in runs.items()})
 
 
 def one_off(state: str) -> dict[str, Any]:
@@ -31,12 +38,12 @@ STALLED = {"conditions": [{"type": "Stalled", "status": "True", "reason": "Inval
 
 
 def test_new_board_misses_what_it_wants() -> None:
-    board = Board({ONCE: 1, OFTEN: 3, NIGHTLY: 0})
+    board = board_of(once=1, often=3, nightly=0)
     board.apply(ONCE, {"state": "Pending"})
     board.apply(OFTEN, {"schedule": "every 3s"})
 
     assert board.missing == [
-        "scheduledjob/once is Pending, not Complete: does a worker know its task?",
+        "scheduledjob/once is Pending, not Complete",
         "periodicjob/often ran 0 of 3 times",
         "periodicjob/nightly has no status yet",
     ]
@@ -45,7 +52,7 @@ def test_new_board_misses_what_it_wants() -> None:
 
 
 def test_one_off_is_met_when_complete() -> None:
-    board = Board({ONCE: 1})
+    board = board_of(once=1)
     board.apply(ONCE, one_off("Running"))
     assert board.has_started
     assert board.missing == ["scheduledjob/once is Running, not Complete"]
@@ -58,7 +65,7 @@ def test_one_off_is_met_when_complete() -> None:
 
 
 def test_failed_one_off_is_settled_and_missing() -> None:
-    board = Board({ONCE: 1})
+    board = board_of(once=1)
 
     board.apply(ONCE, one_off("Failed"))
 
@@ -68,7 +75,7 @@ def test_failed_one_off_is_settled_and_missing() -> None:
 
 
 def test_each_tick_counts_once() -> None:
-    board = Board({OFTEN: 3})
+    board = board_of(often=3)
     for number, state in [(1, "Running"), (1, "Complete"), (1, "Complete"), (2, "Failed"), (3, "Complete")]:
         board.apply(OFTEN, tick(number, state))
 
@@ -81,8 +88,22 @@ def test_each_tick_counts_once() -> None:
     assert board.is_settled
 
 
+def test_unknown_task_is_settled_and_missing_until_a_worker_knows_it() -> None:
+    board = board_of(once=1, often=0)
+    board.apply(ONCE, one_off("Pending"))
+    board.apply(OFTEN, tick(1, "Complete"))
+
+    board.mark_unknown({"task-of-once"})
+    settled, missing = board.is_settled, board.missing
+    board.mark_unknown(set())
+
+    assert settled
+    assert missing == ["scheduledjob/once waits: no worker knows the task task-of-once"]
+    assert board.missing == ["scheduledjob/once is Pending, not Complete"]
+
+
 def test_manifest_that_is_only_shown_is_met_once_it_is_accepted() -> None:
-    board = Board({NIGHTLY: 0})
+    board = board_of(nightly=0)
     settled_before = board.is_settled
 
     board.apply(NIGHTLY, {"nextScheduleTimes": ["2026-11-25T02:30:00+00:00"]})
@@ -93,7 +114,7 @@ def test_manifest_that_is_only_shown_is_met_once_it_is_accepted() -> None:
 
 @pytest.mark.parametrize("key", [ONCE, OFTEN, NIGHTLY])
 def test_refused_manifest_is_settled_and_missing(key: Key) -> None:
-    board = Board({key: 0})
+    board = Board({key: Wish(runs=0)})
 
     board.apply(key, STALLED)
 
@@ -102,7 +123,7 @@ def test_refused_manifest_is_settled_and_missing(key: Key) -> None:
 
 
 def test_row_is_told_once_for_each_state() -> None:
-    board = Board({OFTEN: 3})
+    board = board_of(often=3)
 
     told = [board.apply(OFTEN, status) is not None for status in (tick(1, "Running"), tick(1, "Running"))]
 
@@ -112,7 +133,7 @@ def test_row_is_told_once_for_each_state() -> None:
 
 
 def test_worker_of_an_older_tick_is_not_shown_for_a_newer_one() -> None:
-    board = Board({OFTEN: 3})
+    board = board_of(often=3)
     board.apply(OFTEN, tick(1, "Complete"))
     board.name_worker(OFTEN, "w1")
     assert board.rows[0].worker == "w1"
@@ -152,9 +173,9 @@ def test_only_what_can_happen_in_time_is_wanted(tmp_path: Path, manifest: str, w
     (tmp_path / "x.yaml").write_text(manifest)
     (tmp_path / "x.status.yaml").write_text(manifest.replace("name: x", "name: not-a-wish"))
 
-    assert list(wanted_runs(tmp_path, within_seconds=60).values()) == [wanted]
+    assert [wish.runs for wish in wishes_in(tmp_path, within_seconds=60).values()] == [wanted]
 
 
 def test_folder_without_manifests_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match="no manifests of ours"):
-        wanted_runs(tmp_path, within_seconds=60)
+        wishes_in(tmp_path, within_seconds=60)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,15 +80,17 @@ def test_demo_of_the_examples_runs_and_leaves_nothing(pgscheduler: RunCommand, m
     assert processes_with(mark) == []
 
 
-def test_demo_names_what_is_missing(pgscheduler: RunCommand, mark: dict[str, str], tmp_path: Path) -> None:
+def test_demo_of_an_unknown_task_says_so_and_ends(
+    pgscheduler: RunCommand, mark: dict[str, str], tmp_path: Path
+) -> None:
     folder = write_demo(tmp_path, task="nobody.knows.it")
 
-    ended = pgscheduler("demo", str(folder), "--timeout", "2", "--workers", "1", env=mark)
+    ended = pgscheduler("demo", str(folder), "--workers", "1", env=mark)
 
     assert ended.exit_code == 1
     assert ended.out.splitlines()[-2:] == [
         "jobs run 0, failed 0, no job seen running",
-        "missing: scheduledjob/hello is Pending, not Complete: does a worker know its task?",
+        "missing: scheduledjob/hello waits: no worker knows the task nobody.knows.it",
     ]
     assert processes_with(mark) == []
 
@@ -100,20 +107,76 @@ def test_demo_ends_when_its_workers_have_died(pgscheduler: RunCommand, mark: dic
     assert processes_with(mark) == []
 
 
+def test_demo_ends_at_its_timeout_and_names_what_is_missing(
+    pgscheduler: RunCommand, mark: dict[str, str], tmp_path: Path
+) -> None:
+    app = (
+        "import asyncio\nfrom pg_scheduler import task\n@task(name='slow')\nasync def slow(): await asyncio.sleep(60)\n"
+    )
+    folder = write_demo(tmp_path, task="slow", app=app)
+
+    ended = pgscheduler("demo", str(folder), "--timeout", "1", "--workers", "1", env=mark, timeout=50)
+
+    assert ended.exit_code == 1
+    assert re.search(r"^jobs run 0, failed 0, first job seen running after", ended.out, re.MULTILINE)
+    assert "missing: scheduledjob/hello is Running, not Complete" in ended.out
+    assert processes_with(mark) == []
+
+
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )
 async def test_demo_that_is_ended_early_leaves_nothing(
     start_pgscheduler: StartCommand, mark: dict[str, str], tmp_path: Path, number: signal.Signals, expected: int
 ) -> None:
-    demo = start_pgscheduler("demo", str(write_demo(tmp_path, task="nobody.knows.it")), env=mark)
-    await until(lambda: "Pending" in demo.out, timeout=20)
+    folder = write_demo(tmp_path)
+    every_15_s = (
+        (EXAMPLES / "manifests" / "disk-space.yaml").read_text().replace("intervalSeconds: 3", "intervalSeconds: 15")
+    )
+    (folder / "often.yaml").write_text(every_15_s.replace("examples.disk_space", "pgscheduler.ping"))
+    demo = start_pgscheduler("demo", str(folder), env=mark)
+    await until(lambda: "Ready" in demo.out, timeout=20)
     assert len(processes_with(mark)) > 3
 
     demo.process.send_signal(number)
 
     assert demo.wait() == expected
     await until(lambda: not processes_with(mark), what="every process of the demo has ended")
+
+
+def test_demo_on_a_terminal_shows_a_table_until_q_and_gives_the_terminal_back(
+    clean_env: dict[str, str], mark: dict[str, str], tmp_path: Path
+) -> None:
+    ours, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "pg_scheduler", "demo", str(write_demo(tmp_path))],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        env=clean_env | mark | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+    )
+    shown = read_until(ours, "Complete")
+    os.write(ours, b"q")
+    shown += read_until(ours, "jobs run 1, failed 0, first job seen running after")
+
+    assert demo.wait(20) == 0
+    assert "q quits" in shown
+    assert "hello" in shown
+    assert termios.tcgetattr(terminal) == before
+    assert processes_with(mark) == []
+    os.close(ours)
+    os.close(terminal)
+
+
+def read_until(descriptor: int, text: str, *, seconds: float = 30) -> str:
+    """What a terminal shows until it shows ``text``."""
+    shown, deadline = "", time.monotonic() + seconds
+    while text not in shown:
+        assert time.monotonic() < deadline, shown
+        if select.select([descriptor], [], [], 1)[0]:
+            shown += os.read(descriptor, 65536).decode(errors="replace")
+    return shown
 
 
 @pytest.mark.parametrize(

@@ -262,3 +262,13 @@ def test_wrong_usage_is_exit_2(pgscheduler: RunCommand, arguments: tuple[str, ..
     assert said in ended.err
     assert "s3cret" not in ended.err
     assert "Traceback" not in ended.err
+
+
+async def test_worker_whose_engine_dies_ends_with_the_reason(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
+    worker = start_worker("--shutdown-timeout", "1", "--lease", "3")
+    await worker.says(STARTED)
+
+    await pool.execute("DROP TABLE scheduled_jobs CASCADE")
+
+    assert worker.wait() == 1
+    assert "error PGS-013: " in worker.err

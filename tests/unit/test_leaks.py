@@ -20,7 +20,7 @@ async def test_guard_names_a_task_that_is_left() -> None:
 async def test_guard_names_a_thread_that_is_left() -> None:
     before = set(threading.enumerate())
     end = threading.Event()
-    thread = threading.Thread(target=end.wait, name="forgotten")
+    thread = threading.Thread(target=end.wait, name="forgotten", daemon=True)
     thread.start()
     with pytest.raises(AssertionError, match="forgotten"):
         leaks._is_clean(before)

@@ -1,0 +1,40 @@
+# The image of pgscheduler: `operator`, `worker APP` and every other command of the command line.
+# Built from any image with Python 3.11 or newer and its venv module under /usr or /usr/local.
+ARG BASE_IMAGE=docker.io/library/python:3.13-slim
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# What changes seldom comes first. The final environment has no pip: the one of the build environment fills it.
+COPY requirements/build.txt requirements/image.txt requirements/
+RUN python -m venv /opt/build \
+ && python -m venv --without-pip /opt/pgscheduler \
+ && /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+ && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --require-hashes --only-binary :all: -r requirements/image.txt
+
+COPY . .
+RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . \
+ && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --no-index --no-deps /dist/*.whl \
+ && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check
+
+FROM ${BASE_IMAGE}
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="pgscheduler" \
+      org.opencontainers.image.description="A job scheduler on PostgreSQL: operator and workers" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+COPY --from=build /opt/pgscheduler /opt/pgscheduler
+
+# Nothing is written at run time: the root file system may be read-only. /app is where an image of yours puts its tasks.
+ENV PATH=/opt/pgscheduler/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+WORKDIR /app
+USER 65532:65532
+ENTRYPOINT ["pgscheduler"]
+CMD ["--help"]

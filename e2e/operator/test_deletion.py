@@ -1,0 +1,72 @@
+"""Deleting objects: their rows go along, and nothing hangs on a finalizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.objects import FAR_AWAY, periodic_job, scheduled_job, task, worker_pool
+
+if TYPE_CHECKING:
+    from support.programs import StartProgram
+    from support.tenants import Tenant
+
+
+@pytest.mark.usefixtures("operator")
+def test_deletion_of_a_pending_job_cancels_its_row(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("unwanted", runAt=FAR_AWAY))
+    tenant.wait_for("sjob/unwanted", "condition=Ready")
+    assert tenant.row("unwanted")["status"] == "pending"
+
+    tenant.delete("sjob/unwanted", timeout_seconds=10)
+
+    assert tenant.row("unwanted")["status"] == "cancelled"
+
+
+@pytest.mark.usefixtures("operator_and_worker")
+def test_deletion_of_a_running_job_lets_it_finish(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("busy", task("hold", label="busy")))
+    tenant.wait_for("sjob/busy", "condition=Started")
+
+    tenant.delete("sjob/busy", timeout_seconds=10)
+    assert tenant.row("busy")["status"] == "running"
+
+    tenant.ledger.release("busy")
+    tenant.wait("its end", lambda: tenant.row("busy")["status"] == "completed")
+
+
+@pytest.mark.usefixtures("operator_and_worker")
+def test_deletion_of_a_periodic_job_stops_its_ticks(tenant: Tenant) -> None:
+    tenant.apply(periodic_job("stopped"), periodic_job("clock"))
+    tenant.wait("two runs", lambda: len(tenant.ledger.runs("stopped")) >= 2)
+    schedule = tenant.rows("stopped")[0]["schedule_id"]
+
+    tenant.delete("pjob/stopped", timeout_seconds=10)
+    assert not tenant.database.fetch("SELECT 1 FROM scheduler_schedules WHERE source_name = 'stopped'")
+    started, ticks = len(tenant.ledger.runs("stopped")), len(tenant.ledger.runs("clock"))
+    tenant.wait("three ticks of another", lambda: len(tenant.ledger.runs("clock")) >= ticks + 3)
+
+    assert len(tenant.ledger.runs("stopped")) <= started + 1  # one may have been claimed before the deletion
+    left = tenant.database.fetch("SELECT status FROM scheduled_jobs WHERE schedule_id = $1", schedule)
+    assert {row["status"] for row in left} == {"completed", "cancelled"}
+
+
+def test_namespace_with_objects_ends(tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram) -> None:
+    start_operator(everywhere=True)
+    start_worker()
+    tenant.apply(
+        scheduled_job("pending", runAt=FAR_AWAY),
+        scheduled_job("busy", task("hold", label="busy")),
+        periodic_job("periodic"),
+        worker_pool("pool", target="absent", maxReplicas=2),
+    )
+    tenant.wait_for("sjob/busy", "condition=Started")
+    tenant.wait("a tick", lambda: tenant.ledger.runs("periodic"))
+
+    tenant.cluster.kubectl("delete", "namespace", tenant.name, "--timeout=40s")
+
+    assert tenant.row("pending")["status"] == "cancelled"
+    assert tenant.row("busy")["status"] == "running"
+    assert not tenant.database.fetch("SELECT 1 FROM scheduler_schedules")
+    tenant.ledger.release("busy")

@@ -1,0 +1,113 @@
+"""Programs of ours as local processes of one test.
+
+Invariant: each has its own log, each is ended by the test or with it, and an end that nobody asked for fails the next
+wait. A program that is asked to end by SIGTERM must exit with 0.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.processes import Component
+from cluster.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SCRIPT = Path(sys.executable).with_name("pgscheduler")
+_ENDS_IN_SECONDS = 10
+_SHOWN_LINES = 80
+
+
+@dataclass(slots=True, kw_only=True)
+class Program:
+    """One process of ours. `is_expected`: it is to run; nobody has ended it."""
+
+    component: Component
+    is_expected: bool = True
+
+    @property
+    def pid(self) -> int:
+        return self.component.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.component.log.read_text()
+
+    def check(self) -> None:
+        if self.is_expected:
+            self.component.check()
+
+    def says(self, text: str, *, timeout_seconds: float = 20) -> None:
+        """Wait until its log holds the text."""
+        __tracebackhide__ = True
+        what = f"{self.component.name} says {text!r}"
+        wait_for(what, lambda: text in self.log, timeout_seconds=timeout_seconds, check=self.check)
+
+    def terminate(self) -> None:
+        """Ask it to end, as Kubernetes does."""
+        self.check()
+        self.is_expected = False
+        self.component.process.send_signal(signal.SIGTERM)
+        exit_code = self.component.process.wait(_ENDS_IN_SECONDS)
+        assert exit_code == 0, f"{self.component.name} exited with {exit_code} after SIGTERM"
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.check()
+        self.is_expected = False
+        self.component.kill()
+
+
+class Programs:
+    """What one test has started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count(1)
+        self._started: list[Program] = []
+
+    def start(self, name: str, *arguments: str, env: Mapping[str, str]) -> Program:
+        """`pgscheduler` with these arguments, and of our variables only those of `env`."""
+        log = self._folder / f"{next(self._numbers)}-{name}.log"
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PGSCHEDULER_", "PG"))}
+        component = Component.start(name, [str(_SCRIPT), *arguments], log, env={**inherited, **env})
+        program = Program(component=component)
+        self._started.append(program)
+        return program
+
+    @property
+    def running(self) -> list[Program]:
+        return [program for program in self._started if program.is_expected]
+
+    def check(self) -> None:
+        """Raise if one has ended that nobody has ended."""
+        for program in self._started:
+            program.check()
+
+    def end(self) -> None:
+        """Ask all that run to end; the last one started first."""
+        with ExitStack() as stack:
+            for program in self.running:
+                stack.callback(program.component.kill)
+                stack.callback(program.terminate)
+
+    def report(self) -> str:
+        """The ends of all logs."""
+        return "\n\n".join(_end_of(program.component) for program in self._started)
+
+
+def _end_of(component: Component) -> str:
+    lines = component.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
+    return "\n".join([f"--- {component.name} ({component.log}), exit code {component.process.poll()}", *lines])
+
+
+StartProgram = Callable[..., Program]

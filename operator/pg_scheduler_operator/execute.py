@@ -1,0 +1,128 @@
+"""Plans carried out.
+
+Invariant: actions are done in the order of the plan, and an error or a refusal ends the plan: what comes later never
+happens without what comes first. Events are a courtesy: one that cannot be told holds nothing up.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from pg_scheduler.errors import InvalidPayload, OwnedByResource
+from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.reconcile.actions import (
+    AddFinalizer,
+    CancelJob,
+    DeleteSchedule,
+    EmitEvent,
+    RemoveFinalizer,
+    Scale,
+    SetStatus,
+    UpsertJob,
+    UpsertSchedule,
+)
+from pg_scheduler_operator.resources import FINALIZER
+from pg_scheduler_operator.status import Reason, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.gateway.scheduler import Rows
+    from pg_scheduler_operator.reconcile.actions import Action, Wish
+    from pg_scheduler_operator.status import Notice, Pacer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What is left to do after a plan.
+
+    Attributes:
+        plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
+        status_in_seconds: when the status may be written that was held back, if one was.
+    """
+
+    plan_again: bool = False
+    refusal: Refusal | None = None
+    status_in_seconds: float | None = None
+
+
+class Executor:
+    """Does what plans say."""
+
+    def __init__(self, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+        self._resources = resources
+        self._rows = rows
+        self._pacer = pacer
+
+    async def execute(self, actions: Sequence[Action]) -> Done:
+        """Do them in order."""
+        plan_again, status_in_seconds = False, None
+        for action in actions:
+            match action:
+                case UpsertJob() | CancelJob() | UpsertSchedule() | DeleteSchedule():
+                    plan_again = True
+                    refusal = await self._wish(action)
+                    if refusal is not None:
+                        return Done(plan_again=True, refusal=refusal)
+                case SetStatus():
+                    status_in_seconds = await self._set_status(action)
+                case _:
+                    await self._write(action)
+        return Done(plan_again=plan_again, status_in_seconds=status_in_seconds)
+
+    async def _write(self, action: AddFinalizer | RemoveFinalizer | Scale | EmitEvent) -> None:
+        match action:
+            case AddFinalizer(meta=meta):
+                await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
+            case RemoveFinalizer(meta=meta):
+                await self._resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
+            case Scale():
+                await self._resources.scale(action.meta, action.target, action.replicas)
+            case EmitEvent(notice=notice):
+                await self._tell(notice)
+            case _:
+                assert_never(action)
+
+    async def _wish(self, wish: Wish) -> Refusal | None:
+        try:
+            match wish:
+                case UpsertJob():
+                    await self._rows.upsert_job(wish.wish)
+                case CancelJob():
+                    await self._rows.cancel_job(wish.source, wish.job_id)
+                case UpsertSchedule():
+                    await self._rows.upsert_schedule(wish.wish)
+                case DeleteSchedule():
+                    await self._rows.delete_schedule(wish.source)
+                case _:
+                    assert_never(wish)
+        except InvalidPayload as error:
+            return _unkeepable(error)
+        except OwnedByResource as error:
+            return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
+        return None
+
+    async def _set_status(self, action: SetStatus) -> float | None:
+        wait_seconds = self._pacer.wait_seconds(action.meta.key, urgent=action.urgent)
+        if wait_seconds > 0:
+            return wait_seconds
+        await self._resources.write_status(action.meta, action.live, action.desired)
+        self._pacer.written(action.meta.key)
+        return None
+
+    async def _tell(self, notice: Notice) -> None:
+        try:
+            await self._resources.tell(notice)
+        except KubernetesError as error:
+            logger.warning("%s: the event %s was not told: %s", notice.about.key, notice.reason, error)
+
+
+def _unkeepable(error: InvalidPayload) -> Refusal:
+    """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
+    parts = ["args or kwargs cannot be kept exactly as JSON", error.why, error.fix]
+    return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))

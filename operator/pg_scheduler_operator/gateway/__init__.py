@@ -1,0 +1,46 @@
+"""The outside: where manifests live, and the database.
+
+Invariant: above this package nothing knows whether objects live in Kubernetes or in a folder of files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from pg_scheduler_operator.resources import Key, Meta, TargetRef, TargetScale
+    from pg_scheduler_operator.status import Notice
+
+
+class Resources(Protocol):
+    """Where manifests live.
+
+    Every method may raise ``KubernetesError``; writes to an object that is gone raise ``ObjectGone``, writes that meet
+    another writer ``ObjectChanged``.
+    """
+
+    def serves(self, namespace: str) -> bool:
+        """Whether objects of this namespace are served here."""
+
+    async def get(self, key: Key) -> Mapping[str, Any] | None:
+        """The object's body as it stands now, None when there is none."""
+
+    async def uids(self) -> Collection[str]:
+        """Uids of all objects that are served: complete, or an error."""
+
+    async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
+        """Replace the finalizers, unless the object has changed since ``meta`` was read."""
+
+    async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
+        """Make the status ``desired``; ``live`` is what was read."""
+
+    async def tell(self, notice: Notice) -> None:
+        """Tell an event, unless it was told before."""
+
+    async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
+        """Replicas of a target in the namespace of ``meta``, None when there is no such target."""
+
+    async def scale(self, meta: Meta, target: TargetRef, replicas: int) -> None:
+        """Give the target this many replicas."""

@@ -1,0 +1,87 @@
+"""The database, as the operator of one cluster sees it.
+
+Invariant: only rows of this cluster are read or written; the cursor of the changes moves only when they were read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pg_scheduler.control import (
+        Control,
+        Cursor,
+        Demand,
+        JobState,
+        JobWish,
+        ScheduleState,
+        ScheduleWish,
+        Source,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Rows that may have changed."""
+
+    jobs: Sequence[JobState]
+    schedules: Sequence[ScheduleState]
+
+
+class Rows:
+    """The rows of one cluster."""
+
+    def __init__(self, control: Control, *, cluster: str) -> None:
+        self._control = control
+        self._cluster = cluster
+        self._cursor: Cursor | None = None
+
+    @property
+    def cluster(self) -> str:
+        """The name that this cluster's rows carry."""
+        return self._cluster
+
+    async def job(self, job_id: str) -> JobState | None:
+        """The row of a job."""
+        return await self._control.job(job_id)
+
+    async def schedule(self, source: Source) -> ScheduleState | None:
+        """The row of a schedule."""
+        return await self._control.schedule(source)
+
+    async def upsert_job(self, wish: JobWish) -> None:
+        """Make or change the row of a job."""
+        await self._control.upsert_job(wish)
+
+    async def cancel_job(self, source: Source, job_id: str) -> None:
+        """Cancel a job, or have it stopped."""
+        await self._control.cancel_job(source, job_id)
+
+    async def upsert_schedule(self, wish: ScheduleWish) -> None:
+        """Make or change the row of a schedule."""
+        await self._control.upsert_schedule(wish)
+
+    async def delete_schedule(self, source: Source) -> None:
+        """Forget a schedule."""
+        await self._control.delete_schedule(source)
+
+    async def demand(self, tenant: str) -> Demand:
+        """What a namespace's jobs ask of its workers."""
+        return await self._control.demand(tenant)
+
+    async def is_unknown(self, tenant: str, task: str) -> bool:
+        """Whether workers live and none of them has registered the task."""
+        return bool(await self._control.unknown_tasks(tenant, [task]))
+
+    async def changed(self) -> Changed:
+        """What may have changed since the last time."""
+        changes = await self._control.changes(self._cluster, self._cursor)
+        self._cursor = changes.cursor
+        return Changed(jobs=changes.jobs, schedules=changes.schedules)
+
+    async def open_sources(self) -> Collection[Source]:
+        """Objects that still have a schedule or a job that has not ended."""
+        return await self._control.open_sources(self._cluster)

@@ -1,0 +1,88 @@
+"""The actions that plans are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pg_scheduler.control import JobWish, ScheduleWish, Source
+    from pg_scheduler_operator.resources import Meta, TargetRef
+    from pg_scheduler_operator.status import Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddFinalizer:
+    """Hold the object, so that its deletion is seen before it is gone."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFinalizer:
+    """Let the object go."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsertJob:
+    """Make or change the row of a job."""
+
+    wish: JobWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJob:
+    """Cancel the row of a job, or have it stopped."""
+
+    source: Source
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsertSchedule:
+    """Make or change the row of a schedule."""
+
+    wish: ScheduleWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSchedule:
+    """Forget the row of a schedule and its jobs that have not started."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Give the target this many replicas."""
+
+    meta: Meta
+    target: TargetRef
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetStatus:
+    """Write the status; ``live`` is what it was planned upon."""
+
+    meta: Meta
+    live: Mapping[str, Any]
+    desired: Mapping[str, Any]
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitEvent:
+    """Tell an event."""
+
+    notice: Notice
+
+
+Wish = UpsertJob | CancelJob | UpsertSchedule | DeleteSchedule
+"""What changes a row: after one of these the object is planned again."""
+
+Action = AddFinalizer | RemoveFinalizer | Wish | Scale | SetStatus | EmitEvent

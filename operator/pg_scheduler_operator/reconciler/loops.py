@@ -1,0 +1,68 @@
+"""Steps that are done again and again, or until they succeed.
+
+Invariant: a loop outlives whatever its step raises, and reports the first failure of a row of failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from typing import TYPE_CHECKING
+
+from pg_scheduler.errors import PgSchedulerError
+from pg_scheduler_operator.errors import ObjectChanged
+from pg_scheduler_operator.reconciler.queue import BACKOFF_MAX_SECONDS, backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger(__name__)
+
+
+async def repeat(
+    what: str,
+    step: Callable[[], Awaitable[object]],
+    seconds: float,
+    *,
+    at_most_seconds: float = BACKOFF_MAX_SECONDS,
+) -> None:
+    """Do a step for ever, every so often; after failures again within ``at_most_seconds``."""
+    failures = 0
+    while True:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001 (a loop outlives what it meets)
+            failures += 1
+            report(what, error, failures)
+            await asyncio.sleep(min(backoff_seconds(failures), at_most_seconds))
+        else:
+            if failures:
+                logger.info("%s: works again after %d failures", what, failures)
+            failures = 0
+            await asyncio.sleep(seconds)
+
+
+async def retry(what: str, step: Callable[[], Awaitable[object]]) -> None:
+    """Do a step until it succeeds."""
+    failures = 0
+    while True:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001 (as above)
+            failures += 1
+            report(what, error, failures)
+            await asyncio.sleep(backoff_seconds(failures))
+        else:
+            return
+
+
+def report(what: str, error: Exception, failures: int) -> None:
+    """At the first failure only. Texts of foreign errors may quote a row, so only their type and place are told."""
+    if failures > 1 or isinstance(error, ObjectChanged):
+        logger.debug("%s: %s (tried again)", what, type(error).__name__)
+    elif isinstance(error, PgSchedulerError):
+        logger.warning("%s: %s %s (tried again)", what, error.code, error)
+    else:
+        place = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s: %s (tried again)\n%s", what, type(error).__name__, place)

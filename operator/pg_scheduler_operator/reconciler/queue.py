@@ -1,0 +1,93 @@
+"""The queue of keys.
+
+Invariants: a key is with one worker at a time; one that is put while its object is worked on is worked on again; one
+that failed comes back, at most ``BACKOFF_MAX_SECONDS`` later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pg_scheduler_operator.resources import Key
+
+BACKOFF_MAX_SECONDS: Final = 15.0
+BACKOFF_FIRST_SECONDS: Final = 0.25
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 10), BACKOFF_MAX_SECONDS)
+
+
+class KeyQueue:
+    """Keys to work on, each at most once, each by one worker at a time."""
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._waiting: set[Key] = set()
+        self._active: set[Key] = set()
+        self._again: set[Key] = set()
+        self._later: dict[Key, asyncio.TimerHandle] = {}
+        self._failures: dict[Key, int] = {}
+
+    def put(self, key: Key) -> None:
+        """Have a key worked on; nothing new when it waits already."""
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def put_later(self, key: Key, seconds: float) -> None:
+        """Have a key worked on after a while; the earlier of two such wishes counts."""
+        loop = asyncio.get_running_loop()
+        planned = self._later.get(key)
+        if planned is not None and planned.when() <= loop.time() + seconds:
+            return
+        if planned is not None:
+            planned.cancel()
+        self._later[key] = loop.call_later(seconds, self._due, key)
+
+    def _due(self, key: Key) -> None:
+        del self._later[key]
+        self.put(key)
+
+    async def get(self) -> Key:
+        """The next key; it is this worker's until ``done`` or ``failed``."""
+        key = await self._ready.get()
+        self._waiting.discard(key)
+        self._active.add(key)
+        return key
+
+    def done(self, key: Key, *, again_in_seconds: float | None = None) -> None:
+        """The key was worked on."""
+        self._failures.pop(key, None)
+        if again_in_seconds is not None:
+            self.put_later(key, again_in_seconds)
+        self._leave(key)
+
+    def failed(self, key: Key, *, at_least_seconds: float = 0) -> int:
+        """The key has to be tried again; how often it has failed in a row."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        self.put_later(key, max(backoff_seconds(failures), at_least_seconds))
+        self._leave(key)
+        return failures
+
+    def retry_failed(self) -> None:
+        """What has failed waits no longer: the reason is gone."""
+        for key in self._failures:
+            self.put(key)
+
+    def _leave(self, key: Key) -> None:
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.put(key)
+
+    def close(self) -> None:
+        """Drop the timers."""
+        for handle in self._later.values():
+            handle.cancel()
+        self._later.clear()

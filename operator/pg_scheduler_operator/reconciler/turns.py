@@ -1,0 +1,226 @@
+"""The loop that brings what stands to what is wanted.
+
+Invariants: whatever fails is tried again; nothing here trusts an event or remembers an object: each turn reads the
+object and its row anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, assert_never
+
+from pg_scheduler.errors import DatabaseUnreachable, SchemaMismatch
+from pg_scheduler.job_status import JobStatus
+from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
+from pg_scheduler_operator.execute import Executor
+from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
+from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
+from pg_scheduler_operator.reconciler.loops import repeat, report
+from pg_scheduler_operator.resources import (
+    Key,
+    Kind,
+    PeriodicJobSpec,
+    ScheduledJobSpec,
+    WorkerPoolSpec,
+    read,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pg_scheduler.control import Demand, JobState, ScheduleState, Source
+    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.gateway.scheduler import Changed, Rows
+    from pg_scheduler_operator.reconcile.actions import Action
+    from pg_scheduler_operator.reconciler.queue import KeyQueue
+    from pg_scheduler_operator.resources import Meta, Resource, Spec, TaskSpec
+    from pg_scheduler_operator.status import Pacer, Refusal
+
+logger = logging.getLogger(__name__)
+
+CHANGES_SECONDS: Final = 1.0
+LOOK_AT_MOST_SECONDS: Final = 5.0
+POOL_SECONDS: Final = 2.0
+SWEEP_SECONDS: Final = 300.0
+WORKERS: Final = 10
+PASSES: Final = 4
+"""Plans in one turn: make, cancel, say so, and one for a writer in between."""
+
+
+class Reconciler:
+    """Works on keys, looks for changed rows, and sweeps."""
+
+    def __init__(self, *, queue: KeyQueue, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+        self._queue = queue
+        self._resources = resources
+        self._rows = rows
+        self._pacer = pacer
+        self._executor = Executor(resources, rows, pacer)
+        self._seen: dict[Key, JobState | ScheduleState] = {}
+        self._database_answers = True
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WORKERS):
+                    group.create_task(self._work())
+                group.create_task(
+                    repeat(
+                        "changes of rows", self.enqueue_changed, CHANGES_SECONDS, at_most_seconds=LOOK_AT_MOST_SECONDS
+                    )
+                )
+                group.create_task(repeat("the sweep", self.sweep, SWEEP_SECONDS))
+        finally:
+            self._queue.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                again_in_seconds = await self.reconcile(key)
+            except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
+                self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
+            except DatabaseUnreachable:
+                self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
+            except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
+                at_least = error.retry_after if isinstance(error, KubernetesError) else 0
+                report(f"{key}", error, self._queue.failed(key, at_least_seconds=at_least))
+            else:
+                self._queue.done(key, again_in_seconds=again_in_seconds)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One turn for one object; in how many seconds it wants another one without being asked."""
+        refusal: Refusal | None = None
+        for _ in range(PASSES):
+            body = await self._resources.get(key)
+            if body is None:
+                self._pacer.forget(key)
+                return None
+            done = await self._executor.execute(await self._plan(body, refusal))
+            if not done.plan_again:
+                return _sooner(done.status_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
+            refusal = done.refusal
+        return CHANGES_SECONDS
+
+    async def _plan(self, body: Mapping[str, Any], refusal: Refusal | None) -> list[Action]:
+        kind = Kind(body["kind"])
+        match kind:
+            case Kind.SCHEDULED_JOB:
+                return await self._plan_scheduled_job(read(ScheduledJobSpec, body, cluster=self._rows.cluster), refusal)
+            case Kind.PERIODIC_JOB:
+                return await self._plan_periodic_job(read(PeriodicJobSpec, body, cluster=self._rows.cluster), refusal)
+            case Kind.WORKER_POOL:
+                return await self._plan_worker_pool(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
+            case _:
+                assert_never(kind)
+
+    async def _plan_scheduled_job(self, job: Resource[ScheduledJobSpec], refusal: Refusal | None) -> list[Action]:
+        task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
+        try:
+            row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
+            unknown = await self._is_unknown(job, task)
+        except DatabaseUnreachable as error:
+            return self._without_database(job.meta, error)
+        return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
+
+    async def _plan_periodic_job(self, job: Resource[PeriodicJobSpec], refusal: Refusal | None) -> list[Action]:
+        task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
+        try:
+            row = await self._rows.schedule(job.meta.source)
+            unknown = await self._is_unknown(job, task)
+        except DatabaseUnreachable as error:
+            return self._without_database(job.meta, error)
+        return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
+
+    async def _plan_worker_pool(self, pool: Resource[WorkerPoolSpec]) -> list[Action]:
+        target = None
+        if not isinstance(pool.spec, InvalidSpec):
+            target = await self._resources.scale_of(pool.meta, pool.spec.target_ref)
+        return worker_pool.plan(pool, target, await self._demand(pool.meta.key.namespace), now=_now())
+
+    def _without_database(self, meta: Meta, error: DatabaseUnreachable) -> list[Action]:
+        now = _now()
+        actions = let_go_without_database(meta, now)
+        if actions:
+            return actions
+        if meta.deletion_at is not None:
+            self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
+        raise error
+
+    async def _demand(self, namespace: str) -> Demand | None:
+        try:
+            return await self._rows.demand(namespace)
+        except (DatabaseUnreachable, SchemaMismatch):
+            return None
+
+    async def _is_unknown(self, resource: Resource[Spec], task: TaskSpec | None) -> bool:
+        if task is None or not is_news(resource):
+            return False
+        return await self._rows.is_unknown(resource.meta.key.namespace, task.task)
+
+    async def enqueue_changed(self) -> int:
+        """One look at the rows: the keys of those that differ from the look before, or have stopped running unseen."""
+        changed = await self._look()
+        states: dict[Key, JobState | ScheduleState] = {}
+        states |= {_key(job.source): job for job in changed.jobs if job.source is not None}
+        states |= {_key(schedule.source): schedule for schedule in changed.schedules}
+        keys = {key for key, state in states.items() if self._seen.get(key) != state}
+        keys |= {key for key, state in self._seen.items() if key not in states and _was_running(state)}
+        self._seen = states
+        for key in keys:
+            self._queue.put(key)
+        return len(keys)
+
+    async def _look(self) -> Changed:
+        try:
+            changed = await self._rows.changed()
+        except DatabaseUnreachable:
+            self._database_answers = False
+            raise
+        if not self._database_answers:
+            self._queue.retry_failed()
+        self._database_answers = True
+        return changed
+
+    async def sweep(self) -> int:
+        """Withdraw the rows of objects that are gone; how many.
+
+        The rows are read first: an object made in between is in the list of objects, and its row not among those rows.
+        """
+        sources = await self._rows.open_sources()
+        uids = await self._resources.uids() if sources else ()
+        gone = [source for source in sources if source.uid not in uids and self._resources.serves(source.tenant)]
+        for source in gone:
+            logger.info("%s is gone: its rows are withdrawn", _key(source))
+            await self._withdraw(source)
+        return len(gone)
+
+    async def _withdraw(self, source: Source) -> None:
+        if source.kind == Kind.PERIODIC_JOB:
+            await self._rows.delete_schedule(source)
+            return
+        job_id = scheduled_job.job_id(source.uid)
+        row = await self._rows.job(job_id)
+        if row is not None and row.status in {JobStatus.PENDING, JobStatus.WAITING}:
+            await self._rows.cancel_job(source, job_id)
+
+
+def _key(source: Source) -> Key:
+    return Key(kind=Kind(source.kind), namespace=source.tenant, name=source.name)
+
+
+def _was_running(state: JobState | ScheduleState) -> bool:
+    job = state.last_job if hasattr(state, "last_job") else state
+    return job is not None and not job.status.is_final
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((value for value in seconds if value is not None), default=None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,94 @@
+"""The three kinds: what a manifest may say, what the operator answers, and how a body becomes a checked value.
+
+The CRDs are generated from these models. ``specs`` has the fields that users write, ``statuses`` those that the
+operator writes, ``model`` what both are made of, and ``objects`` reads a body.
+
+Invariant: what the API server accepts with the generated schema and rules, ``read`` accepts too, but for the size of
+free JSON, which a schema cannot express; a folder of files, which has no schema, gets the same answers from here.
+"""
+
+from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
+from pg_scheduler_operator.resources.objects import (
+    API_VERSION,
+    FINALIZER,
+    GROUP,
+    NAME_MAX,
+    VERSION,
+    Key,
+    Kind,
+    Meta,
+    Resource,
+    Spec,
+    TargetScale,
+    read,
+)
+from pg_scheduler_operator.resources.specs import (
+    ARGUMENTS_MAX_BYTES,
+    Autoscaling,
+    JobTemplate,
+    PeriodicJobSpec,
+    Priority,
+    ScalingMode,
+    ScheduledJobSpec,
+    ScheduleSpec,
+    TargetApiVersion,
+    TargetKind,
+    TargetRef,
+    TaskSpec,
+    WorkerPoolSpec,
+)
+from pg_scheduler_operator.resources.statuses import (
+    Condition,
+    Counts,
+    DemandStatus,
+    ErrorSummary,
+    LastRun,
+    PeriodicJobStatus,
+    ScheduledJobStatus,
+    Status,
+    WorkerPoolStatus,
+)
+
+__all__ = [
+    "API_VERSION",
+    "ARGUMENTS_MAX_BYTES",
+    "FINALIZER",
+    "GROUP",
+    "NAME_MAX",
+    "VERSION",
+    "Autoscaling",
+    "Condition",
+    "Counts",
+    "DemandStatus",
+    "ErrorSummary",
+    "Instant",
+    "JobTemplate",
+    "Json",
+    "Key",
+    "Kind",
+    "LastRun",
+    "Meta",
+    "Model",
+    "ObjectName",
+    "PeriodicJobSpec",
+    "PeriodicJobStatus",
+    "Priority",
+    "Resource",
+    "ScalingMode",
+    "ScheduleSpec",
+    "ScheduledJobSpec",
+    "ScheduledJobStatus",
+    "Spec",
+    "Status",
+    "TargetApiVersion",
+    "TargetKind",
+    "TargetRef",
+    "TargetScale",
+    "TaskSpec",
+    "WorkerPoolSpec",
+    "WorkerPoolStatus",
+    "cel",
+    "read",
+    "rules",
+    "stamp",
+]

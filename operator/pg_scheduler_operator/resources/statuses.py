@@ -1,0 +1,104 @@
+"""What the operator answers: the status of each kind.
+
+Invariant: no status holds a job's argument, or the text of an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pg_scheduler_operator.resources.model import Instant, Model
+
+
+class Condition(Model):
+    """One condition, as metav1.Condition."""
+
+    type: str = Field(max_length=316, description="Name of the condition.")
+    status: str = Field(max_length=7, pattern="^(True|False|Unknown)$", description="True, False or Unknown.")
+    reason: str = Field(max_length=64, pattern="^[A-Za-z]+$", description="A word for machines.")
+    message: str = Field(max_length=1024, description="A sentence for people; never a job's argument.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec that the condition speaks of."
+    )
+    last_transition_time: Instant = Field(description="When the status last changed.")
+
+
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+
+
+class Status(Model):
+    """What every kind's status begins with."""
+
+    observed_generation: int | None = Field(default=None, ge=0, description="Generation of the spec last acted on.")
+    conditions: Conditions = Field(default=(), description="What holds and why.")
+
+
+class ErrorSummary(Model):
+    """A failure without its text, which stays in the database."""
+
+    type: str = Field(max_length=256, description="Type name of the last failure, such as KeyError.")
+
+
+class ScheduledJobStatus(Status):
+    """What the operator answers: Ready, Stalled, Suspended, Started, Complete, Failed, Finished."""
+
+    job_id: str | None = Field(default=None, max_length=200, description="Id of the row.")
+    state: str | None = Field(default=None, max_length=32, description="For display; logic uses conditions.")
+    attempt: int | None = Field(default=None, ge=0, description="How often it was started.")
+    worker: str | None = Field(default=None, max_length=256, description="Worker of the newest attempt.")
+    start_time: Instant | None = Field(default=None, description="When it first started.")
+    completion_time: Instant | None = Field(default=None, description="When it ended, whatever way.")
+    last_error: ErrorSummary | None = Field(default=None, description="The last failure.")
+
+
+class LastRun(Model):
+    """The newest tick's job."""
+
+    job_id: str = Field(max_length=200, description="Id of the row.")
+    scheduled_time: Instant | None = Field(default=None, description="The planned instant.")
+    state: str = Field(max_length=32, description="For display; logic uses conditions.")
+    attempt: int = Field(ge=0, description="How often it was started.")
+    error: ErrorSummary | None = Field(default=None, description="The last failure.")
+
+
+class Counts(Model):
+    """Numbers since the schedule was made."""
+
+    planned: int = Field(ge=0, description="Ticks that became jobs.")
+
+
+class PeriodicJobStatus(Status):
+    """What the operator answers: Ready, Stalled, Suspended, LastRunSucceeded."""
+
+    schedule: str | None = Field(default=None, max_length=512, description="The rule in a few words.")
+    last_schedule_time: Instant | None = Field(default=None, description="Planned instant of the newest tick.")
+    next_schedule_times: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
+        default=(), max_length=5, description="The next planned instants, with the zone's offset."
+    )
+    last_run: LastRun | None = Field(default=None, description="The newest tick's job.")
+    counts: Counts | None = Field(default=None, description="Numbers since the schedule was made.")
+
+
+class DemandStatus(Model):
+    """What the namespace's jobs ask of its workers."""
+
+    due: int = Field(ge=0, description="Pending, not suspended, due.")
+    running: int = Field(ge=0, description="Held by living workers.")
+    orphaned: int = Field(ge=0, description="Held by workers that are dead or late.")
+
+
+class WorkerPoolStatus(Status):
+    """What the operator answers: Ready, Stalled, ScalingActive, DatabaseReachable."""
+
+    replicas: int | None = Field(default=None, ge=0, description="Replicas that the target has.")
+    desired_replicas: int | None = Field(default=None, ge=0, description="Replicas that the demand asks for.")
+    slots_per_replica: int | None = Field(default=None, ge=1, description="Slots that heartbeats report.")
+    demand: DemandStatus | None = Field(default=None, description="Jobs counted, at most once a minute.")

@@ -1,0 +1,100 @@
+"""Watching Kubernetes: kopf lists, watches, and authenticates; every event becomes a key.
+
+Invariant: events carry no truth. The handlers do nothing but put the key into the queue, whose workers read the object
+themselves: kopf does not repeat a handler that failed, the queue does.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import kopf
+
+from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+    from pg_scheduler_operator.reconciler import KeyQueue
+
+WATCH_SECONDS: Final = 300
+INACTIVITY_SECONDS: Final = 70
+PAGE: Final = 500
+REQUEST_TIMEOUT_SECONDS: Final = 30
+WORKERS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memo:
+    """What the handlers are given."""
+
+    queue: KeyQueue
+
+
+@kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)
+@kopf.on.event(GROUP, VERSION, Kind.SCHEDULED_JOB.plural)
+@kopf.on.event(GROUP, VERSION, Kind.WORKER_POOL.plural)
+async def changed(body: Mapping[str, Any], memo: Memo, **_: Any) -> None:
+    """Something happened to an object."""
+    memo.queue.put(key_of(body))
+
+
+def key_of(body: Mapping[str, Any]) -> Key:
+    """Which object a body is, whatever else it says."""
+    metadata = body["metadata"]
+    return Key(kind=Kind(body["kind"]), namespace=metadata["namespace"], name=metadata["name"])
+
+
+async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event) -> None:
+    """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
+
+    Cancel it to end it without a signal. kopf's own flag for that is not used: its waiter outlives a signal, and kopf
+    gives what outlives one five seconds.
+
+    Args:
+        queue: gets the keys.
+        namespaces: those to watch; all when empty.
+        started: set when the watch begins.
+
+    Raises:
+        KubernetesError: the watch has ended and cannot go on.
+    """
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it reports each call of the handler
+    try:
+        await kopf.operator(
+            settings=_settings(),
+            memo=Memo(queue=queue),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            ready_flag=started,
+        )
+    except Exception as error:
+        raise KubernetesError(
+            "the watch has ended",
+            why=f"{type(error).__name__}, status {getattr(error, 'status', None) or 'none'}",
+            fix="check the API server and the operator's rights; the operator is to be started again",
+        ) from error
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.inactivity_timeout = INACTIVITY_SECONDS
+    settings.watching.chunk_size = PAGE
+    settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
+    settings.queueing.worker_limit = WORKERS
+    # a handler only puts a key: there is nothing to wait for at the end, and a default kopf takes five seconds to stop
+    settings.queueing.exit_timeout = 0.2
+    settings.queueing.idle_timeout = 0.2
+    settings.process.ultimate_exiting_timeout = None
+    settings.persistence.finalizer = f"{GROUP}/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    return settings

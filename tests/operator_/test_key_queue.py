@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pg_scheduler_operator.reconciler.queue import BACKOFF_MAX_SECONDS, KeyQueue, backoff_seconds
+from pg_scheduler_operator.resources import Key, Kind
+
+A = Key(kind=Kind.SCHEDULED_JOB, namespace="n", name="a")
+B = Key(kind=Kind.SCHEDULED_JOB, namespace="n", name="b")
+
+
+async def is_empty(queue: KeyQueue) -> bool:
+    try:
+        async with asyncio.timeout(0.01):
+            await queue.get()
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_key_put_twice_is_worked_on_once() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    queue.put(A)
+
+    assert await queue.get() == A
+    queue.done(A)
+    assert await is_empty(queue)
+
+
+async def test_key_put_while_it_is_worked_on_comes_again_when_that_is_done() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    await queue.get()
+    queue.put(A)
+    queue.put(A)
+
+    assert await is_empty(queue)
+    queue.done(A)
+    assert await queue.get() == A
+    queue.done(A)
+    assert await is_empty(queue)
+
+
+async def test_one_key_does_not_hold_up_another() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    queue.put(B)
+
+    assert [await queue.get(), await queue.get()] == [A, B]
+
+
+async def test_of_two_times_the_earlier_counts() -> None:
+    queue = KeyQueue()
+    queue.put_later(A, 60)
+    queue.put_later(A, 0.001)
+    queue.put_later(A, 60)
+
+    assert await asyncio.wait_for(queue.get(), 1) == A
+    queue.close()
+
+
+async def test_failed_key_comes_back_and_counts_its_failures() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    await queue.get()
+
+    assert queue.failed(A) == 1
+    assert await asyncio.wait_for(queue.get(), 2) == A
+    assert queue.failed(A) == 2
+    queue.close()
+
+
+async def test_key_that_succeeds_forgets_its_failures() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    await queue.get()
+    queue.failed(A)
+    await queue.get()
+    queue.done(A)
+    queue.put(A)
+    await queue.get()
+
+    assert queue.failed(A) == 1
+    queue.close()
+
+
+async def test_server_that_asks_to_wait_is_waited_for() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    await queue.get()
+    queue.failed(A, at_least_seconds=30)
+
+    assert await is_empty(queue)
+    queue.close()
+
+
+async def test_failed_keys_need_not_wait_when_the_reason_is_gone() -> None:
+    queue = KeyQueue()
+    queue.put(A)
+    await queue.get()
+    queue.failed(A, at_least_seconds=30)
+
+    queue.retry_failed()
+
+    assert await asyncio.wait_for(queue.get(), 0.1) == A
+    queue.close()
+
+
+@given(st.integers(1, 10_000))
+def test_backoff_never_exceeds_its_maximum(failures: int) -> None:
+    assert 0 < backoff_seconds(failures) <= backoff_seconds(failures + 1) <= BACKOFF_MAX_SECONDS
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.25), (2, 0.5), (7, 15.0)])
+def test_backoff_doubles(failures: int, seconds: float) -> None:
+    assert backoff_seconds(failures) == seconds

@@ -1,0 +1,253 @@
+"""The Kubernetes gateway against a server that answers as told and records what it was asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from kubernetes_asyncio import client
+
+from pg_scheduler_operator.errors import (
+    KubernetesError,
+    KubernetesNotConfigured,
+    KubernetesUnreachable,
+    ObjectChanged,
+    ObjectGone,
+)
+from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
+from pg_scheduler_operator.resources import FINALIZER, Key, Kind, ScheduledJobSpec, TargetScale, WorkerPoolSpec, read
+from pg_scheduler_operator.status import Notice, Reason
+from support.operator_world import body, scheduled_job, worker_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+META = read(ScheduledJobSpec, body(Kind.SCHEDULED_JOB, scheduled_job()), cluster="default").meta
+JOB_PATH = "/apis/pgscheduler.io/v1alpha1/namespaces/billing/scheduledjobs/x"
+
+
+@dataclass
+class Server:
+    """Answers in order, then empty objects; requests as (method, path, content type, body)."""
+
+    answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, str, Any]] = field(default_factory=list)
+
+    def answer(self, status: int, content: Any = None, **headers: str) -> None:
+        self.answers.append((status, {} if content is None else content, headers))
+
+    async def handle(self, request: web.Request) -> web.Response:
+        text = await request.text()
+        content = json.loads(text) if text else None
+        self.requests.append((request.method, request.path_qs, request.content_type, content))
+        status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+        return web.json_response(answer, status=status, headers=headers)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Server, KubeApi]]:
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    configuration = client.Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with client.ApiClient(configuration) as api:
+        yield server, KubeApi(api)
+    await runner.cleanup()
+
+
+Served = tuple[Server, KubeApi]
+
+
+async def test_finalizers_are_the_only_metadata_written_and_only_to_the_version_read(server: Served) -> None:
+    told, api = server
+
+    await KubeResources(api).set_finalizers(META, ["theirs", FINALIZER])
+
+    ((method, path, kind, content),) = told.requests
+    assert (method, path.partition("?")[0], kind) == ("PATCH", JOB_PATH, "application/merge-patch+json")
+    assert content == {"metadata": {"finalizers": ["theirs", FINALIZER], "resourceVersion": "1"}}
+    assert "fieldManager=pgscheduler-operator" in path
+
+
+@pytest.mark.parametrize(
+    ("live", "kind"), [({}, "application/merge-patch+json"), ({"a": 1}, "application/json-patch+json")]
+)
+async def test_status_is_written_to_its_subresource(server: Served, live: dict[str, Any], kind: str) -> None:
+    told, api = server
+
+    await KubeResources(api).write_status(META, live, {"a": 2})
+
+    ((_, path, content_type, content),) = told.requests
+    assert path.startswith(f"{JOB_PATH}/status?")
+    assert content_type == kind
+    assert content == ([{"op": "add", "path": "/status/a", "value": 2}] if live else {"status": {"a": 2}})
+
+
+async def test_scale_is_written_to_its_subresource_and_nothing_else_of_the_target(server: Served) -> None:
+    told, api = server
+    told.answer(200, {"spec": {"replicas": 3}, "status": {"replicas": 2}})
+    told.answer(200, {"spec": {}})
+    resource = read(WorkerPoolSpec, body(Kind.WORKER_POOL, worker_pool()), cluster="default")
+    assert isinstance(resource.spec, WorkerPoolSpec)
+    resources = KubeResources(api)
+
+    assert await resources.scale_of(resource.meta, resource.spec.target_ref) == TargetScale(wanted=3, existing=2)
+    assert await resources.scale_of(resource.meta, resource.spec.target_ref) == TargetScale(wanted=0, existing=0)
+    await resources.scale(resource.meta, resource.spec.target_ref, 5)
+
+    method, path, _, content = told.requests[-1]
+    assert (method, content) == ("PATCH", {"spec": {"replicas": 5}})
+    assert path.startswith("/apis/apps/v1/namespaces/billing/deployments/workers/scale?")
+
+
+async def test_target_that_is_not_there_is_none(server: Served) -> None:
+    told, api = server
+    told.answer(404)
+    resource = read(WorkerPoolSpec, body(Kind.WORKER_POOL, worker_pool()), cluster="default")
+    assert isinstance(resource.spec, WorkerPoolSpec)
+
+    assert await KubeResources(api).scale_of(resource.meta, resource.spec.target_ref) is None
+
+
+async def test_object_that_is_not_there_is_none(server: Served) -> None:
+    told, api = server
+    told.answer(404)
+
+    assert await KubeResources(api).get(Key(kind=Kind.SCHEDULED_JOB, namespace="billing", name="x")) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(404, ObjectGone), (409, ObjectChanged), (422, ObjectChanged), (403, KubernetesError), (500, KubernetesError)],
+)
+async def test_answer_becomes_an_error_that_quotes_no_body(
+    server: Served, status: int, error: type[KubernetesError]
+) -> None:
+    told, api = server
+    told.answer(status, {"message": "c4n4ry"})
+
+    with pytest.raises(error) as caught:
+        await KubeResources(api).write_status(META, {}, {"a": "c4n4ry"})
+
+    assert type(caught.value) is error
+    assert caught.value.status == status
+    assert "c4n4ry" not in str(caught.value)
+
+
+async def test_server_that_asks_to_wait_says_how_long(server: Served) -> None:
+    told, api = server
+    told.answer(429, **{"Retry-After": "7"})
+
+    with pytest.raises(KubernetesError) as caught:
+        await KubeResources(api).get(META.key)
+
+    assert caught.value.retry_after == 7
+
+
+async def test_server_that_is_not_there_is_unreachable() -> None:
+    configuration = client.Configuration()
+    configuration.host = "http://127.0.0.1:1"
+    async with client.ApiClient(configuration) as api:
+        with pytest.raises(KubernetesUnreachable):
+            await KubeResources(KubeApi(api)).get(META.key)
+
+
+def page(*uids: str, more: str = "") -> dict[str, Any]:
+    return {"metadata": {"continue": more}, "items": [{"metadata": {"uid": uid}} for uid in uids] or None}
+
+
+async def test_uids_are_read_page_by_page_to_the_end(server: Served) -> None:
+    told, api = server
+    for answer in (page("a", "b", more="next/="), page("c"), page("d"), page()):
+        told.answer(200, answer)
+
+    assert await KubeResources(api).uids() == {"a", "b", "c", "d"}
+
+    paths = [path for _, path, _, _ in told.requests]
+    assert paths[0] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500"
+    assert paths[1] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500&continue=next/%3D"
+    assert len(paths) == 4
+
+
+async def test_uids_are_complete_or_an_error(server: Served) -> None:
+    told, api = server
+    told.answer(200, page("a", more="next"))
+    told.answer(410)
+
+    with pytest.raises(ObjectChanged):
+        await KubeResources(api).uids()
+
+
+async def test_only_the_namespaces_that_are_served_are_listed(server: Served) -> None:
+    told, api = server
+    for _ in range(6):
+        told.answer(200, page())
+    resources = KubeResources(api, namespaces=["a", "b"])
+
+    await resources.uids()
+
+    assert all("/namespaces/a/" in path or "/namespaces/b/" in path for _, path, _, _ in told.requests)
+    assert (resources.serves("a"), resources.serves("c")) == (True, False)
+
+
+async def test_event_is_told_once(server: Served) -> None:
+    told, api = server
+    told.answer(201)
+    told.answer(409)
+    notice = Notice(about=META, type="Warning", reason=Reason.UNKNOWN_TASK, note="x" * 2000, once="1")
+
+    for _ in range(2):
+        await KubeResources(api).tell(notice)
+
+    (_, path, _, first), (_, _, _, second) = told.requests
+    assert path.startswith("/apis/events.k8s.io/v1/namespaces/billing/events?")
+    assert first["metadata"]["name"] == second["metadata"]["name"]
+    assert len(first["note"]) == 1024
+    assert first["regarding"]["uid"] == "u1"
+
+
+async def test_event_that_is_invalid_is_an_error(server: Served) -> None:
+    told, api = server
+    told.answer(422)
+
+    with pytest.raises(ObjectChanged):
+        await KubeResources(api).tell(Notice(about=META, type="Normal", reason=Reason.SCALED_UP, note="", once="1"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "served", "missing"),
+    [
+        ([], [], set(Kind)),
+        (["pgscheduler.io"], ["ScheduledJob"], {Kind.PERIODIC_JOB, Kind.WORKER_POOL}),
+        (["pgscheduler.io"], list(Kind), set()),
+    ],
+)
+async def test_kinds_without_a_crd_are_known(
+    server: Served, groups: list[str], served: list[str], missing: set[Kind]
+) -> None:
+    told, api = server
+    told.answer(200, {"groups": [{"name": name} for name in groups]})
+    told.answer(200, {"resources": [{"kind": kind} for kind in served]})
+
+    assert set(await KubeResources(api).missing_kinds()) == missing
+
+
+async def test_process_without_any_configuration_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(KubernetesNotConfigured, match="KUBECONFIG"):
+        async with connect():
+            pass

@@ -1,0 +1,470 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pg_scheduler.control import Control, Demand
+from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
+from pg_scheduler_operator.gateway.scheduler import Rows
+from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
+from pg_scheduler_operator.resources import FINALIZER, Key, Kind, TargetScale
+from pg_scheduler_operator.status import Pacer
+from support.operator_world import CLUSTER, FakeCluster, periodic_job, scheduled_job, worker_pool
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+FUTURE = "2030-01-01T00:00:00Z"
+
+
+class FaultyRows(Rows):
+    """Rows of a database that may be away."""
+
+    away = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name not in {"cluster", "away"} and self.away:
+            raise DatabaseUnreachable("nobody answers")
+        return super().__getattribute__(name)
+
+
+class World:
+    """The reconciler between a real database and the objects of a fake API server."""
+
+    def __init__(self, control: Control, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self.cluster = FakeCluster()
+        self.rows = FaultyRows(control, cluster=CLUSTER)
+        self.pool = pool
+        self.queue = KeyQueue()
+        self.now = 0.0
+        self.pacer = Pacer(lambda: self.now, per_second=1e6)
+        self.reconciler = Reconciler(queue=self.queue, resources=self.cluster, rows=self.rows, pacer=self.pacer)
+
+    async def settle(self, key: Key) -> None:
+        """Turns for one object until one of them succeeds, as the queue does it without its pauses."""
+        for _ in range(200):
+            self.now += 61
+            try:
+                await self.reconciler.reconcile(key)
+            except (KubernetesError, DatabaseUnreachable):
+                continue
+            return
+        pytest.fail(f"{key} does not settle")
+
+    async def changed(self) -> set[Key]:
+        """The keys that one look at the rows puts into the queue."""
+        await self.reconciler.enqueue_changed()
+        keys = set()
+        while self.queue._waiting:
+            key = await self.queue.get()
+            self.queue.done(key)
+            keys.add(key)
+        return keys
+
+    async def jobs(self) -> list[tuple[Any, ...]]:
+        rows = await self.pool.fetch(
+            "SELECT source_name, task, status, suspended, source_generation FROM scheduled_jobs ORDER BY id"
+        )
+        return [tuple(row) for row in rows]
+
+    async def run(self, key: Key, status: str) -> None:
+        """What workers do to the row of an object."""
+        uid = self.cluster.objects[key]["metadata"]["uid"]
+        await self.pool.execute(
+            "UPDATE scheduled_jobs SET status = $2, attempt = 1, worker_id = 'w', started_at = now(),"
+            " finished_at = CASE WHEN $2 <> 'running' THEN now() END WHERE job_id = $1",
+            f"sj-{uid}",
+            status,
+        )
+
+
+@pytest.fixture
+async def world(dsn: str, pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[World]:
+    async with Control(dsn) as control:
+        world = World(control, pool)
+        yield world
+        world.queue.close()
+
+
+async def test_new_job_becomes_a_row_and_is_held_and_ready(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+
+    await world.settle(key)
+
+    assert await world.jobs() == [("a", "t", "pending", False, 1)]
+    assert world.cluster.objects[key]["metadata"]["finalizers"] == [FINALIZER]
+    assert world.cluster.condition(key, "Ready") == ("True", "Accepted")
+
+
+async def test_second_turn_writes_nothing(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+    before = list(world.cluster.writes)
+
+    await world.settle(key)
+
+    assert world.cluster.writes == before
+
+
+async def test_edit_of_a_pending_job_changes_its_row(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+    world.cluster.apply(
+        Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE, suspend=True, template={"spec": {"task": "u"}})
+    )
+
+    await world.settle(key)
+
+    assert await world.jobs() == [("a", "u", "pending", True, 2)]
+    assert world.cluster.condition(key, "Suspended") == ("True", "Spec")
+
+
+async def test_edit_that_meets_a_claim_is_stalled(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(template={"spec": {"task": "u"}}))
+
+    await world.settle(key)
+
+    assert await world.jobs() == [("a", "t", "running", False, 1)]
+    assert world.cluster.condition(key, "Stalled") == ("True", "AlreadyStarted")
+
+
+async def test_job_made_with_cancel_set_ends_cancelled_in_one_turn(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(cancel=True))
+
+    await world.settle(key)
+
+    assert world.cluster.condition(key, "Finished") == ("True", "Cancelled")
+
+
+async def test_deleted_job_takes_its_pending_row_along(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+    world.cluster.delete(key)
+
+    await world.settle(key)
+
+    assert key not in world.cluster.objects
+    assert await world.jobs() == [("a", "t", "cancelled", False, 1)]
+
+
+async def test_job_made_anew_under_the_same_name_is_another_row(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "completed")
+    world.cluster.delete(key)
+    await world.settle(key)
+    world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+
+    await world.settle(key)
+
+    assert [row[2] for row in await world.jobs()] == ["completed", "pending"]
+
+
+async def test_finished_job_whose_row_is_gone_does_not_run_again(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "completed")
+    await world.settle(key)
+    await world.pool.execute("DELETE FROM scheduled_jobs")
+
+    await world.settle(key)
+
+    assert await world.jobs() == []
+
+
+async def test_arguments_that_cannot_be_kept_are_refused_without_being_told(world: World) -> None:
+    spec = {"template": {"spec": {"task": "t", "kwargs": {"c4n4ry": "c4n4ry\x00"}}}}
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", spec)
+
+    await world.settle(key)
+
+    assert world.cluster.condition(key, "Stalled") == ("True", "InvalidSpec")
+    assert "c4n4ry" not in str(world.cluster.objects[key]["status"])
+    assert await world.jobs() == []
+
+
+async def test_schedule_is_made_changed_and_forgotten(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(schedule={"cron": ["0 2 * * *"]}))
+    await world.settle(key)
+
+    assert world.cluster.objects[key]["status"]["schedule"] == "0 2 * * *"
+    assert await world.pool.fetchval("SELECT source_generation FROM scheduler_schedules") == 2
+    world.cluster.delete(key)
+    await world.settle(key)
+    assert key not in world.cluster.objects
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 0
+
+
+async def test_unknown_task_is_told_while_a_worker_lives(world: World) -> None:
+    await world.pool.execute(
+        "INSERT INTO scheduler_workers (id, tenant, queues, tasks, slots, lease_until, version)"
+        " VALUES ('w', 'billing', '{default}', '{other}', 1, now() + interval '1 hour', '0')"
+    )
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+
+    await world.settle(key)
+    await world.settle(key)
+
+    assert world.cluster.reasons == ["UnknownTask"]
+
+
+async def test_rows_that_change_bring_their_objects_into_the_queue(world: World) -> None:
+    keys = [world.cluster.apply(Kind.SCHEDULED_JOB, name, scheduled_job()) for name in "abc"]
+    for key in keys:
+        await world.settle(key)
+    await world.changed()
+
+    await world.run(keys[0], "running")
+    await world.run(keys[1], "completed")
+
+    assert await world.changed() == set(keys[:2])
+    assert await world.changed() == set()
+    await world.run(keys[0], "completed")
+    assert await world.changed() == {keys[0]}
+
+
+async def test_job_that_is_handed_back_brings_its_object_into_the_queue(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    await world.changed()
+
+    await world.pool.execute("UPDATE scheduled_jobs SET status = 'pending'")
+
+    assert await world.changed() == {key}
+
+
+async def test_sweep_withdraws_rows_of_objects_that_are_gone(world: World) -> None:
+    kinds = {Kind.SCHEDULED_JOB: scheduled_job(runAt=FUTURE), Kind.PERIODIC_JOB: periodic_job()}
+    keys = [world.cluster.apply(kind, name, spec) for kind, spec in kinds.items() for name in ("gone", "here")]
+    for key in keys:
+        await world.settle(key)
+    for key in keys:
+        if key.name == "gone":
+            del world.cluster.objects[key]
+
+    assert await world.reconciler.sweep() == 2
+
+    assert {(row[0], row[2]) for row in await world.jobs() if row[0] in {"gone", "here"} and row[2] == "cancelled"} == {
+        ("gone", "cancelled")
+    }
+    assert await world.pool.fetchval("SELECT array_agg(source_name) FROM scheduler_schedules") == ["here"]
+    assert await world.reconciler.sweep() == 0
+
+
+async def test_sweep_lets_running_jobs_finish(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    del world.cluster.objects[key]
+
+    await world.reconciler.sweep()
+
+    assert [row[2] for row in await world.jobs()] == ["running"]
+
+
+async def test_sweep_touches_only_namespaces_that_are_served_here(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE), namespace="elsewhere")
+    await world.settle(key)
+    del world.cluster.objects[key]
+
+    assert await world.reconciler.sweep() == 0
+
+
+async def test_sweep_does_nothing_when_the_objects_cannot_be_listed(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+
+    def fail(call: str) -> None:
+        if call == "uids":
+            raise ObjectChanged("the list expired", status=410)
+
+    world.cluster.fault = fail
+
+    with pytest.raises(ObjectChanged):
+        await world.reconciler.sweep()
+    assert [row[2] for row in await world.jobs()] == ["pending"]
+
+
+async def test_pool_is_scaled_and_asked_for_again(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=0, existing=0)
+    job = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(job)
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool())
+
+    assert await world.reconciler.reconcile(key) == 2.0
+
+    assert world.cluster.deployments["billing/workers"].wanted == 1
+    assert world.cluster.condition(key, "ScalingActive") == ("True", "Scaling")
+    assert world.cluster.reasons == ["ScaledUp"]
+
+
+async def test_pool_is_held_while_the_database_is_away(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=7, existing=7)
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool())
+    world.rows.away = True
+
+    await world.settle(key)
+
+    assert world.cluster.deployments["billing/workers"].wanted == 7
+    assert world.cluster.condition(key, "DatabaseReachable") == ("False", "DatabaseUnreachable")
+
+
+async def test_deleted_object_does_not_wait_for_ever_for_the_database(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+    world.rows.away = True
+    world.cluster.delete(key, at=datetime.now(UTC))
+
+    with pytest.raises(DatabaseUnreachable):
+        await world.reconciler.reconcile(key)
+    world.cluster.delete(key, at=datetime.now(UTC) - timedelta(seconds=21))
+    await world.settle(key)
+
+    assert key not in world.cluster.objects
+    assert world.cluster.reasons == ["RowCleanupDeferred"]
+    world.rows.away = False
+    assert await world.reconciler.sweep() == 1
+    assert [row[2] for row in await world.jobs()] == ["cancelled"]
+
+
+async def test_finalizer_goes_even_when_the_event_cannot_be_told(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    await world.settle(key)
+    world.rows.away = True
+    world.cluster.delete(key, at=datetime.now(UTC) - timedelta(seconds=21))
+
+    def fail(call: str) -> None:
+        if call == "tell":
+            raise KubernetesError("the namespace is being terminated", status=403)
+
+    world.cluster.fault = fail
+    await world.settle(key)
+
+    assert key not in world.cluster.objects
+
+
+async def test_flapping_object_is_written_at_most_once_a_second(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    world.now = 1000
+    for turn in range(100):
+        world.now += 0.01
+        world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE, suspend=turn % 2 == 0))
+        await world.reconciler.reconcile(key)
+
+    assert world.cluster.count("status", key) <= 5
+    assert await world.reconciler.reconcile(key) is not None
+    world.now += 2
+    assert await world.reconciler.reconcile(key) is None
+    assert world.cluster.objects[key]["status"]["observedGeneration"] == 101
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_faults_on_every_call_lose_no_wish_and_write_each_change_once(world: World, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311
+
+    def fail(call: str) -> None:
+        if rng.random() < 0.3:
+            faults = [ObjectChanged(call, status=409), KubernetesUnreachable(call), KubernetesError(call, status=429)]
+            raise rng.choice(faults)
+
+    world.cluster.fault = fail
+    keys = [world.cluster.apply(Kind.SCHEDULED_JOB, name, scheduled_job(runAt=FUTURE)) for name in "ab"]
+    for generation in range(2, 6):
+        for key in keys:
+            await world.settle(key)
+            world.rows.away = rng.random() < 0.2
+            task = f"t{generation}"
+            world.cluster.apply(
+                Kind.SCHEDULED_JOB, key.name, scheduled_job(runAt=FUTURE, template={"spec": {"task": task}})
+            )
+            if world.rows.away:
+                with pytest.raises((KubernetesError, DatabaseUnreachable)):
+                    await world.reconciler.reconcile(key)
+            world.rows.away = False
+    for key in keys:
+        await world.settle(key)
+
+    assert sorted(await world.jobs()) == [(name, "t5", "pending", False, 5) for name in "ab"]
+    for key in keys:
+        assert world.cluster.objects[key]["status"]["observedGeneration"] == 5
+        assert world.cluster.count("status", key) <= 5
+        assert world.cluster.count("finalizers", key) == 1
+
+
+async def test_loop_works_through_the_queue_and_survives_any_error(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed: list[str] = []
+    canary = "n4ry".rjust(6, "c")  # the place of an error is told with its line of code
+
+    def fail(call: str) -> None:
+        if call == "get" and not failed:
+            failed.append(call)
+            raise RuntimeError(canary)
+
+    world.cluster.fault = fail
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    caplog.set_level(logging.INFO)
+    work = asyncio.create_task(world.reconciler.run())
+    world.queue.put(key)
+
+    await until(lambda: world.cluster.condition(key, "Ready") == ("True", "Accepted"))
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+    assert "RuntimeError" in caplog.text
+    assert canary not in caplog.text
+
+
+async def test_pool_whose_target_goes_away_in_the_middle_is_looked_at_again(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=0, existing=0)
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool(minReplicas=1))
+
+    def fail(call: str) -> None:
+        if call == "scale":
+            world.cluster.deployments.clear()
+            raise ObjectGone("no such deployment", status=404)
+
+    world.cluster.fault = fail
+    work = asyncio.create_task(world.reconciler.run())
+    world.queue.put(key)
+
+    await until(lambda: world.cluster.condition(key, "Ready") == ("False", "TargetNotFound"))
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+
+async def test_what_failed_for_the_database_is_done_when_it_answers_again(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    world.rows.away = True
+    with pytest.raises(DatabaseUnreachable):
+        await world.reconciler.enqueue_changed()
+    world.queue.put(key)
+    await world.queue.get()
+    world.queue.failed(key, at_least_seconds=3600)
+    world.rows.away = False
+
+    assert key in await world.changed()
+
+
+async def test_demand_is_that_of_the_pools_namespace(world: World) -> None:
+    await world.settle(world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(), namespace="other"))
+
+    assert await world.rows.demand("billing") == Demand(due=0, running=0, orphaned=0, workers=0, slots_per_worker=None)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+import pytest
+
+from pg_scheduler_operator.reconciler import KeyQueue
+from pg_scheduler_operator.resources import Key, Kind
+from pg_scheduler_operator.watch import Memo, _settings, changed
+from support.operator_world import body, scheduled_job
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_event_becomes_a_key_whatever_it_says(kind: Kind) -> None:
+    queue = KeyQueue()
+    handler: Any = changed
+
+    for event in ("ADDED", "MODIFIED", "DELETED", None):
+        await handler(body=body(kind, scheduled_job()), memo=Memo(queue=queue), type=event)
+
+    assert await queue.get() == Key(kind=kind, namespace="billing", name="x")
+    assert not queue._waiting
+
+
+def test_every_kind_is_watched_and_only_watched() -> None:
+    registry = kopf.get_default_registry()
+
+    watched = {getattr(handler.selector, "any_name", None) for handler in registry._watching.get_all_handlers()}
+    others = [*registry._changing.get_all_handlers(), *registry._spawning.get_all_handlers()]
+
+    assert watched == {kind.plural for kind in Kind}
+    assert others == []
+
+
+def test_watch_posts_nothing_scans_nothing_and_ends_at_once() -> None:
+    settings = _settings()
+
+    assert not settings.posting.enabled
+    assert settings.scanning.disabled
+    assert settings.watching.server_timeout == 300
+    assert settings.watching.inactivity_timeout == 70
+    assert settings.watching.chunk_size == 500
+    assert settings.networking.request_timeout == 30
+    assert settings.queueing.worker_limit == 20
+    assert settings.queueing.exit_timeout < 1
+    assert settings.process.ultimate_exiting_timeout is None
+    assert settings.persistence.finalizer.startswith("pgscheduler.io/")

@@ -1,0 +1,41 @@
+"""The command ``pgscheduler migrate``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from pg_scheduler.cli.options import dsn_in_use, dsn_option
+from pg_scheduler.cli.output import Output, output_option, print_records, progress
+from pg_scheduler.cli.reporting import EXIT_NO
+from pg_scheduler.control import Control
+
+
+@click.command(short_help="Make the tables or update them.")
+@dsn_option
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if migrations are pending.")
+@output_option
+@click.pass_context
+def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) -> None:
+    """Make the tables, or bring them to this release's schema.
+
+    Safe to run from many processes at once. Prints the migrations that were applied (with --check: that are pending).
+    """
+    with dsn_in_use():
+        names = asyncio.run(_pending(dsn) if check else _migrate(dsn))
+    state = "pending" if check else "applied"
+    print_records([{"migration": name, "state": state} for name in names], output)
+    if not names:
+        progress("the schema is up to date")
+    context.exit(EXIT_NO if check and names else 0)
+
+
+async def _migrate(dsn: str) -> list[str]:
+    async with Control(dsn) as control:
+        return list(await control.migrate())
+
+
+async def _pending(dsn: str) -> list[str]:
+    async with Control(dsn) as control:
+        return list(await control.pending_migrations())

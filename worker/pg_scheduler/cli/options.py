@@ -1,0 +1,72 @@
+"""Options that several commands share.
+
+Invariant: each setting has one name as an option and one as a variable, and no help text shows a connection string.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DSN_VARIABLE = "PGSCHEDULER_DSN"
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds in a range: click itself lets NaN through every range."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            is_number = math.isfinite(float(value))
+        except ValueError:
+            is_number = False
+        if not is_number:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--dsn``, required, passed on as ``dsn``."""
+    return click.option(
+        "--dsn",
+        required=True,
+        envvar=DSN_VARIABLE,
+        show_envvar=True,
+        metavar="URL",
+        help="Database, as postgresql://user:password@host:5432/database. Other users of this machine may see options, "
+        "so prefer the variable.",
+    )(function)
+
+
+def log_format_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--log-format text|json``, passed on as ``log_format``."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        envvar="PGSCHEDULER_LOG_FORMAT",
+        show_envvar=True,
+        help="Form of the log on standard error.",
+    )(function)
+
+
+@contextmanager
+def dsn_in_use() -> Iterator[None]:
+    """Errors about the connection string that leave this block say where it came from."""
+    try:
+        yield
+    except (InvalidDsn, DatabaseUnreachable) as error:
+        source = click.get_current_context().get_parameter_source("dsn")
+        error.add_note(f"from: {'$' + DSN_VARIABLE if source is ParameterSource.ENVIRONMENT else '--dsn'}")
+        raise

@@ -1,0 +1,146 @@
+"""A worker as a process of its own: apps loaded, database waited for, jobs run until a signal.
+
+Invariant: what the command line names is imported before anything is connected, so that a wrong name is told at once
+and no worker ever registers with half of its tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pg_scheduler._store.database import open_pool
+from pg_scheduler.cli import app_loading
+from pg_scheduler.cli.first_contact import first_contact
+from pg_scheduler.cli.ping import add_ping
+from pg_scheduler.cli.stop_signals import StopSignals
+from pg_scheduler.errors import AppNotFound
+from pg_scheduler.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pg_scheduler._store.database import Pool
+    from pg_scheduler.cli.app_loading import App
+
+POOL_SIZE = 10
+"""Connections for what jobs themselves submit, opened when needed; the engine has its own."""
+CLOSE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What the command line says of a worker."""
+
+    apps: Sequence[str]
+    dsn: str
+    tenant: str
+    queues: Sequence[str]
+    slots: int
+    lease_seconds: float
+    shutdown_seconds: float
+    database_wait_seconds: float
+    until_stdin_closes: bool
+
+
+def run(settings: WorkerSettings) -> int:
+    """Run a worker to its end; the exit code of the process.
+
+    Raises:
+        AppNotFound: something that was named is not there or holds no task.
+        DatabaseUnreachable: not within the time to wait for it.
+    """
+    apps = [app_loading.load(name) for name in settings.apps]
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(settings, apps))
+
+
+async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
+    signals = StopSignals()
+    signals.install()
+    if settings.until_stdin_closes:
+        signals.stop_when_stdin_closes()
+    connecting = first_contact(
+        lambda: open_pool(settings.dsn, size=POOL_SIZE, eager=True), wait_seconds=settings.database_wait_seconds
+    )
+    pool = await signals.unless_asked_to_end(connecting)
+    if pool is None:
+        return signals.exit_code
+    try:
+        scheduler = await _scheduler(settings, apps, pool)
+        add_ping(lambda: scheduler.worker_id)
+        async with scheduler:
+            keys = sorted(scheduler.task_map)
+            logger.info("worker %s started with %d tasks: %s", scheduler.worker_id, len(keys), ", ".join(keys))
+            await signals.unless_asked_to_end(scheduler.wait_failed())
+    finally:
+        await _close(pool)
+    logger.info("worker ended")
+    return signals.exit_code
+
+
+async def _scheduler(settings: WorkerSettings, apps: Sequence[App], pool: Pool) -> Scheduler:
+    """The scheduler that a factory among the apps makes, else one as the options say; with the modules' tasks."""
+    factories = [app for app in apps if app.factory is not None]
+    if len(factories) > 1:
+        raise AppNotFound(
+            f"two factories: {factories[0].name} and {factories[1].name}",
+            fix="a worker has one Scheduler: name one factory",
+        )
+    scheduler = await _made_by(factories[0], pool) if factories else _as_told(settings, pool)
+    scheduler.register(*(app.module for app in apps if app.factory is None))
+    return scheduler
+
+
+def _as_told(settings: WorkerSettings, pool: Pool) -> Scheduler:
+    logger.info(
+        "tenant %r, queues %s, %d slots, lease %g s",
+        settings.tenant, ", ".join(settings.queues), settings.slots, settings.lease_seconds,
+    )  # fmt: skip
+    return Scheduler(
+        pool,
+        max_concurrent_jobs=settings.slots,
+        tenant=settings.tenant,
+        queues=settings.queues,
+        lease_seconds=settings.lease_seconds,
+        shutdown_timeout=settings.shutdown_seconds,
+    )
+
+
+async def _made_by(app: App, pool: Pool) -> Scheduler:
+    if app.factory is None:
+        raise TypeError(f"{app.name} is no factory")
+    try:
+        made = app.factory(pool)
+        if inspect.isawaitable(made):
+            made = await made
+    except Exception as error:
+        raise app_loading.fault_of_the_app(f"{app.name} raised", error) from error
+    if not isinstance(made, Scheduler):
+        raise AppNotFound(
+            f"{app.name} returned a {type(made).__name__}, not a Scheduler",
+            fix="after the colon stands a function that takes a connection pool and returns a Scheduler",
+        )
+    return made
+
+
+async def _close(pool: Pool) -> None:
+    """Close the pool, without waiting for connections that a job does not give back."""
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+    except TimeoutError:
+        pool.terminate()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop of uvloop where it is installed, else the standard one."""
+    try:
+        import uvloop  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop
