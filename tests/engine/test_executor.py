@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ async def test_a_late_stop_hits_its_own_job_or_none(bench: Bench) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     gate.set()
-    bench.slots.stop_all(StopReason.LOST, [first.token])
+    bench.slots.stop([first.token], StopReason.LOST)
     await bench.slots.wait_idle()
 
     assert bench.outcomes == {first.token: ReportStopped(), second.token: Complete()}
@@ -181,3 +182,20 @@ async def test_errors_after_a_wait_are_the_jobs_own(bench: Bench) -> None:
 
     kinds = [outcome.error.type for outcome in bench.outcomes.values() if isinstance(outcome, Fail)]
     assert sorted(kinds) == ["KeyError", "TimeoutError"]
+
+
+async def test_a_job_that_exits_ends_itself_and_not_the_worker(bench: Bench) -> None:
+    async def leave() -> None:
+        sys.exit(3)
+
+    async def leave_later() -> None:
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    async def note() -> None: ...
+
+    bench.executor.start([bench.job(leave), bench.job(leave_later), bench.job(note)])
+    await bench.slots.wait_idle()
+
+    kinds = [type(outcome) for outcome in bench.outcomes.values()]
+    assert sorted(kind.__name__ for kind in kinds) == ["Complete", "Fail", "Fail"]

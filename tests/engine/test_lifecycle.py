@@ -47,6 +47,40 @@ async def test_start_and_shutdown_may_be_repeated(pool: asyncpg.Pool[asyncpg.Rec
     assert seen == [False, *[True, True, False, False] * 2]
 
 
+async def test_two_starts_and_a_stop_at_once_leave_one_engine_or_none(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    scheduler = Scheduler(pool)
+
+    await asyncio.gather(scheduler.start(), scheduler.start())
+    alive = await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'")
+    await asyncio.gather(scheduler.shutdown(), scheduler.start(), scheduler.shutdown())
+    await scheduler.shutdown()
+
+    assert alive == 1
+    assert not scheduler.is_running
+
+
+async def test_a_claim_whose_reply_was_lost_is_handed_back(world: World, started: MakeScheduler) -> None:
+    ran = asyncio.Event()
+
+    async def note() -> None:
+        ran.set()
+
+    scheduler = await started(note, lease_seconds=1.5)
+    (task,) = [key for key in scheduler.task_map if key.endswith("note")]
+    await world.pool.execute(
+        "INSERT INTO scheduled_jobs"
+        " (job_id, task, job_name, task_data, execution_time, status, worker_id, token, attempt)"
+        " VALUES ('ghost', $1, 'note', '{}', now(), 'running', $2, nextval('scheduler_token'), 1)",
+        task,
+        scheduler.worker_id,
+    )
+
+    await asyncio.wait_for(ran.wait(), 10)
+
+    row = await world.row("ghost")
+    assert (row["attempt"], row["interruptions"]) == (1, 0)
+
+
 @pytest.mark.parametrize("_round", range(10))
 async def test_start_and_stop_under_load_leave_nothing(pool: asyncpg.Pool[asyncpg.Record], _round: int) -> None:
     async def note() -> None: ...

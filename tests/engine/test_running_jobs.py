@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +232,33 @@ async def test_cancel_tells_a_running_job_within_a_second_on_whichever_worker(
 
     await until(reported)
     assert not await scheduler.cancel_job(job_id)
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+async def test_a_replaced_job_runs_anew_although_its_old_run_ended_by_itself(
+    world: World, started: MakeScheduler, ending: str
+) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    calls: list[int] = []
+
+    async def work(n: int) -> None:
+        calls.append(n)
+        with suppress(asyncio.CancelledError):
+            await gates[n].wait()
+        if ending == "raises":
+            raise KeyError(n)
+
+    scheduler = await started(work)
+    await scheduler.schedule(work, execution_time=now(), args=(0,), job_id="a")
+    await until(lambda: calls == [0])
+    await scheduler.schedule(
+        work, execution_time=now(), args=(1,), job_id="a", conflict_resolution=ConflictResolution.REPLACE
+    )
+    gates[0].set()
+
+    await until(lambda: calls == [0, 1])
+    gates[1].set()
+    await until_status(world, "a", "completed" if ending == "returns" else "failed")
 
 
 async def test_duplicates_follow_the_callers_wish(world: World, pool: asyncpg.Pool[asyncpg.Record]) -> None:

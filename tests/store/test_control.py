@@ -125,6 +125,29 @@ async def test_cancel_ends_a_pending_job_and_asks_a_running_one(control: Control
     assert await control.cancel_job(SOURCE, "unknown") is None
 
 
+async def test_withdrawal_spares_what_runs(control: Control, world: World) -> None:
+    await control.upsert_job(JOB)
+    running = replace(JOB, source=replace(SOURCE, uid="u2"), job_id="sj-u2", run_at=None)
+    await control.upsert_job(running)
+    await world.claim(await world.worker())
+
+    states = [await control.withdraw_job(wish.source, wish.job_id) for wish in (JOB, running)]
+
+    assert [state.status for state in states if state] == [JobStatus.CANCELLED, JobStatus.RUNNING]
+    assert await control.withdraw_job(SOURCE, "unknown") is None
+
+
+async def test_a_row_that_waits_for_its_retry_has_started(control: Control, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+    worker = await world.worker()
+    (job,) = await world.claim(worker)
+    await world.jobs.retry(job, ErrorRecord("KeyError", "", ""), 60)
+
+    state = await control.upsert_job(generation(JOB, 2, template=replace(JOB.template, queue="newer")))
+
+    assert (state.status, state.queue, state.attempt) == (JobStatus.PENDING, "default", 1)
+
+
 async def test_cancel_of_another_sources_job_changes_nothing(control: Control) -> None:
     await control.upsert_job(JOB)
 
@@ -228,7 +251,7 @@ async def test_unknown_tasks_are_told_only_once_a_worker_lives(control: Control,
 async def test_an_absent_server_and_absent_tables_are_typed_errors(new_database: Callable[..., str]) -> None:
     async with Control("postgresql://app:s3cret@127.0.0.1:1/app") as control:
         with pytest.raises(DatabaseUnreachable, match="connection refused") as caught:
-            await control.ping()
+            await control.demand("")
     assert "s3cret" not in str(caught.value)
 
     async with Control(new_database(template=EMPTY)) as control:

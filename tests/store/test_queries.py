@@ -21,7 +21,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "requeue_orphans": ("scheduled_jobs_running", [3]),
     "held_tokens": ("scheduled_jobs_running", ["w"]),
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
-    "due_schedules": ("scheduler_schedules_due", ["", 5.0]),
+    "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500]),
 }
 
 

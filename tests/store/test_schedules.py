@@ -64,7 +64,7 @@ async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
     await world.schedules.upsert(WISH)
     await world.advance(timedelta(seconds=61))
     async with world.db.transaction() as connection:
-        stale = await world.schedules.lock_due(connection, "", 5)
+        stale = await world.schedules.lock_due(connection, "", 5, 500)
     await world.tick()
 
     async with world.db.transaction() as connection:
@@ -146,6 +146,6 @@ async def test_a_cron_rule_survives_the_row(world: World) -> None:
     await world.advance(timedelta(days=2))
 
     async with world.db.transaction() as connection:
-        (stored,) = (await world.schedules.lock_due(connection, "", 5)).schedules
+        (stored,) = (await world.schedules.lock_due(connection, "", 5, 500)).schedules
 
     assert stored.wish == replace(WISH, rule=rule)

@@ -122,10 +122,21 @@ async def test_rows_that_wait_for_the_word_of_a_dead_worker_are_freed(world: Wor
     worker, other = await world.worker(), await world.worker()
     job = await world.running(worker)
     await world.jobs.cancel(job.job_id)
-    assert await world.jobs.forget_stopping_of_dead_workers() == 0
+    assert await world.jobs.forget_stopping() == 0
     await world.pool.execute("UPDATE scheduler_workers SET state = 'dead' WHERE id <> $1", other)
 
-    assert await world.jobs.forget_stopping_of_dead_workers() == 1
+    assert await world.jobs.forget_stopping() == 1
+
+
+async def test_a_worker_that_never_reports_the_end_is_waited_for_30_seconds(world: World) -> None:
+    worker = await world.worker(lease_seconds=3600)
+    job = await world.running(worker)
+    await world.jobs.cancel(job.job_id)
+    await world.advance(timedelta(seconds=29))
+    assert await world.jobs.forget_stopping() == 0
+    await world.advance(timedelta(seconds=31))
+
+    assert await world.jobs.forget_stopping() == 1
 
 
 async def test_dead_rows_go_after_a_day_and_living_ones_stay(world: World) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
@@ -56,23 +56,27 @@ class World:
             worker_id=f"w{next(self._numbers)}",
             tenant="",
             queues=["default"],
+            schedules=[],
             slots=25,
             version="0",
             pod=None,
             pod_uid=None,
         )
         async with self.pool.acquire() as connection:
-            await LeaseStore(connection, place="").register(card, tasks, [], lease_seconds)
+            await LeaseStore(connection, place="").register(card, tasks, lease_seconds)
         return card.worker_id
 
     async def beat(self, worker_id: str) -> set[int] | None:
         async with self.pool.acquire() as connection:
-            return await LeaseStore(connection, place="").beat(worker_id, LEASE_SECONDS, ["t"], [])
+            return await LeaseStore(connection, place="").beat(worker_id, LEASE_SECONDS, ["t"])
 
     async def pending(self, **changes: Any) -> str:
         """A pending job's id, due long ago unless said otherwise."""
+        suspended = changes.pop("suspended", False)
         job = new_job(job_id=f"j{next(self._numbers)}", **changes)
         assert await self.jobs.insert(job)
+        if suspended:
+            await self.pool.execute("UPDATE scheduled_jobs SET suspended = true WHERE job_id = $1", job.job_id)
         return job.job_id
 
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
@@ -89,6 +93,7 @@ class World:
         """One pass of a ticker; how many jobs are new."""
         config = EngineConfig(poll_seconds=horizon_seconds)
         lease, wake = Lease(LEASE_SECONDS), asyncio.Event()
+        lease.begin("", boot_seconds())
         ticker = Ticker(self.db, self.schedules, lease=lease, config=config, wake=wake, on_ticked=wake.set)
         return await ticker.run_once()
 

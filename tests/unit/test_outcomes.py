@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -57,12 +56,12 @@ ERROR = ErrorRecord("KeyError", "'x'", "Traceback …")
     ],
 )
 def test_decide_follows_the_limits(retry_count: int, max_retries: int, ending: Ending, outcome: Outcome) -> None:
-    assert decide(replace(JOB, retry_count=retry_count, max_retries=max_retries), ending) == outcome
+    assert decide(JOB._replace(retry_count=retry_count, max_retries=max_retries), ending) == outcome
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_a_failure_is_retried_exactly_while_retries_are_left(used: int, allowed: int) -> None:
-    outcome = decide(replace(JOB, retry_count=used, max_retries=allowed), Raised(ERROR))
+    outcome = decide(JOB._replace(retry_count=used, max_retries=allowed), Raised(ERROR))
 
     assert isinstance(outcome, RetryIn) == (used < allowed)
 
@@ -81,3 +80,14 @@ def test_an_error_record_keeps_the_end_of_a_long_text() -> None:
     assert record.type == "ValueError"
     assert len(record.message) <= MAX_ERROR_CHARACTERS + 2
     assert record.message.endswith("the end")
+
+
+def test_an_error_that_cannot_say_what_it_is_is_recorded_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    record = ErrorRecord.of(Mute())
+
+    assert record.type == "Mute"
+    assert "RuntimeError" in record.message

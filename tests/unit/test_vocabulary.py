@@ -35,12 +35,6 @@ def test_polling_refuses_a_pace_that_is_none(settings: dict[str, float]) -> None
         PollingConfig(**settings)  # type: ignore[arg-type]  # that is the point
 
 
-def test_polling_backs_off_to_its_maximum() -> None:
-    polling = PollingConfig()
-
-    assert [polling.after_empty_poll(seconds) for seconds in (0.05, 1.0, 1.9)] == [0.5, 1.5, 2.0]
-
-
 def test_vacuum_policies_are_checked_and_defaulted() -> None:
     assert VacuumConfig().failed == VacuumPolicy.after_days(7)
     assert VacuumPolicy.keep_last(3) == VacuumPolicy(VacuumTrigger.COUNT_BASED, keep_count=3)

@@ -1,16 +1,15 @@
 """The composition root: which part gets which."""
 
-import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pg_scheduler._domain.schedules import ScheduleWish
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.completions import Completions
-from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
 from pg_scheduler._engine.executor import Executor
-from pg_scheduler._engine.heartbeat import Declared, Heartbeat
+from pg_scheduler._engine.ghosts import Ghosts
+from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Services
 from pg_scheduler._engine.rescuer import Rescuer
@@ -27,6 +26,7 @@ from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.tasks import Registry
 
 ENGINE_CONNECTIONS = 4
+CONTROL_CONNECTIONS = 4
 WORKER_ID_LENGTH = 8
 
 
@@ -43,11 +43,11 @@ class SubmissionParts:
 class EngineParts:
     """What a running worker consists of, on connections of its own."""
 
-    database: Database
     lease: Lease
     slots: Slots
     schedules: ScheduleStore
     lifecycle: Lifecycle
+    close: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,8 @@ async def wire_engine(
     registry: Registry,
     config: EngineConfig,
     bell: Bell,
-    declared: Sequence[ScheduleWish],
+    card: WorkerCard,
     *,
-    version: str,
     new_worker_id: Callable[[], str],
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
@@ -87,21 +86,30 @@ async def wire_engine(
     schedules_bell = Bell()
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
     slots = Slots(config.slots, on_release=claim_wake.set)
+    ghosts = Ghosts()
     claim_loop = ClaimLoop(
-        jobs, Executor(registry, slots, completions), slots, registry, lease=lease, config=config, wake=claim_wake
+        jobs,
+        Executor(registry, slots, completions),
+        slots,
+        registry,
+        lease=lease,
+        ghosts=ghosts,
+        config=config,
+        wake=claim_wake,
     )
     ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
     listener = Listener(
         pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
     )
-    uids = [wish.key.uid for wish in declared]
     heartbeat = Heartbeat(
         pool,
-        _card(config, version),
-        Declared(tasks=registry.keys, schedules=lambda: uids),
+        card,
+        registry.keys,
         lease=lease,
         slots=slots,
+        known_tokens=lambda: slots.tokens() | completions.tokens(),
+        ghosts=ghosts,
         config=config,
         new_worker_id=new_worker_id,
     )
@@ -122,19 +130,23 @@ async def wire_engine(
         slots=slots,
         wake=wake_all,
     )
+
+    async def close() -> None:
+        bell.unsubscribe(claim_wake)
+        await database.close()
+
     return EngineParts(
-        database=database, lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config)
+        lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
     )
 
 
-async def wire_control(dsn: str, *, max_connections: int) -> ControlParts:
+async def wire_control(dsn: str) -> ControlParts:
     """The operator's side: connections are opened when they are needed, so that it starts without a database."""
-    pool = await open_pool(dsn, size=max_connections, eager=False, command_timeout=30)
+    pool = await open_pool(dsn, size=CONTROL_CONNECTIONS, eager=False, command_timeout=30)
     database = Database(pool, place=where(dsn))
-    poll_seconds = EngineConfig().poll_seconds
     return ControlParts(
         database=database,
-        sources=SourceStore(database, wake_within_seconds=poll_seconds),
+        sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
     )
 
@@ -144,13 +156,17 @@ def new_worker_id(length: int = WORKER_ID_LENGTH) -> str:
     return secrets.token_hex(length)[:length]
 
 
-def _card(config: EngineConfig, version: str) -> WorkerCard:
+def worker_card(
+    config: EngineConfig, *, version: str, schedules: Sequence[str], environment: Mapping[str, str]
+) -> WorkerCard:
+    """What a worker says of itself; the name is new for each incarnation and filled in then."""
     return WorkerCard(
         worker_id="",
         tenant=config.tenant,
         queues=config.queues,
+        schedules=schedules,
         slots=config.slots,
         version=version,
-        pod=os.environ.get("PGSCHEDULER_POD_NAME"),
-        pod_uid=os.environ.get("PGSCHEDULER_POD_UID"),
+        pod=environment.get("PGSCHEDULER_POD_NAME"),
+        pod_uid=environment.get("PGSCHEDULER_POD_UID"),
     )

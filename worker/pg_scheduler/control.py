@@ -95,6 +95,8 @@ class JobState:
         attempt: how often it was started, 0 before the first start.
         error_type: type name of the last failure, such as ``KeyError``; None if there was none.
         stopping: it was cancelled while running and its worker has not yet reported the end.
+        run_at: when it is due; a retry has a later one than the first attempt had.
+        tick_at: the planned instant, of a schedule's job; it stays through retries.
     """
 
     job_id: str
@@ -104,6 +106,7 @@ class JobState:
     queue: str
     suspended: bool
     run_at: datetime
+    tick_at: datetime | None
     attempt: int
     worker_id: str | None
     started_at: datetime | None
@@ -168,7 +171,7 @@ class Changes:
 
     Attributes:
         jobs: owned jobs that ended since, and all owned jobs that run.
-        schedules: schedules of which a tick was inserted or a job ended since.
+        schedules: schedules of which a job ended since, or runs.
     """
 
     cursor: Cursor
@@ -183,18 +186,17 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str, *, max_connections: int = 4) -> None:
+    def __init__(self, dsn: str) -> None:
         """Keep ``dsn``, a ``postgresql://`` URL; connect when needed.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
         self._dsn = checked_dsn(dsn)
-        self._max_connections = max_connections
         self._parts: _wiring.ControlParts
 
     async def __aenter__(self) -> Control:
-        self._parts = await _wiring.wire_control(self._dsn, max_connections=self._max_connections)
+        self._parts = await _wiring.wire_control(self._dsn)
         return self
 
     async def __aexit__(
@@ -212,10 +214,6 @@ class Control:
         async with self._parts.database.connection() as connection:
             return [migration.name for migration in await migrator.pending(connection)]
 
-    async def ping(self) -> None:
-        """One round trip."""
-        await self._parts.database.fetchval("SELECT 1")
-
     async def upsert_job(self, wish: JobWish) -> JobState:
         """Make or change the job while it is pending and its stored generation is lower; the row as it then stands.
 
@@ -228,13 +226,20 @@ class Control:
         """
         await self._parts.sources.upsert_job(_owned_job(wish))
         state = await self.job(wish.job_id)
-        if state is None or state.source is None or state.source.uid != wish.source.uid:
+        if state is None:
+            return await self.upsert_job(wish)  # deleted by hand between the two statements
+        if state.source is None or state.source.uid != wish.source.uid:
             raise OwnedByResource(f"job {wish.job_id!r} belongs to another source")
         return state
 
     async def cancel_job(self, source: Source, job_id: str) -> JobState | None:
         """Cancel while pending, or ask the worker of a running one to stop; the row as it then stands, None if none."""
         await self._parts.sources.cancel_job(job_id, source.uid)
+        return await self.job(job_id)
+
+    async def withdraw_job(self, source: Source, job_id: str) -> JobState | None:
+        """Cancel unless it has started; the row as it then stands, None if there is none."""
+        await self._parts.sources.withdraw_job(job_id, source.uid)
         return await self.job(job_id)
 
     async def job(self, job_id: str) -> JobState | None:
@@ -252,9 +257,7 @@ class Control:
         """
         await self._parts.schedules.upsert(_schedule_wish(wish))
         state = await self.schedule(wish.source)
-        if state is None:
-            raise OwnedByResource(f"schedule {wish.source.name!r} was deleted meanwhile")
-        return state
+        return state or await self.upsert_schedule(wish)  # deleted by hand between the two statements
 
     async def delete_schedule(self, source: Source) -> bool:
         """Forget the schedule and cancel its jobs that have not started; whether there was one."""
@@ -357,6 +360,7 @@ def _job_state(row: Record) -> JobState:
         queue=row["queue"],
         suspended=row["suspended"],
         run_at=row["execution_time"],
+        tick_at=row["tick_at"],
         attempt=row["attempt"],
         worker_id=row["worker_id"],
         started_at=row["started_at"],

@@ -29,7 +29,3 @@ class PollingConfig:
             )
         if not self.backoff_multiplier >= 1:
             raise ValueError(f"PollingConfig.backoff_multiplier is {self.backoff_multiplier!r}: give 1 or more")
-
-    def after_empty_poll(self, previous: float) -> float:
-        """Seconds until the next poll, after one that waited ``previous`` seconds found nothing due."""
-        return min(self.max_interval, max(self.idle_start_interval, previous * self.backoff_multiplier))

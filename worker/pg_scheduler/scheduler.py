@@ -17,7 +17,14 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import require_pool
 from pg_scheduler._store.wakeups import Bell
-from pg_scheduler._wiring import EngineParts, SubmissionParts, new_worker_id, wire_engine, wire_submission
+from pg_scheduler._wiring import (
+    EngineParts,
+    SubmissionParts,
+    new_worker_id,
+    wire_engine,
+    wire_submission,
+    worker_card,
+)
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, JobSpec
@@ -98,6 +105,7 @@ class Scheduler:
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(db_pool, self._registry, self._config, self._bell)
         self._engine: EngineParts | None = None
+        self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
 
     @property
@@ -175,35 +183,14 @@ class Scheduler:
             SchemaMismatch: with ``auto_migrate=False``, when migrations are pending.
             DatabaseUnreachable: nobody answers there.
         """
-        if self._engine is not None:
-            return
-        await self._prepare_db()
-        declared = self._declare()
-        engine = await wire_engine(
-            self.db_pool,
-            self._registry,
-            self._config,
-            self._bell,
-            declared,
-            version=_version(),
-            new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
-        )
-        try:
-            await engine.lifecycle.start()
-            for wish in declared:
-                await engine.schedules.upsert(wish)
-        except BaseException:
-            await engine.lifecycle.stop()
-            await engine.database.close()
-            raise
-        self._engine = engine
+        async with self._changing:
+            if self._engine is None:
+                self._engine = await self._started()
 
     async def shutdown(self) -> None:
         """Stop taking jobs, let those that run end, hand the rest back; nothing happens unless it runs."""
-        if self._engine is None:
-            return
         if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(self._engine), name="pg_scheduler shutdown")
+            self._stopping = asyncio.create_task(self._stop(), name="pg_scheduler shutdown")
         await asyncio.shield(self._stopping)
 
     async def wait_failed(self) -> None:
@@ -318,12 +305,38 @@ class Scheduler:
             _wish(definition, self._registry.add(definition.func), self._config.tenant) for definition in definitions
         ]
 
-    async def _stop(self, engine: EngineParts) -> None:
+    async def _started(self) -> EngineParts:
+        await self._prepare_db()
+        declared = self._declare()
+        card = worker_card(
+            self._config, version=_version(), schedules=[wish.key.uid for wish in declared], environment=os.environ
+        )
+        engine = await wire_engine(
+            self.db_pool,
+            self._registry,
+            self._config,
+            self._bell,
+            card,
+            new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
+        )
         try:
+            await engine.lifecycle.start()
+            for wish in declared:
+                await engine.schedules.upsert(wish)
+        except BaseException:
             await engine.lifecycle.stop()
-            await engine.database.close()
+            await engine.close()
+            raise
+        return engine
+
+    async def _stop(self) -> None:
+        try:
+            async with self._changing:  # a start that is under way ends first
+                engine, self._engine = self._engine, None
+                if engine is not None:
+                    await engine.lifecycle.stop()
+                    await engine.close()
         finally:
-            self._engine = None
             self._stopping = None
 
 

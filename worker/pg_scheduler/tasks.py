@@ -5,7 +5,7 @@ taken key is an error where it is registered, never a surprise where it runs.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from types import CodeType, ModuleType
 from typing import Any, TypeVar, overload
 
@@ -65,9 +65,6 @@ class Registry:
     def functions(self) -> dict[str, TaskFunction]:
         """A copy: the functions by key."""
         return dict(self._functions)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
 
 
 registry = Registry()

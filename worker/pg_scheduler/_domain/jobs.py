@@ -19,7 +19,6 @@ class NewJob:
     priority: int
     max_retries: int
     misfire_grace_time: int | None
-    suspended: bool = False
 
 
 class ClaimedJob(NamedTuple):

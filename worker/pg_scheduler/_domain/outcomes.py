@@ -20,9 +20,8 @@ class ErrorRecord:
 
     @classmethod
     def of(cls, error: BaseException) -> "ErrorRecord":
-        """The record of a raised error."""
-        lines = traceback.format_exception(error)
-        return cls(type(error).__name__, _storable(str(error)), _storable("".join(lines)))
+        """The record of a raised error, also of one that cannot say what it is."""
+        return cls(type(error).__name__, _storable(_text(error)), _storable(_trace(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,20 @@ def decide(job: ClaimedJob, ending: Ending) -> Outcome:
             return ReportStopped()
         case _:
             assert_never(ending)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  __str__ is user code too
+        return f"<its text raised {type(failure).__name__}>"
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as failure:  # noqa: BLE001  so are __cause__ and __notes__
+        return f"<its traceback raised {type(failure).__name__}>"
 
 
 def _storable(text: str) -> str:

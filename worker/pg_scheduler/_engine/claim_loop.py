@@ -8,13 +8,18 @@ import asyncio
 from collections import deque
 from operator import attrgetter
 
+from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.executor import Executor
-from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.ghosts import Ghosts
+from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.tasks import Registry
+
+LEASE_CHECK_SECONDS = 0.5
+"""How soon a worker claims again once its beats are answered again."""
 
 
 class ClaimLoop:
@@ -28,6 +33,7 @@ class ClaimLoop:
         registry: Registry,
         *,
         lease: Lease,
+        ghosts: Ghosts,
         config: EngineConfig,
         wake: asyncio.Event,
     ) -> None:
@@ -36,6 +42,7 @@ class ClaimLoop:
         self._slots = slots
         self._registry = registry
         self._lease = lease
+        self._ghosts = ghosts
         self._config = config
         self._wake = wake
         self._queues = deque(config.queues)
@@ -46,8 +53,7 @@ class ClaimLoop:
         tasks = self._registry.keys()
         if limit <= 0 or not tasks or not self._lease.is_valid:
             return 0
-        self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
-        claimed = await self._jobs.claim(self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
+        claimed = await self._claim(tasks, limit)
         self._executor.start(sorted(claimed, key=attrgetter("start_order")))
         return len(claimed)
 
@@ -55,7 +61,17 @@ class ClaimLoop:
         """Claim whenever something is due and a slot is free, until ``stopping``."""
         await keep_running("claim loop", self._pass, wake=self._wake, stopping=stopping)
 
+    async def _claim(self, tasks: list[str], limit: int) -> list[ClaimedJob]:
+        self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
+        with self._ghosts.claim(boot_seconds()):
+            claimed = await self._jobs.claim(
+                self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit
+            )
+        return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
+
     async def _pass(self) -> float:
+        if not self._lease.is_valid:
+            return LEASE_CHECK_SECONDS
         if self._slots.free <= 0:
             return self._config.poll_seconds  # a released slot wakes this loop
         if await self.run_once():

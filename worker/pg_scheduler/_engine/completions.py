@@ -39,6 +39,10 @@ class Completions:
         self._waiting[job.token] = (job, outcome)
         self._wake.set()
 
+    def tokens(self) -> frozenset[int]:
+        """Tokens of the outcomes that wait; may be called from the heartbeat's thread."""
+        return frozenset(self._waiting.copy())
+
     async def run_once(self) -> int:
         """Write what waits; how many outcomes were written or had become somebody else's."""
         batch = list(self._waiting.values())
@@ -82,7 +86,7 @@ class Completions:
         for worker_id, batch in by_worker.items():  # one, but for what a buried incarnation left behind
             written = await write(batch, worker_id)
             for job in batch:
-                self._written(job, held=job.token in written)
+                await self._done(job, held=job.token in written)
 
     async def _write_one(self, job: ClaimedJob, outcome: Outcome) -> None:
         match outcome:
@@ -91,15 +95,16 @@ class Completions:
             case RetryIn(seconds, error):
                 held = await self._jobs.retry(job, error, seconds)
             case ReportStopped():
-                await self._jobs.report_stopped(job)
-                held = True
+                held = False
             case Complete() | Release():
                 raise AssertionError("these are written in batches before")
             case _:
                 assert_never(outcome)
-        self._written(job, held=held)
+        await self._done(job, held=held)
 
-    def _written(self, job: ClaimedJob, *, held: bool) -> None:
-        del self._waiting[job.token]
+    async def _done(self, job: ClaimedJob, *, held: bool) -> None:
         if not held:
+            # Cancelled or replaced before it was told: whoever took it away waits for the word that it has ended.
+            await self._jobs.report_stopped(job)
             logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
+        del self._waiting[job.token]

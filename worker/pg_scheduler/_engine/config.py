@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.polling import PollingConfig
 
+POLL_SECONDS = 5.0
 SLOTS_MAX = 100_000
 LEASE_SECONDS_MIN = 1.0
 LEASE_SECONDS_MAX = 24 * 3600.0
@@ -35,7 +36,7 @@ class EngineConfig:
     slots: int = 25
     claim_limit: int = 10
     lease_seconds: float = 60.0
-    poll_seconds: float = 5.0
+    poll_seconds: float = POLL_SECONDS
     shutdown_seconds: float = 25.0
     max_interruptions: int = 3
     misfire_grace_time: int | None = 300

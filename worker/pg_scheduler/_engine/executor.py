@@ -86,7 +86,9 @@ class Executor:
                 await rest
         except asyncio.CancelledError as error:
             return _stopped(held.stop_reason) if held.stop_reason else Raised(ErrorRecord.of(error))
-        except Exception as error:  # noqa: BLE001  user code may raise anything, and all of it is recorded
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # these are the process's, not the job's
+        except BaseException as error:  # noqa: BLE001  user code may raise anything, sys.exit too, and all is recorded
             return Raised(ErrorRecord.of(error))
         return _RETURNED
 

@@ -11,12 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
-from pg_scheduler._engine.service import OUTAGE_PAUSES, sleep
+from pg_scheduler._engine.service import sleep
 from pg_scheduler._engine.slots import Slots, StopReason
 from pg_scheduler._store.database import Pool, connect_like, place_of
 from pg_scheduler._store.workers import LeaseStore, WorkerCard
@@ -25,18 +26,11 @@ from pg_scheduler.errors import DatabaseUnreachable
 if TYPE_CHECKING:
     import asyncpg
 
+RECONNECT_SECONDS = 1.0
 HELD_CHECK_SECONDS = 1.0
 """How soon the coroutine of a cancelled job is told (design page 2 §2.6: within a second)."""
 
 logger = logging.getLogger("pg_scheduler.engine")
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """What the worker can do, asked anew at each beat."""
-
-    tasks: Callable[[], Sequence[str]]
-    schedules: Callable[[], Sequence[str]]
 
 
 class Heartbeat:
@@ -46,18 +40,22 @@ class Heartbeat:
         self,
         pool: Pool,
         card: WorkerCard,
-        declared: Declared,
+        tasks: Callable[[], Sequence[str]],
         *,
         lease: Lease,
         slots: Slots,
+        known_tokens: Callable[[], frozenset[int]],
+        ghosts: Ghosts,
         config: EngineConfig,
         new_worker_id: Callable[[], str],
     ) -> None:
         self._pool = pool
         self._card = card
-        self._declared = declared
+        self._tasks = tasks
         self._lease = lease
         self._slots = slots
+        self._known_tokens = known_tokens
+        self._ghosts = ghosts
         self._config = config
         self._new_worker_id = new_worker_id
         self._registered: Future[None] = Future()
@@ -114,28 +112,23 @@ class Heartbeat:
     async def _beat_until_stopped(
         self, connection: "asyncpg.Connection[asyncpg.Record]"
     ) -> "asyncpg.Connection[asyncpg.Record]":
-        failures = 0
         while not self._stopping.is_set():
             try:
                 await self._beat_while_connected(LeaseStore(connection, place=place_of(self._pool)))
             except DatabaseUnreachable as error:
                 self._lease.miss()
-                if not failures:
-                    logger.warning("heartbeat: %s", error)
-                await sleep(OUTAGE_PAUSES[min(failures, 2)], self._stopping)
-                failures += 1
+                logger.warning("heartbeat: %s", error)
                 connection = await self._reconnected(connection)
         return connection
 
-    async def _reconnected(
-        self, connection: "asyncpg.Connection[asyncpg.Record]"
-    ) -> "asyncpg.Connection[asyncpg.Record]":
-        try:
-            fresh = await self._connect()
-        except DatabaseUnreachable:
-            return connection
-        await _close(connection)
-        return fresh
+    async def _reconnected(self, lost: "asyncpg.Connection[asyncpg.Record]") -> "asyncpg.Connection[asyncpg.Record]":
+        """Try at most a second apart for as long as it takes: every beat counts against the lease."""
+        await _close(lost)
+        while not self._stopping.is_set():
+            with contextlib.suppress(DatabaseUnreachable):
+                return await self._connect()
+            await sleep(RECONNECT_SECONDS, self._stopping)
+        return lost
 
     async def _beat_while_connected(self, store: LeaseStore) -> None:
         while not self._stopping.is_set():
@@ -149,30 +142,35 @@ class Heartbeat:
     async def beat(self, store: LeaseStore) -> None:
         """Renew the lease; take a new incarnation if it had been given up for dead."""
         sent_at, held = boot_seconds(), self._slots.tokens()
-        listed = await store.beat(
-            self._lease.worker_id, self._config.lease_seconds, self._declared.tasks(), self._declared.schedules()
-        )
+        listed = await store.beat(self._lease.worker_id, self._config.lease_seconds, self._tasks())
         if listed is None:
             logger.error("worker %s was marked dead while it lived; it goes on under a new id", self._lease.worker_id)
             await self._incarnate(store)  # which holds nothing: the next check stops all that runs
             return
         self._lease.acknowledge(sent_at)
         self._stop_lost(held - listed)
+        await self._release_ghosts(store, sent_at, listed - self._known_tokens())
 
     async def _check_held(self, store: LeaseStore) -> None:
         held = self._slots.tokens()
         self._stop_lost(held - await store.held_tokens(self._lease.worker_id))
 
+    async def _release_ghosts(self, store: LeaseStore, sent_at: float, unknown: set[int]) -> None:
+        ghosts = self._ghosts.observe(sent_at, unknown)
+        if ghosts:
+            released = await store.release_ghosts(self._lease.worker_id, ghosts)
+            logger.warning("%d claims whose reply was lost are handed back", released)
+
     def _stop_lost(self, lost: frozenset[int]) -> None:
         # What ran before the question was sent and is not in the answer has been taken from us, or has just ended
         # here: then the main loop no longer finds it.
         if lost:
-            self._main.call_soon_threadsafe(self._slots.stop_all, StopReason.LOST, lost)
+            self._main.call_soon_threadsafe(self._slots.stop, lost, StopReason.LOST)
 
     async def _incarnate(self, store: LeaseStore) -> None:
         sent_at = boot_seconds()
         card = replace(self._card, worker_id=self._new_worker_id())
-        await store.register(card, self._declared.tasks(), self._declared.schedules(), self._config.lease_seconds)
+        await store.register(card, self._tasks(), self._config.lease_seconds)
         self._lease.begin(card.worker_id, sent_at)
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":

@@ -44,18 +44,17 @@ class Lifecycle:
         self._services = services
         self._config = config
         self._stop_taking = asyncio.Event()
-        self._stop_writing = asyncio.Event()
+        self._stop_flushing = asyncio.Event()
         self._taking: list[asyncio.Task[None]] = []
-        self._writing: list[asyncio.Task[None]] = []
+        self._flushing: list[asyncio.Task[None]] = []
+        self._beating: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
         """Register the worker, then start every service."""
         await self._services.heartbeat.start()
-        self._writing = [
-            self._own("completions", self._services.completions.run, self._stop_writing),
-            self._own("heartbeat", self._services.heartbeat.run, self._stop_writing),
-        ]
+        self._beating = [self._own("heartbeat", self._services.heartbeat.run, self._stop_flushing)]
+        self._flushing = [self._own("completions", self._services.completions.run, self._stop_flushing)]
         self._taking = [self._own(name, run, self._stop_taking) for name, run in self._services.taking.items()]
 
     async def wait_failed(self) -> None:
@@ -66,12 +65,12 @@ class Lifecycle:
         """Stop in order; jobs that do not end in time are handed back."""
         await self._stop(self._taking, self._stop_taking)
         await self._finish_jobs()
-        await self._stop(self._writing[:1], self._stop_writing)
+        await self._stop(self._flushing, self._stop_flushing)
         unwritten = await self._services.completions.drain(DRAIN_SECONDS)
         if unwritten:
             logger.error("%d outcomes could not be written: those jobs will be run again", unwritten)
         await self._services.heartbeat.stop()
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        await asyncio.gather(*self._beating, return_exceptions=True)
         self._failed.cancel()
 
     async def _finish_jobs(self) -> None:

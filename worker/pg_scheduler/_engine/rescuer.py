@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.service import keep_running
-from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.jobs import ORPHANS_MAX, JobStore
 from pg_scheduler._store.workers import WorkerStore
 from pg_scheduler.job_status import JobStatus
-
-BATCH = 500
 
 logger = logging.getLogger("pg_scheduler.engine")
 
@@ -47,7 +45,7 @@ class Rescuer:
             return Rescued()
         dead = await self._workers.mark_dead()
         taken = await self._take_all()
-        await self._jobs.forget_stopping_of_dead_workers()
+        await self._jobs.forget_stopping()
         await self._workers.forget_dead()
         if taken:
             await self._jobs.wake_workers()
@@ -68,7 +66,7 @@ class Rescuer:
         while True:
             batch = await self._jobs.requeue_orphans(self._config.max_interruptions)
             taken += batch
-            if len(batch) < BATCH:
+            if len(batch) < ORPHANS_MAX:
                 return taken
 
     async def _pass(self) -> float:

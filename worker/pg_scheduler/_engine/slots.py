@@ -70,12 +70,17 @@ class Slots:
             self._idle.set()
         self._on_release()
 
-    def stop_all(self, reason: StopReason, tokens: Collection[int] | None = None) -> int:
-        """Ask these jobs to end, or all; how many are held."""
-        asked = [held for token, held in self._held.items() if tokens is None or token in tokens]
-        for held in asked:
+    def stop(self, tokens: Collection[int], reason: StopReason) -> None:
+        """Ask those of these jobs that are still held to end."""
+        for token in tokens:
+            if token in self._held:
+                self._held[token].stop(reason)
+
+    def stop_all(self, reason: StopReason) -> int:
+        """Ask every job to end; how many are held."""
+        for held in self._held.values():
             held.stop(reason)
-        return len(asked)
+        return len(self._held)
 
     async def wait_idle(self) -> None:
         """Until nothing is held."""

@@ -16,6 +16,9 @@ from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.schedules import Due, ScheduleStore
 
+BATCH = 500
+"""Schedules that one transaction ticks."""
+
 
 class Ticker:
     """Ticks the schedules of one tenant."""
@@ -39,8 +42,10 @@ class Ticker:
 
     async def run_once(self) -> int:
         """Make the ticks that are due within one poll; how many jobs are new."""
+        if not self._lease.is_valid:
+            return 0
         async with self._db.transaction() as connection:
-            due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds)
+            due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds, BATCH)
             made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
         if made:
             self._on_ticked()
@@ -67,8 +72,6 @@ class Ticker:
         ]
 
     async def _pass(self) -> float:
-        if not self._lease.is_valid:
-            return self._config.poll_seconds
         if await self.run_once():
             return 0.0
         seconds = await self._schedules.next_tick(self._config.tenant)

@@ -27,14 +27,13 @@ _ABSENT = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg 0.32 says of a connection that the server closed under a statement
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+_FIX = "check the address, the server and the password"
 _OTHER_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 
 
@@ -54,8 +53,13 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool, given back at the end."""
         with translated(self._place):
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-                yield connection
+            proxy = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
+        try:
+            with translated(self._place, proxy):
+                yield proxy
+        finally:
+            with translated(self._place):
+                await self._pool.release(proxy)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -84,10 +88,18 @@ class Database:
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Turn the driver's errors about the server and the schema into ours."""
+def translated(place: str, connection: "Connection | None" = None) -> Iterator[None]:
+    """Turn the driver's errors about the server and the schema into ours.
+
+    What asyncpg calls an interface error is a lost connection only where the connection is closed; else it is a mistake
+    of ours, such as a missing argument, and passes.
+    """
     try:
         yield
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if connection is not None and not connection.is_closed():
+            raise
+        raise DatabaseUnreachable("cannot reach PostgreSQL: the connection was lost", why=place, fix=_FIX) from error
     except _OTHER_SCHEMA as error:
         raise SchemaMismatch(
             "a table of the scheduler is missing or of another release", why=place, fix="run `pgscheduler migrate`"
@@ -96,7 +108,7 @@ def translated(place: str) -> Iterator[None]:
         raise DatabaseUnreachable(
             f"cannot reach PostgreSQL: {_reason(error)}",
             why=place,
-            fix="check the address, the server and the password",
+            fix=_FIX,
         ) from error
 
 

@@ -12,6 +12,9 @@ from pg_scheduler._store.database import Database
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
+ORPHANS_MAX = 500
+"""How many jobs one ``requeue_orphans`` takes; the statement says why it names the number itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class TakenId:
@@ -82,13 +85,13 @@ class JobStore:
         await self._db.fetchrow(QUERIES["report_stopped"], job.id, job.worker_id)
 
     async def requeue_orphans(self, max_interruptions: int) -> list[JobStatus]:
-        """Take up to 500 jobs from dead workers: the status that each now has, pending or failed."""
+        """Take up to ``ORPHANS_MAX`` jobs from dead workers: the status that each now has, pending or failed."""
         rows = await self._db.fetch(QUERIES["requeue_orphans"], max_interruptions)
         return [JobStatus(row["status"]) for row in rows]
 
-    async def forget_stopping_of_dead_workers(self) -> int:
-        """How many rows waited for the word of a dead worker."""
-        return len(await self._db.fetch(QUERIES["forget_stopping_of_dead_workers"]))
+    async def forget_stopping(self) -> int:
+        """Stop waiting for the word of dead workers, and of slow ones; how many rows waited."""
+        return len(await self._db.fetch(QUERIES["forget_stopping"]))
 
     async def wake_workers(self) -> None:
         """Ring every listening worker."""
@@ -110,7 +113,6 @@ class JobStore:
             job.priority,
             job.max_retries,
             job.misfire_grace_time,
-            job.suspended,
             self._wake_within,
         )
 

@@ -16,7 +16,7 @@ from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.database import Connection
+    from pg_scheduler._store.database import Connection, Record
 
 _FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 _MIN_READER = re.compile(r"^-- min_reader: (\d+)$", re.MULTILINE)
@@ -56,29 +56,9 @@ async def pending(connection: "Connection") -> list[Migration]:
     Raises:
         SchemaMismatch: the schema is newer than this release reads, or an applied file has changed.
     """
-    if not await connection.fetchval(QUERIES["has_table"], "scheduler_migrations"):
-        if await connection.fetchval(QUERIES["has_table"], "scheduled_jobs"):
-            raise SchemaMismatch(
-                "a table scheduled_jobs of the older package is here",
-                why="this release does not adopt it yet",
-                fix="use another database or schema until the release that does",
-            )
-        return list(migrations())
-    applied = {row["version"]: row for row in await connection.fetch(QUERIES["applied_migrations"])}
-    newest_reader = max((row["min_reader"] for row in applied.values()), default=0)
-    if newest_reader > head_version():
-        raise SchemaMismatch(
-            f"the schema is at version {max(applied)} and needs a release that knows version {newest_reader}",
-            why=f"this release knows up to {head_version()}",
-            fix="run a newer release",
-        )
-    for migration in migrations():
-        row = applied.get(migration.version)
-        if row is not None and row["sha256"] != migration.sha256:
-            raise SchemaMismatch(
-                f"migration {migration.version:04d}_{migration.name} was applied from another file",
-                fix="run the release that applied it, or restore the file",
-            )
+    applied = await _applied(connection)
+    _refuse_newer(applied)
+    _refuse_changed(applied)
     return [migration for migration in migrations() if migration.version not in applied]
 
 
@@ -107,6 +87,39 @@ async def require_head(connection: "Connection") -> None:
     todo = await pending(connection)
     if todo:
         raise SchemaMismatch(f"{len(todo)} migrations are pending", fix="run `pgscheduler migrate`")
+
+
+async def _applied(connection: "Connection") -> "dict[int, Record]":
+    here = await connection.fetchrow(QUERIES["tables_here"])
+    if here is None or not here["ours"]:
+        if here is not None and here["jobs"]:
+            raise SchemaMismatch(
+                "a table scheduled_jobs of the older package is here",
+                why="this release does not adopt it yet",
+                fix="use another database or schema until the release that does",
+            )
+        return {}
+    return {row["version"]: row for row in await connection.fetch(QUERIES["applied_migrations"])}
+
+
+def _refuse_newer(applied: "dict[int, Record]") -> None:
+    newest_reader = max((row["min_reader"] for row in applied.values()), default=0)
+    if newest_reader > head_version():
+        raise SchemaMismatch(
+            f"the schema is at version {max(applied)} and needs a release that knows version {newest_reader}",
+            why=f"this release knows up to {head_version()}",
+            fix="run a newer release",
+        )
+
+
+def _refuse_changed(applied: "dict[int, Record]") -> None:
+    for migration in migrations():
+        row = applied.get(migration.version)
+        if row is not None and row["sha256"] != migration.sha256:
+            raise SchemaMismatch(
+                f"migration {migration.version:04d}_{migration.name} was applied from another file",
+                fix="run the release that applied it, or restore the file",
+            )
 
 
 def _parse(match: re.Match[str], text: str) -> Migration:

@@ -55,10 +55,10 @@ class ScheduleStore:
             await connection.execute(QUERIES["cancel_ticks"], schedule_id)
         return True
 
-    async def lock_due(self, connection: Connection, tenant: str, horizon_seconds: float) -> Due:
-        """Lock up to 500 schedules that tick within the horizon; those that another worker holds are left to it."""
+    async def lock_due(self, connection: Connection, tenant: str, horizon_seconds: float, limit: int) -> Due:
+        """Lock schedules that tick within the horizon; those that another worker holds are left to it."""
         now = await connection.fetchval(QUERIES["now"])
-        rows = await connection.fetch(QUERIES["due_schedules"], tenant, horizon_seconds)
+        rows = await connection.fetch(QUERIES["due_schedules"], tenant, horizon_seconds, limit)
         return Due(now, [stored_schedule(row) for row in rows])
 
     async def record_ticks(self, connection: Connection, ticked: Sequence[tuple[StoredSchedule, Ticks]]) -> int:

@@ -70,6 +70,10 @@ class SourceStore:
         """Cancel while open, for the row's own source only."""
         await self._db.fetch(QUERIES["cancel_owned_job"], job_id, uid)
 
+    async def withdraw_job(self, job_id: str, uid: str) -> None:
+        """Cancel while it has not started, for the row's own source only."""
+        await self._db.fetch(QUERIES["withdraw_owned_job"], job_id, uid)
+
     async def jobs(self, job_ids: Collection[str]) -> list[Record]:
         """Rows by id."""
         return await self._db.fetch(QUERIES["job_states"], list(job_ids))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler._store.database import Pool, connect_like
+from pg_scheduler._store.database import Pool, connect_like, place_of, translated
 from pg_scheduler.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Bell:
         event = asyncio.Event()
         self._subscribers.append(event)
         return event
+
+    def unsubscribe(self, event: asyncio.Event) -> None:
+        """Wake it no more."""
+        self._subscribers.remove(event)
 
     def ring(self) -> None:
         """Wake them all."""
@@ -63,6 +67,10 @@ class Listener:
 
     async def _listen(self, stop: "asyncio.Future[Any]") -> None:
         connection = await connect_like(self._pool, command_timeout=self._command_timeout)
+        with translated(place_of(self._pool)):
+            await self._listen_on(connection, stop)
+
+    async def _listen_on(self, connection: "asyncpg.Connection[Any]", stop: "asyncio.Future[Any]") -> None:
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def end(_: object) -> None:

@@ -3,7 +3,8 @@
 Invariant: a worker that a sweep has marked dead never lives again under that id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from pg_scheduler._store.database import Connection, Database, translated
@@ -17,6 +18,7 @@ class WorkerCard:
     worker_id: str
     tenant: str
     queues: Sequence[str]
+    schedules: Sequence[str]
     slots: int
     version: str
     pod: str | None
@@ -30,18 +32,16 @@ class LeaseStore:
         self._connection = connection
         self._place = place
 
-    async def register(
-        self, card: WorkerCard, tasks: Sequence[str], schedules: Sequence[str], lease_seconds: float
-    ) -> None:
+    async def register(self, card: WorkerCard, tasks: Sequence[str], lease_seconds: float) -> None:
         """Make the row, alive and with a full lease."""
-        with translated(self._place):
+        with self._translated():
             await self._connection.execute(
                 QUERIES["register_worker"],
                 card.worker_id,
                 card.tenant,
                 list(card.queues),
                 list(tasks),
-                list(schedules),
+                list(card.schedules),
                 card.slots,
                 lease_seconds,
                 card.pod,
@@ -49,25 +49,29 @@ class LeaseStore:
                 card.version,
             )
 
-    async def beat(
-        self, worker_id: str, lease_seconds: float, tasks: Sequence[str], schedules: Sequence[str]
-    ) -> set[int] | None:
+    async def beat(self, worker_id: str, lease_seconds: float, tasks: Sequence[str]) -> set[int] | None:
         """Tokens that the database thinks this worker holds; None when it has been marked dead."""
-        with translated(self._place):
-            tokens = await self._connection.fetchrow(
-                QUERIES["beat"], worker_id, lease_seconds, list(tasks), list(schedules)
-            )
+        with self._translated():
+            tokens = await self._connection.fetchrow(QUERIES["beat"], worker_id, lease_seconds, list(tasks))
         return None if tokens is None else set(tokens[0])
 
     async def held_tokens(self, worker_id: str) -> set[int]:
         """Tokens that the database thinks this worker holds, without renewing anything."""
-        with translated(self._place):
+        with self._translated():
             return {row["token"] for row in await self._connection.fetch(QUERIES["held_tokens"], worker_id)}
+
+    async def release_ghosts(self, worker_id: str, tokens: Collection[int]) -> int:
+        """Hand back claims that this process never learnt of; how many rows."""
+        with self._translated():
+            return len(await self._connection.fetch(QUERIES["release_ghosts"], worker_id, list(tokens)))
 
     async def retire(self, worker_id: str) -> None:
         """End the lease now: the process ends in order."""
-        with translated(self._place):
+        with self._translated():
             await self._connection.execute(QUERIES["retire_worker"], worker_id)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._place, self._connection)
 
 
 class WorkerStore:

@@ -4,12 +4,17 @@ Invariant: importing this package imports nothing but the standard library, so t
 still answers with what to install.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``pgscheduler``, with this process's arguments if none are given, and end the process with its exit code."""
+    signal.signal(signal.SIGINT, _end_at_once)
     try:
         from pg_scheduler.cli.group import pgscheduler  # noqa: PLC0415 (click may be missing: that is what we answer)
     except ModuleNotFoundError as missing:
@@ -21,3 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(2)
     pgscheduler(arguments, prog_name="pgscheduler")
+
+
+def _end_at_once(*_: object) -> None:
+    """What Ctrl-C does until a command takes it over: some packages swallow KeyboardInterrupt while they are imported."""
+    os._exit(EXIT_INTERRUPTED)

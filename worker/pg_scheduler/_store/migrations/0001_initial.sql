@@ -35,6 +35,7 @@ CREATE TABLE scheduled_jobs (
     tick_at            timestamptz,
     concurrency_key    text,
     stopping_worker    text,
+    stop_asked_at      timestamptz,
     source_cluster     text,
     source_kind        text,
     source_uid         text,
@@ -96,6 +97,11 @@ CREATE TABLE scheduler_workers (
     backend_pid  integer,
     backend_started_at timestamptz
 ) WITH (fillfactor = 50);
+
+-- Whom a claim, a tick or a count believes in. A sweep asks for less: not yet buried (see requeue_orphans).
+CREATE VIEW scheduler_living_workers AS
+SELECT id, tenant, queues, tasks, schedules, slots FROM scheduler_workers
+WHERE state = 'alive' AND lease_until > scheduler_now();
 
 -- A rule that produces jobs, with the newest tick as its high-water mark: it outlives the jobs.
 CREATE TABLE scheduler_schedules (

@@ -1,11 +1,11 @@
 -- name: insert_job
--- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($12 seconds).
+-- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($11 seconds).
 WITH made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                                misfire_grace_time, suspended)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11)
+                                misfire_grace_time)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10)
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $12) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $11) AS soon
 )
 SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
@@ -13,17 +13,18 @@ SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END F
 -- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
 WITH made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                                     misfire_grace_time, suspended)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11)
+                                     misfire_grace_time)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10)
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
         task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
         max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
-        suspended = excluded.suspended, status = 'pending', token = nextval('scheduler_token'),
+        suspended = false, status = 'pending', token = nextval('scheduler_token'),
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
+        stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
     WHERE j.source_uid IS NULL
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $12) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $11) AS soon
 )
 SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
@@ -34,7 +35,8 @@ SELECT status, source_kind, source_name FROM scheduled_jobs WHERE job_id = $1;
 -- name: cancel_job
 -- One winner: the row is pending, waiting or running at the moment of the lock. A running one is told to stop.
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
-       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END
+       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END,
+       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END
 WHERE job_id = $1 AND status IN ('pending', 'waiting', 'running')
 RETURNING job_id;
 
@@ -114,9 +116,10 @@ UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_work
 RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
 
 -- name: requeue_orphans
--- Running jobs without a living worker; the anti-join counts a missing worker row as dead too. Fenced by the token seen in the
--- snapshot: the recheck after a row lock does not look again at the anti-join, and would take a job that a living worker has
--- claimed meanwhile.
+-- Running jobs of buried workers: a late one that no sweep has marked dead may still renew its lease. The anti-join counts
+-- a missing worker row as dead too. Fenced by the token seen in the snapshot: the recheck after a row lock does not look
+-- again at the anti-join, and would take a job that a living worker has claimed meanwhile. The limit is a literal, since a
+-- generic plan for an unknown one scans the table (seen on 15 and 18).
 WITH orphan AS MATERIALIZED (
     SELECT j.id, j.token FROM scheduled_jobs j
     WHERE j.status = 'running' AND NOT EXISTS (
@@ -133,12 +136,19 @@ SET interruptions = interruptions + 1,
 FROM mine WHERE j.id = mine.id
 RETURNING j.job_id, j.status;
 
--- name: forget_stopping_of_dead_workers
--- Nobody is left to report the end of these coroutines.
+-- name: forget_stopping
+-- Nobody is left to report the end of these coroutines, or it has not come within 30 seconds (design page 2 §2.6).
 UPDATE scheduled_jobs j SET stopping_worker = NULL
-WHERE j.stopping_worker IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM scheduler_workers w WHERE w.id = j.stopping_worker AND w.state <> 'dead')
+WHERE j.stopping_worker IS NOT NULL AND (
+    j.stop_asked_at < scheduler_now() - interval '30 seconds'
+    OR NOT EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.id = j.stopping_worker AND w.state <> 'dead'))
 RETURNING j.job_id;
+
+-- name: release_ghosts
+-- Claims whose reply never came: this worker holds them by the table and nobody runs them.
+UPDATE scheduled_jobs SET status = 'pending', attempt = attempt - 1, worker_id = NULL, started_at = NULL
+WHERE worker_id = $1 AND token = ANY($2::bigint[]) AND status = 'running'
+RETURNING token;
 
 -- name: wake_workers
 -- A hint without content: every listener looks for itself.

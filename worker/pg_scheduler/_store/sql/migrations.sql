@@ -20,6 +20,9 @@ SELECT version, name, sha256, min_reader FROM scheduler_migrations ORDER BY vers
 -- In the transaction of the migration itself.
 INSERT INTO scheduler_migrations (version, name, sha256, min_reader) VALUES ($1, $2, $3, $4);
 
--- name: has_table
--- Read from the catalogue by snapshot: to_regclass may answer from a cache that is older than the lock just taken.
-SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relname = $1 AND pg_catalog.pg_table_is_visible(oid));
+-- name: tables_here
+-- Read from the catalogue in one snapshot: to_regclass may answer from a cache that is older than the lock just taken.
+SELECT coalesce(bool_or(relname = 'scheduler_migrations'), false) AS ours,
+       coalesce(bool_or(relname = 'scheduled_jobs'), false) AS jobs
+FROM pg_catalog.pg_class
+WHERE relname IN ('scheduler_migrations', 'scheduled_jobs') AND pg_catalog.pg_table_is_visible(oid);

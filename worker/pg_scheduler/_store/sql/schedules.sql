@@ -31,7 +31,7 @@ WHERE schedule_id = $1 AND tick_at > $2 AND status = 'pending' AND attempt = 0
 RETURNING tick_at;
 
 -- name: cancel_ticks
--- What a deleted schedule leaves behind: due and not started.
+-- What a deleted schedule leaves behind: what waits to start, or to be tried again.
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now()
 WHERE schedule_id = $1 AND status IN ('pending', 'waiting');
 
@@ -46,9 +46,8 @@ SELECT s.*, s.task_data::text AS payload FROM scheduler_schedules s
 WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended
   AND s.next_tick_at <= scheduler_now() + make_interval(secs => $2)
   AND (s.source_kind <> 'code' OR EXISTS (
-      SELECT 1 FROM scheduler_workers w
-      WHERE w.state = 'alive' AND w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
-ORDER BY s.next_tick_at LIMIT 500
+      SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
+ORDER BY s.next_tick_at LIMIT $3
 FOR UPDATE OF s SKIP LOCKED;
 
 -- name: insert_ticks
@@ -75,8 +74,7 @@ WHERE s.id = a.id;
 SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
 WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
   AND (s.source_kind <> 'code' OR EXISTS (
-      SELECT 1 FROM scheduler_workers w
-      WHERE w.state = 'alive' AND w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)));
+      SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)));
 
 -- name: wake_tickers
 -- A schedule has changed: tickers look again. Jobs have a channel of their own, which rings far more often.

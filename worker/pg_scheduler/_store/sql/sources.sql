@@ -8,7 +8,8 @@ WITH made AS (
         queue = excluded.queue, task = excluded.task, job_name = excluded.job_name, task_data = excluded.task_data,
         execution_time = excluded.execution_time, priority = excluded.priority, suspended = excluded.suspended,
         source_name = excluded.source_name, source_generation = excluded.source_generation
-    WHERE j.source_uid = excluded.source_uid AND j.source_generation < excluded.source_generation AND j.status = 'pending'
+    WHERE j.source_uid = excluded.source_uid AND j.source_generation < excluded.source_generation
+      AND j.status = 'pending' AND j.attempt = 0
     RETURNING NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $14) AS soon
 )
 SELECT CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
@@ -16,8 +17,14 @@ SELECT CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM ma
 -- name: cancel_owned_job
 -- As cancel_job, for the row's own source only.
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
-       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END
+       stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END,
+       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
+
+-- name: withdraw_owned_job
+-- The source is gone: what has not started goes with it, what runs finishes.
+UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now()
+WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting');
 
 -- name: job_states
 -- Rows by id, with the type of the last failure.
@@ -69,18 +76,14 @@ SELECT
        AND j.execution_time <= scheduler_now()) AS due,
     count(r.job_id) FILTER (WHERE r.lives) AS running,
     count(r.job_id) FILTER (WHERE NOT r.lives) AS orphaned,
-    (SELECT count(*) FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive'
-       AND w.lease_until > scheduler_now()) AS workers,
-    (SELECT min(w.slots) FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive'
-       AND w.lease_until > scheduler_now()) AS slots_per_worker
+    (SELECT count(*) FROM scheduler_living_workers w WHERE w.tenant = $1) AS workers,
+    (SELECT min(w.slots) FROM scheduler_living_workers w WHERE w.tenant = $1) AS slots_per_worker
 FROM (
-    SELECT j.job_id, EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state = 'alive'
-                               AND w.lease_until > scheduler_now()) AS lives
+    SELECT j.job_id, EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.id = j.worker_id) AS lives
     FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'running') r;
 
 -- name: unknown_tasks
 -- Nothing while no worker lives: the first one may be on its way.
 SELECT t.task FROM unnest($2::text[]) t(task)
-WHERE EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive')
-  AND NOT EXISTS (SELECT 1 FROM scheduler_workers w
-                  WHERE w.tenant = $1 AND w.state = 'alive' AND t.task = ANY(w.tasks));
+WHERE EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = $1)
+  AND NOT EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = $1 AND t.task = ANY(w.tasks));

@@ -9,7 +9,7 @@ FROM pg_stat_get_activity(pg_backend_pid());
 -- name: beat
 -- Late renewal is allowed until a sweep has marked us dead; the reply lists what the database thinks we hold.
 UPDATE scheduler_workers
-SET lease_until = scheduler_now() + make_interval(secs => $2), tasks = $3::text[], schedules = $4::text[]
+SET lease_until = scheduler_now() + make_interval(secs => $2), tasks = $3::text[]
 WHERE id = $1 AND state <> 'dead'
 RETURNING (SELECT coalesce(array_agg(token), '{}') FROM scheduled_jobs WHERE worker_id = $1 AND status = 'running');
 
