@@ -119,7 +119,7 @@ async def test_delete_cancels_what_has_not_started_and_keeps_what_has(world: Wor
     await world.schedules.upsert(replace(WISH, rule=Interval(1)))
     await world.advance(timedelta(seconds=2.5))
     await world.tick()
-    (running,) = await world.claim(worker)
+    (running,) = await world.claim(worker, limit=1)
 
     assert await world.schedules.delete(WISH.key)
     assert not await world.schedules.delete(WISH.key)

@@ -35,6 +35,8 @@ def test_usable_dsns_pass_unchanged(dsn: str) -> None:
         f"postgresql://app:{SECRET}@db:54x2/app",
         f"postgresql://app:{SECRET}@[::1/app",
         f"postgresql://app:{SECRET}@db/app?sslmode=bogus",
+        f"postgresql://app@db/app?password={SECRET}&",
+        f"postgresql://app@db/app?{SECRET}",
     ],
 )
 def test_other_dsns_are_refused_without_being_repeated(dsn: str) -> None:

@@ -46,6 +46,7 @@ def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         ports = [_port(address) for address in parts.netloc.rpartition("@")[2].split(",")]
+        parse_qs(parts.query, strict_parsing=bool(parts.query))  # as strict as asyncpg will be
     except ValueError:
         raise InvalidDsn("the DSN cannot be read as a URL", fix=_FORM) from None
     if not all(port == "" or port.isdecimal() for port in ports):
