@@ -79,16 +79,16 @@ async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
 
 async def test_a_tick_becomes_a_job_one_poll_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
-    await world.advance(timedelta(seconds=57))
+    await world.advance(timedelta(seconds=30))
 
-    assert await world.tick(horizon_seconds=5) == 1
+    assert await world.tick(horizon_seconds=40) == 1
     assert await world.pool.fetchval("SELECT execution_time > scheduler_now() FROM scheduled_jobs")
 
 
 async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
-    await world.advance(timedelta(seconds=57))
-    await world.tick()
+    await world.advance(timedelta(seconds=30))
+    await world.tick(horizon_seconds=40)
 
     await world.schedules.upsert(replace(WISH, generation=2, suspended=True))
 
@@ -99,11 +99,11 @@ async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
 
 async def test_a_new_template_reaches_the_tick_inserted_ahead(world: World) -> None:
     await world.schedules.upsert(WISH)
-    await world.advance(timedelta(seconds=57))
-    await world.tick()
+    await world.advance(timedelta(seconds=30))
+    await world.tick(horizon_seconds=40)
 
     await world.schedules.upsert(replace(WISH, generation=2, template=replace(WISH.template, task="other")))
-    await world.tick()
+    await world.tick(horizon_seconds=40)
 
     assert await world.pool.fetchval("SELECT string_agg(task, ',') FROM scheduled_jobs") == "other"
 
