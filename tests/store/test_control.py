@@ -204,6 +204,20 @@ async def test_changes_tell_of_schedules_whose_jobs_run_or_ended(control: Contro
     assert ended.schedules[0].ticks == 1
 
 
+async def test_ticks_inserted_ahead_are_still_to_come(control: Control, world: World) -> None:
+    state = await control.upsert_schedule(SCHEDULE)
+    await world.advance(timedelta(seconds=90))
+    await world.tick(horizon_seconds=60)
+
+    ahead = await control.schedule(SCHEDULE.source)
+
+    assert ahead is not None
+    assert state.next_tick_at is not None
+    assert (ahead.ticks, ahead.last_tick_at) == (1, state.next_tick_at)
+    assert ahead.next_tick_at == state.next_tick_at + timedelta(seconds=60)
+    assert ahead.last_job is not None
+
+
 async def test_a_schedule_comes_back_as_state_and_goes(control: Control) -> None:
     state = await control.upsert_schedule(SCHEDULE)
 

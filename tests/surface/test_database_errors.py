@@ -122,6 +122,19 @@ def test_no_error_about_a_dsn_shows_the_password(template: str, password: str, f
     assert SECRET not in result.output
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://app:{SECRET}@more@127.0.0.1:1/app",  # asyncpg splits at the first @ and looks up the rest
+        f"postgresql://app:{SECRET}@\x80@127.0.0.1:1/app",
+        "postgresql://app@h\x80st:1/app",
+        f"postgresql://127.0.0.1:1/app?password={SECRET}&",
+    ],
+)
+def test_dsn_that_asyncpg_would_misread_is_refused(pgscheduler: RunCommand, dsn: str) -> None:
+    pgscheduler("migrate", env={"PGSCHEDULER_DSN": dsn}).require_block("PGS-005", exit_code=2)
+
+
 def test_migrate_brings_an_empty_database_up(pgscheduler: RunCommand, new_database: Callable[..., str]) -> None:
     env = {"PGSCHEDULER_DSN": new_database(template=EMPTY)}
 

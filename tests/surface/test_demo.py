@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from support.paths import ROOT
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.commands import RunCommand, StartCommand
 
 EXAMPLES = ROOT / "examples"
@@ -144,39 +147,65 @@ async def test_demo_that_is_ended_early_leaves_nothing(
     await until(lambda: not processes_with(mark), what="every process of the demo has ended")
 
 
-def test_demo_on_a_terminal_shows_a_table_until_q_and_gives_the_terminal_back(
-    clean_env: dict[str, str], mark: dict[str, str], tmp_path: Path
-) -> None:
-    ours, terminal = pty.openpty()
-    before = termios.tcgetattr(terminal)
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "pg_scheduler", "demo", str(write_demo(tmp_path))],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=subprocess.DEVNULL,
-        env=clean_env | mark | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
-    )
-    shown = read_until(ours, "Complete")
-    os.write(ours, b"q")
-    shown += read_until(ours, "jobs run 1, failed 0, first job seen running after")
+class OnTerminal:
+    """A demo on a terminal of its own; ``ours`` is the other end."""
 
-    assert demo.wait(20) == 0
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.ours, self.terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pg_scheduler", "demo", str(folder)],
+            stdin=self.terminal,
+            stdout=self.terminal,
+            stderr=subprocess.DEVNULL,
+            env=env | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+        )
+
+    def shows(self, text: str) -> str:
+        """All that it shows until it shows ``text``."""
+        shown, deadline = "", time.monotonic() + 30
+        while text not in shown:
+            assert time.monotonic() < deadline, shown
+            if select.select([self.ours], [], [], 1)[0]:
+                shown += os.read(self.ours, 65536).decode(errors="replace")
+        return shown
+
+
+@pytest.fixture
+def on_terminal(clean_env: dict[str, str], mark: dict[str, str], tmp_path: Path) -> Iterator[OnTerminal]:
+    """The demo of one job, on a terminal."""
+    demo = OnTerminal(write_demo(tmp_path), clean_env | mark)
+    yield demo
+    demo.process.kill()
+    demo.process.wait()
+    for descriptor in (demo.ours, demo.terminal):
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def test_demo_on_a_terminal_shows_a_table_until_q_and_gives_the_terminal_back(
+    on_terminal: OnTerminal, mark: dict[str, str]
+) -> None:
+    before = termios.tcgetattr(on_terminal.terminal)
+    shown = on_terminal.shows("Complete")
+
+    os.write(on_terminal.ours, b"q")
+
+    on_terminal.shows("jobs run 1, failed 0, first job seen running after")
+    assert on_terminal.process.wait(20) == 0
     assert "q quits" in shown
     assert "hello" in shown
-    assert termios.tcgetattr(terminal) == before
+    assert termios.tcgetattr(on_terminal.terminal) == before
     assert processes_with(mark) == []
-    os.close(ours)
-    os.close(terminal)
 
 
-def read_until(descriptor: int, text: str, *, seconds: float = 30) -> str:
-    """What a terminal shows until it shows ``text``."""
-    shown, deadline = "", time.monotonic() + seconds
-    while text not in shown:
-        assert time.monotonic() < deadline, shown
-        if select.select([descriptor], [], [], 1)[0]:
-            shown += os.read(descriptor, 65536).decode(errors="replace")
-    return shown
+def test_demo_ends_when_its_terminal_is_gone(on_terminal: OnTerminal, mark: dict[str, str]) -> None:
+    on_terminal.shows("Complete")
+
+    os.close(on_terminal.terminal)
+    os.close(on_terminal.ours)
+
+    on_terminal.process.wait(20)
+    assert processes_with(mark) == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from openapi_schema_validator import OAS30Validator
 
+from pg_scheduler_operator.errors import InvalidSpec
+from pg_scheduler_operator.resources import PeriodicJobSpec, ScheduledJobSpec, read
 from support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -41,6 +43,15 @@ def faults_of(body: dict[str, Any]) -> list[str]:
 def task_of(body: dict[str, Any]) -> str:
     template = body["spec"].get("template") or body["spec"]["jobTemplate"]
     return str(template["spec"]["task"])
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_example_has_no_field_that_the_operator_does_not_know(path: Path) -> None:
+    body = only(path)
+    body["metadata"] |= {"namespace": "default", "uid": "u", "generation": 1}
+    model: Any = {"ScheduledJob": ScheduledJobSpec, "PeriodicJob": PeriodicJobSpec}[body["kind"]]
+
+    assert not isinstance(read(model, body, cluster="test").spec, InvalidSpec)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)

@@ -73,7 +73,7 @@ def test_module_is_the_operator_command() -> None:
         [sys.executable, "-m", "pg_scheduler_operator", "--help"], capture_output=True, text=True, check=True
     ).stdout
 
-    assert "Run the Kubernetes operator" in shown
+    assert "Settings are variables" in shown
 
 
 def test_crds_prints_what_the_repository_holds(pgscheduler: RunCommand) -> None:

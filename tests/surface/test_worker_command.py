@@ -192,6 +192,19 @@ async def test_worker_ends_with_the_process_that_holds_its_input(start_worker: S
 UNREACHABLE = "postgresql://app:s3cret@127.0.0.1:1/app"
 
 
+async def test_interrupt_during_an_import_cannot_be_swallowed(
+    pgscheduler: RunCommand, dsn: str, tmp_path: Path
+) -> None:
+    (tmp_path / "swallows.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(1)\nexcept KeyboardInterrupt:\n    pass\n"
+    )
+
+    ended = pgscheduler("worker", "swallows.py", env={"PGSCHEDULER_DSN": dsn})
+
+    assert (ended.exit_code, ended.err) == (130, "")
+
+
 async def test_worker_waits_for_its_database_and_then_exits_3(start_worker: StartCommand) -> None:
     worker = start_worker("--database-wait", "1.2", to=UNREACHABLE)
 

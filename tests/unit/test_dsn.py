@@ -37,6 +37,8 @@ def test_usable_dsns_pass_unchanged(dsn: str) -> None:
         f"postgresql://app:{SECRET}@db/app?sslmode=bogus",
         f"postgresql://app@db/app?password={SECRET}&",
         f"postgresql://app@db/app?{SECRET}",
+        f"postgresql://app:p@{SECRET}@db/app",
+        f"postgresql://app:{SECRET}@d\u0660..b/app",
     ],
 )
 def test_other_dsns_are_refused_without_being_repeated(dsn: str) -> None:

@@ -120,10 +120,10 @@ class ScheduleState:
     """One schedule as its row stands now.
 
     Attributes:
-        last_tick_at: the planned instant of the newest tick; None before the first.
+        last_tick_at: the planned instant of the newest due tick whose job is still there; None before the first.
         next_tick_at: the next planned instant; None when suspended.
-        ticks: how many ticks became jobs since the schedule was made.
-        last_job: the newest tick's job; None before the first.
+        ticks: how many ticks have been due since the schedule was made.
+        last_job: the job of ``last_tick_at``.
     """
 
     source: Source
@@ -296,8 +296,8 @@ class Control:
         if not ids:
             return []
         rows = await self._parts.sources.schedules(ids)
-        last = {job.job_id: job for job in await self._jobs([r["last_job_id"] for r in rows if r["last_job_id"]])}
-        return [_schedule_state(row, last.get(row["last_job_id"])) for row in rows]
+        last = {job.job_id: job for job in await self._jobs([r["due_job_id"] for r in rows if r["due_job_id"]])}
+        return [_schedule_state(row, last.get(row["due_job_id"])) for row in rows]
 
 
 def _owned_job(wish: JobWish) -> OwnedJob:
@@ -378,8 +378,8 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
         task=stored.wish.template.task,
         queue=stored.wish.template.queue,
         suspended=stored.wish.suspended,
-        last_tick_at=stored.last_tick_at,
-        next_tick_at=stored.next_tick_at,
-        ticks=stored.ticks,
+        last_tick_at=row["due_tick_at"],
+        next_tick_at=row["ahead_tick_at"] or stored.next_tick_at,
+        ticks=stored.ticks - row["ahead_ticks"],
         last_job=last_job,
     )

@@ -9,6 +9,7 @@
     |   |-- JobExists                the job id is taken and the caller asked to be told
     |   `-- InvalidDsn               a connection string that cannot be used
     |-- AppNotFound                  what was named to the worker holds no task
+    |-- MissingExtra                 (in cli.extras) a command needs a package of an extra
     |-- NoPostgresBinaries           no PostgreSQL programs for the embedded server
     |-- EmbeddedPostgresFailed       the embedded server ended or never answered
     |-- DatabaseUnreachable          nobody answers there, or not to us

@@ -93,7 +93,7 @@ class LiveView:
         from rich.live import Live  # noqa: PLC0415 (rich is wanted on terminals only)
 
         self._said: deque[str] = deque(maxlen=SAID_LINES)
-        self._keys = Keys({"q": quit_asked})
+        self._keys = Keys({"q": quit_asked}, gone=quit_asked)
         self._live = Live(self._drawn(board), refresh_per_second=8)
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ import os
 import sys
 import termios
 import tty
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class Keys:
-    """Calls what stands for a key when it is pressed; Ctrl-C stays a signal."""
+    """Calls what stands for a key when it is pressed, or ``gone`` when the terminal is; Ctrl-C stays a signal."""
 
-    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, actions: Mapping[str, Callable[[], None]], *, gone: Callable[[], None]) -> None:
         self._actions = actions
+        self._gone = gone
         self._before: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -37,13 +39,18 @@ class Keys:
     ) -> None:
         descriptor = sys.stdin.fileno()
         asyncio.get_running_loop().remove_reader(descriptor)
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, self._before)
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, self._before)
 
     def _pressed(self, descriptor: int) -> None:
-        pressed = os.read(descriptor, 64).decode(errors="replace")
+        try:
+            pressed = os.read(descriptor, 64)
+        except OSError:
+            pressed = b""
         if not pressed:
             asyncio.get_running_loop().remove_reader(descriptor)
-        for key in pressed:
+            self._gone()
+        for key in pressed.decode(errors="replace"):
             action = self._actions.get(key)
             if action is not None:
                 action()

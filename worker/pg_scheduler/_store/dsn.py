@@ -47,8 +47,11 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         ports = [_port(address) for address in parts.netloc.rpartition("@")[2].split(",")]
         parse_qs(parts.query, strict_parsing=bool(parts.query))  # as strict as asyncpg will be
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise InvalidDsn("the DSN cannot be read as a URL", fix=_FORM) from None
+    if parts.netloc.count("@") > 1:
+        raise InvalidDsn("the DSN has more than one @ before its database", fix=_FORM)
     if not all(port == "" or port.isdecimal() for port in ports):
         raise InvalidDsn("the port of the DSN is not a number", fix=_FORM)
     return parts

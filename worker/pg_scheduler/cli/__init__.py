@@ -29,5 +29,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_at_once(*_: object) -> None:
-    """What Ctrl-C does until a command takes it over: some packages swallow KeyboardInterrupt while they are imported."""
+    """What Ctrl-C does until a command takes it over: some packages swallow KeyboardInterrupt as they are imported."""
     os._exit(EXIT_INTERRUPTED)

@@ -49,11 +49,16 @@ SELECT schedule_id FROM scheduled_jobs
 WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL;
 
 -- name: schedule_states
--- Schedules by id, each with the job of its newest tick that is due.
-SELECT s.*, s.task_data::text AS payload, l.job_id AS last_job_id
-FROM scheduler_schedules s LEFT JOIN LATERAL (
-    SELECT j.job_id FROM scheduled_jobs j
-    WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() ORDER BY j.tick_at DESC LIMIT 1) l ON true
+-- Schedules by id, each with the job of its newest tick that is due, and with what was inserted ahead of time.
+SELECT s.*, s.task_data::text AS payload, due.job_id AS due_job_id, due.tick_at AS due_tick_at,
+       ahead.first_tick_at AS ahead_tick_at, ahead.ticks AS ahead_ticks
+FROM scheduler_schedules s
+LEFT JOIN LATERAL (
+    SELECT j.job_id, j.tick_at FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() ORDER BY j.tick_at DESC LIMIT 1) due ON true
+CROSS JOIN LATERAL (
+    SELECT min(j.tick_at) AS first_tick_at, count(*) AS ticks FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
 WHERE s.id = ANY($1::bigint[]);
 
 -- name: schedule_id
