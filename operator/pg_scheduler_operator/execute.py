@@ -22,6 +22,7 @@ from pg_scheduler_operator.reconcile.actions import (
     SetStatus,
     UpsertJob,
     UpsertSchedule,
+    WithdrawJob,
 )
 from pg_scheduler_operator.resources import FINALIZER
 from pg_scheduler_operator.status import Reason, Refusal
@@ -64,7 +65,7 @@ class Executor:
         plan_again, status_in_seconds = False, None
         for action in actions:
             match action:
-                case UpsertJob() | CancelJob() | UpsertSchedule() | DeleteSchedule():
+                case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | DeleteSchedule():
                     plan_again = True
                     refusal = await self._wish(action)
                     if refusal is not None:
@@ -95,6 +96,8 @@ class Executor:
                     await self._rows.upsert_job(wish.wish)
                 case CancelJob():
                     await self._rows.cancel_job(wish.source, wish.job_id)
+                case WithdrawJob():
+                    await self._rows.withdraw_job(wish.source, wish.job_id)
                 case UpsertSchedule():
                     await self._rows.upsert_schedule(wish.wish)
                 case DeleteSchedule():

@@ -15,6 +15,8 @@ from pg_scheduler.errors import InvalidArgument
 _PREFIX = "PGSCHEDULER_"
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
+_WORDS = {"missing": "it is not set", "too_short": "it is empty", "string_too_short": "it is empty"}
+
 Namespace = Annotated[str, Field(pattern=_NAME)]
 
 
@@ -50,4 +52,5 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         variable = _PREFIX + str(first["loc"][0]).upper()
-        raise InvalidArgument(f"${variable} cannot be used", why=first["msg"], fix=f"set ${variable}") from None
+        why = _WORDS.get(first["type"], first["msg"])
+        raise InvalidArgument(f"${variable} cannot be used", why=why, fix=f"set ${variable}") from None

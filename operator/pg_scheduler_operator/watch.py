@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
@@ -68,6 +69,7 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
         await kopf.operator(
             settings=_settings(),
             memo=Memo(queue=queue),
+            identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

@@ -66,7 +66,9 @@ async def rows(pool: Pool) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await pool.fetch("SELECT source_name, task, status FROM scheduled_jobs ORDER BY id")]
 
 
-async def test_folder_becomes_rows_and_statuses(dsn: str, pool: Pool, tmp_path: Path) -> None:
+async def test_folder_becomes_rows_and_statuses(
+    dsn: str, pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "a.yaml").write_text(JOB.format(name="a", task="t"))
     (tmp_path / "p.yaml").write_text(PERIODIC)
 
@@ -77,6 +79,7 @@ async def test_folder_becomes_rows_and_statuses(dsn: str, pool: Pool, tmp_path: 
         assert statuses["p"]["nextScheduleTimes"][0].endswith("T02:00:00+00:00")
         written = yaml.safe_load((tmp_path / "a.status.yaml").read_text())
         assert written["status"] == statuses["a"]
+    assert caplog.text == ""
 
 
 async def test_saved_edit_is_a_row_within_a_second(dsn: str, pool: Pool, tmp_path: Path) -> None:

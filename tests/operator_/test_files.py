@@ -145,9 +145,10 @@ async def test_manifest_that_comes_back_after_its_deletion_is_another_object(tmp
     before = await meta(served)
     file.unlink()
     look(served)
-    save(file, manifest("a"))
+    save(file, manifest("a", "u"))
 
     assert look(served) == set()  # the old one must be let go first
+    assert (await meta(served)).is_deleting
     await served.set_finalizers(await meta(served), [])
 
     assert look(served) == {A}

@@ -54,6 +54,7 @@ HEAD = "apiVersion: pgscheduler.io/v1alpha1\nkind: ScheduledJob\nmetadata: {name
         ("1.2.3", "1.2.3"),
         ("1__0", 10),
         ("=", "="),
+        ("9" * 5000, "9" * 5000),
     ],
 )
 def test_scalar_means_what_it_means_to_kubectl(text: str, value: Any) -> None:
@@ -80,10 +81,26 @@ def test_key_is_text(text: str, keys: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: .nan", "a: -.inf", "a: !!timestamp 2026-01-01", "a: !!binary YQ==", "? [1]\n: 1", "~: 1"]
+    ("text", "says"),
+    [
+        ("a: .nan", "the number nan"),
+        ("a: -.inf", "the number -inf"),
+        ("a: !!timestamp 2026-01-01", "a date"),
+        ("a: !!binary YQ==", "a bytes"),
+        ("!!set {a}", "a set"),
+        ("~: 1", "a key of type NoneType"),
+        ("? [1]\n: 1", "line 1"),
+        ("a: *b", "line 1"),
+        ("a: !!python/object:x {}", "line 1"),
+        ("a: !!int x", "ValueError"),
+        ("a: !!bool x", "KeyError"),
+        ("a: !!timestamp x", "AttributeError"),
+        ("a: &a [*a]", "RecursionError"),
+        ("\x00", "ReaderError"),
+    ],
 )
-def test_what_json_cannot_say_is_refused(text: str) -> None:
-    with pytest.raises(InvalidManifest):
+def test_what_json_cannot_say_is_refused(text: str, says: str) -> None:
+    with pytest.raises(InvalidManifest, match=says):
         load(text)
 
 

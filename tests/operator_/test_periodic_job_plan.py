@@ -101,12 +101,18 @@ def test_rule_that_cannot_be_used_leaves_the_last_good_schedule_running() -> Non
     assert told(actions)["observedGeneration"] == 2
 
 
+def test_last_tick_is_still_known_when_its_job_has_been_cleaned_up() -> None:
+    live = {"lastScheduleTime": "2026-11-23T12:00:00Z"}
+
+    assert told(plan(job(status=live), schedule_row(), now=NOW))["lastScheduleTime"] == "2026-11-23T12:00:00Z"
+
+
 def test_rule_that_never_was_good_is_shown_as_asked() -> None:
     assert told(plan(job(cron("0 25 * * *")), None, now=NOW))["schedule"] == "0 25 * * *"
 
 
 def test_status_shows_rule_ticks_and_newest_run() -> None:
-    last = job_row(JobStatus.FAILED, job_id="pj-1", source=None, error_type="KeyError", attempt=2)
+    last = job_row(JobStatus.FAILED, job_id="pj-1", source=None, error_type="KeyError", attempt=2, tick_at=NOW)
     row = schedule_row(last_tick_at=NOW, ticks=812, last_job=last)
 
     status = told(plan(job(), row, now=NOW))

@@ -159,6 +159,19 @@ async def test_deleted_job_takes_its_pending_row_along(world: World) -> None:
     assert await world.jobs() == [("a", "t", "cancelled", False, 1)]
 
 
+async def test_deleted_job_that_runs_finishes(world: World) -> None:
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    world.cluster.delete(key)
+
+    await world.settle(key)
+
+    assert key not in world.cluster.objects
+    (row,) = await world.pool.fetch("SELECT status, stopping_worker FROM scheduled_jobs")
+    assert tuple(row) == ("running", None)
+
+
 async def test_job_made_anew_under_the_same_name_is_another_row(world: World) -> None:
     key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
     await world.settle(key)

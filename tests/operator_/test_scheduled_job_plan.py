@@ -14,6 +14,7 @@ from pg_scheduler_operator.reconcile.actions import (
     RemoveFinalizer,
     SetStatus,
     UpsertJob,
+    WithdrawJob,
 )
 from pg_scheduler_operator.reconcile.common import let_go_without_database
 from pg_scheduler_operator.reconcile.scheduled_job import plan
@@ -181,15 +182,13 @@ def test_suspended_job_says_so() -> None:
     assert told(actions)["state"] == "Suspended"
 
 
-@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.WAITING])
-def test_deletion_takes_a_job_along_that_has_not_started(status: JobStatus) -> None:
-    row = job_row(status)
-
-    assert kinds(plan(job(**DELETING), row, now=NOW)) == [CancelJob, RemoveFinalizer]
+@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.WAITING, JobStatus.RUNNING])
+def test_deletion_withdraws_what_has_not_ended_before_the_object_goes(status: JobStatus) -> None:
+    assert kinds(plan(job(**DELETING), job_row(status), now=NOW)) == [WithdrawJob, RemoveFinalizer]
 
 
-@pytest.mark.parametrize("row", [None, job_row(JobStatus.RUNNING), job_row(JobStatus.COMPLETED)])
-def test_deletion_lets_a_running_job_finish(row: Any) -> None:
+@pytest.mark.parametrize("row", [None, job_row(JobStatus.COMPLETED)])
+def test_deletion_without_anything_to_withdraw_lets_the_object_go(row: Any) -> None:
     assert kinds(plan(job(**DELETING), row, now=NOW)) == [RemoveFinalizer]
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import kopf
 import pytest
 
+from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.reconciler import KeyQueue
 from pg_scheduler_operator.resources import Key, Kind
-from pg_scheduler_operator.watch import Memo, _settings, changed
+from pg_scheduler_operator.watch import Memo, _settings, changed, watch
 from support.operator_world import body, scheduled_job
 
 
@@ -46,3 +48,15 @@ def test_watch_posts_nothing_scans_nothing_and_ends_at_once() -> None:
     assert settings.queueing.exit_timeout < 1
     assert settings.process.ultimate_exiting_timeout is None
     assert settings.persistence.finalizer.startswith("pgscheduler.io/")
+
+
+async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forbidden(**_: object) -> None:
+        raise PermissionError("c4n4ry")
+
+    monkeypatch.setattr(kopf, "operator", forbidden)
+
+    with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
+        await watch(KeyQueue(), namespaces=[], started=asyncio.Event())
+
+    assert "c4n4ry" not in str(caught.value)

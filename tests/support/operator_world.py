@@ -76,6 +76,7 @@ def job_row(status: JobStatus = JobStatus.PENDING, *, generation: int = 1, **cha
         "finished_at": NOW + timedelta(seconds=1) if status.is_final else None,
         "error_type": None,
         "stopping": False,
+        "tick_at": None,
     }
     return JobState(**{**defaults, **changes})
 

@@ -35,6 +35,7 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64_END: Final = 2**64
 _EXPONENT_FROM: Final = 1e21
+_DIGITS_MAX: Final = len("-0b") + 64
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _PLAIN: Final = "tag:pgscheduler.io,2026:plain"
 _TEXT: Final = "tag:yaml.org,2002:str"
@@ -76,7 +77,13 @@ def load(text: str) -> list[Any]:
         mark = error.problem_mark
         place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
         raise InvalidManifest("the file is no valid YAML", why=place) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ) as error:  # a tag that does not fit
         raise InvalidManifest("the file is no valid YAML", why=type(error).__name__) from None
 
 
@@ -89,7 +96,12 @@ def plain(text: str) -> Any:
     if text[0] not in "+-.0123456789":
         return text
     digits = text if text[0] == "." else text.replace("_", "")
-    if _INTEGER.fullmatch(digits) and (number := _integer(digits)) < _UINT64_END and number >= _INT64.start:
+    if (
+        len(digits) <= _DIGITS_MAX
+        and _INTEGER.fullmatch(digits)
+        and (number := _integer(digits)) < _UINT64_END
+        and number >= _INT64.start
+    ):
         return number
     if _FLOAT.fullmatch(digits) and math.isfinite(float(digits)):
         return float(digits)

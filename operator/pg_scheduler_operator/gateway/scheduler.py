@@ -60,6 +60,10 @@ class Rows:
         """Cancel a job, or have it stopped."""
         await self._control.cancel_job(source, job_id)
 
+    async def withdraw_job(self, source: Source, job_id: str) -> None:
+        """Cancel a job unless it has started."""
+        await self._control.withdraw_job(source, job_id)
+
     async def upsert_schedule(self, wish: ScheduleWish) -> None:
         """Make or change the row of a schedule."""
         await self._control.upsert_schedule(wish)

@@ -43,6 +43,14 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawJob:
+    """Cancel the row of a job unless it has started: what runs, finishes."""
+
+    source: Source
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpsertSchedule:
     """Make or change the row of a schedule."""
 
@@ -82,7 +90,7 @@ class EmitEvent:
     notice: Notice
 
 
-Wish = UpsertJob | CancelJob | UpsertSchedule | DeleteSchedule
+Wish = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
 Action = AddFinalizer | RemoveFinalizer | Wish | Scale | SetStatus | EmitEvent

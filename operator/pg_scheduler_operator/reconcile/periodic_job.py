@@ -93,7 +93,7 @@ def _status(
         observed_generation=generation,
         conditions=told,
         schedule=recurrence.shown(row.rule)[:512],
-        last_schedule_time=row.last_tick_at,
+        last_schedule_time=row.last_tick_at or job.status.get("lastScheduleTime"),  # its job may have been cleaned up
         next_schedule_times=() if row.next_tick_at is None else (_local(row.next_tick_at, row.rule),),
         last_run=None if row.last_job is None else _last_run(row.last_job),
         counts=Counts(planned=row.ticks),
@@ -115,7 +115,7 @@ def _local(instant: datetime, rule: Rule) -> str:
 def _last_run(job: JobState) -> LastRun:
     return LastRun(
         job_id=job.job_id,
-        scheduled_time=job.run_at,
+        scheduled_time=job.tick_at,
         state=shown_state(job),
         attempt=job.attempt,
         error=shown_error(job),

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pg_scheduler.control import JobWish
-from pg_scheduler.job_status import JobStatus
 from pg_scheduler_operator.errors import InvalidSpec
-from pg_scheduler_operator.reconcile.actions import CancelJob, UpsertJob
+from pg_scheduler_operator.reconcile.actions import CancelJob, UpsertJob, WithdrawJob
 from pg_scheduler_operator.reconcile.common import (
     ENDS,
     already_finished,
@@ -74,9 +73,9 @@ def plan(
 
 def _withdraw(meta: Meta, row: JobState | None) -> list[Action]:
     """A deletion takes a job along that has not started; a running one finishes."""
-    if not meta.is_held or row is None or row.status.is_final or row.status is JobStatus.RUNNING:
+    if not meta.is_held or row is None or row.status.is_final:
         return []
-    return [CancelJob(source=meta.source, job_id=row.job_id)]
+    return [WithdrawJob(source=meta.source, job_id=row.job_id)]
 
 
 def _has_finished(job: Resource[ScheduledJobSpec]) -> bool:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
 from pg_scheduler.errors import DatabaseUnreachable, SchemaMismatch
-from pg_scheduler.job_status import JobStatus
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
@@ -122,7 +121,7 @@ class Reconciler:
         task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
         try:
             row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
-            unknown = await self._is_unknown(job, task)
+            unknown = row is not None and await self._is_unknown(job, task)
         except DatabaseUnreachable as error:
             return self._without_database(job.meta, error)
         return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
@@ -131,7 +130,7 @@ class Reconciler:
         task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
         try:
             row = await self._rows.schedule(job.meta.source)
-            unknown = await self._is_unknown(job, task)
+            unknown = row is not None and await self._is_unknown(job, task)
         except DatabaseUnreachable as error:
             return self._without_database(job.meta, error)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
@@ -202,11 +201,8 @@ class Reconciler:
     async def _withdraw(self, source: Source) -> None:
         if source.kind == Kind.PERIODIC_JOB:
             await self._rows.delete_schedule(source)
-            return
-        job_id = scheduled_job.job_id(source.uid)
-        row = await self._rows.job(job_id)
-        if row is not None and row.status in {JobStatus.PENDING, JobStatus.WAITING}:
-            await self._rows.cancel_job(source, job_id)
+        else:
+            await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
 
 
 def _key(source: Source) -> Key:

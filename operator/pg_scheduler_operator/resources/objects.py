@@ -150,22 +150,24 @@ def _invalid(error: ValidationError) -> InvalidSpec:
         case _:
             why = first["msg"].removeprefix("Value error, ").replace("Tuple should", "the list should")
             fix = "put the word in quotes: YAML reads a bare one as true or false" if isinstance(value, bool) else ""
-            return InvalidSpec(f"{path}{_shown(path, value)} cannot be used", field=path, why=why, fix=fix)
+            # text where a list or an object belongs may be arguments too
+            shown = "" if first["type"] in _CONTAINER_ERRORS else _shown(value)
+            return InvalidSpec(f"{path}{shown} cannot be used", field=path, why=why, fix=fix)
+
+
+_CONTAINER_ERRORS: Final = {"model_type", "model_attributes_type", "dict_type", "tuple_type", "list_type"}
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     path = "spec"
     for step in location:
         path += f"[{step}]" if isinstance(step, int) else f".{str(step)[:NAME_MAX]}"
-        if step in {"args", "kwargs"}:  # below this are a job's arguments, and their keys
-            break
     return path
 
 
-def _shown(path: str, value: Any) -> str:
-    """The value, shortened, where it is no job's argument."""
-    holds_arguments = path == "spec" or path.endswith((".args", ".kwargs"))
-    if holds_arguments or not isinstance(value, str | int | float | bool):
+def _shown(value: Any) -> str:
+    """The value, shortened, of a field that holds one."""
+    if not isinstance(value, str | int | float | bool):
         return ""
     text = json.dumps(value, ensure_ascii=True)
     return f" {text}" if len(text) <= SHOWN_MAX else f" {text[: SHOWN_MAX - 1]}…"
