@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler_operator.gateway import Resources
     from pg_scheduler_operator.gateway.scheduler import Rows
-    from pg_scheduler_operator.reconcile.actions import Action, Wish
+    from pg_scheduler_operator.reconcile.actions import Action, RowChange
     from pg_scheduler_operator.status import Notice, Pacer
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Executor:
             match action:
                 case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | DeleteSchedule():
                     plan_again = True
-                    refusal = await self._wish(action)
+                    refusal = await self._change(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
                 case SetStatus():
@@ -89,21 +89,21 @@ class Executor:
             case _:
                 assert_never(action)
 
-    async def _wish(self, wish: Wish) -> Refusal | None:
+    async def _change(self, change: RowChange) -> Refusal | None:
         try:
-            match wish:
+            match change:
                 case UpsertJob():
-                    await self._rows.upsert_job(wish.wish)
+                    await self._rows.upsert_job(change.desired)
                 case CancelJob():
-                    await self._rows.cancel_job(wish.source, wish.job_id)
+                    await self._rows.cancel_job(change.source, change.job_id)
                 case WithdrawJob():
-                    await self._rows.withdraw_job(wish.source, wish.job_id)
+                    await self._rows.withdraw_job(change.source, change.job_id)
                 case UpsertSchedule():
-                    await self._rows.upsert_schedule(wish.wish)
+                    await self._rows.upsert_schedule(change.desired)
                 case DeleteSchedule():
-                    await self._rows.delete_schedule(wish.source)
+                    await self._rows.delete_schedule(change.source)
                 case _:
-                    assert_never(wish)
+                    assert_never(change)
         except InvalidPayload as error:
             return _unkeepable(error)
         except OwnedByResource as error:

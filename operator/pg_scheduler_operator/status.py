@@ -68,7 +68,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a wish was not taken over; said in Ready and Stalled."""
+    """Why a spec was not taken over; said in Ready and Stalled."""
 
     reason: Reason
     message: str
@@ -101,7 +101,7 @@ class Notice:
 
 
 def readiness(refusal: Refusal | None) -> tuple[Fact, Fact]:
-    """Ready and Stalled: a wish that was refused will not heal by waiting."""
+    """Ready and Stalled: a spec that was refused will not heal by waiting."""
     if refusal is None:
         return Fact("Ready", True, Reason.ACCEPTED), Fact("Stalled", False, Reason.ACCEPTED)
     return (

@@ -67,7 +67,7 @@ def test_wish_holds_the_rule(spec: dict[str, Any], rule: Interval | Cron) -> Non
     (action,) = plan(job({**spec, "suspend": True}, generation=3), schedule_row(generation=2), now=NOW)
 
     assert isinstance(action, UpsertSchedule)
-    assert (action.wish.rule, action.wish.suspended, action.wish.source.generation) == (rule, True, 3)
+    assert (action.desired.rule, action.desired.suspended, action.desired.source.generation) == (rule, True, 3)
 
 
 @pytest.mark.parametrize(

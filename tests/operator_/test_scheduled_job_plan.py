@@ -69,11 +69,11 @@ def test_wish_is_the_spec() -> None:
     (action,) = plan(job(spec, generation=7), None, now=NOW)
 
     assert isinstance(action, UpsertJob)
-    assert action.wish.job_id == "sj-u1"
-    assert action.wish.suspended
-    assert action.wish.run_at is not None
-    assert action.wish.run_at.isoformat() == "2026-12-01T09:00:00+00:00"
-    assert (action.wish.source.generation, action.wish.source.tenant) == (7, "billing")
+    assert action.desired.job_id == "sj-u1"
+    assert action.desired.suspended
+    assert action.desired.run_at is not None
+    assert action.desired.run_at.isoformat() == "2026-12-01T09:00:00+00:00"
+    assert (action.desired.source.generation, action.desired.source.tenant) == (7, "billing")
 
 
 def test_accepted_job_is_ready() -> None:
@@ -134,7 +134,7 @@ def test_edit_of_a_pending_job_changes_its_row() -> None:
     (action,) = plan(job(generation=2), job_row(generation=1), now=NOW)
 
     assert isinstance(action, UpsertJob)
-    assert action.wish.job_id == "sj-u1"
+    assert action.desired.job_id == "sj-u1"
 
 
 def test_edit_that_comes_after_the_start_is_stalled() -> None:
@@ -172,7 +172,7 @@ def test_job_made_with_cancel_set_is_never_open_to_a_claim() -> None:
     (action,) = plan(job(scheduled_job(cancel=True)), None, now=NOW)
 
     assert isinstance(action, UpsertJob)
-    assert action.wish.suspended
+    assert action.desired.suspended
 
 
 def test_suspended_job_says_so() -> None:

@@ -1,4 +1,4 @@
-"""The operator's side: rows by wish, read back and counted."""
+"""The operator's side: rows by desired, read back and counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from pg_scheduler import recurrence
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler.control import Control, Demand, JobTemplate, JobWish, ScheduleWish, Source
+from pg_scheduler.control import Control, Demand, DesiredJob, DesiredSchedule, JobTemplate, Source
 from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn, InvalidPayload, OwnedByResource, SchemaMismatch
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 SOURCE = Source(cluster="c", kind="ScheduledJob", tenant="", name="n", uid="u1", generation=1)
-JOB = JobWish(source=SOURCE, job_id="sj-u1", template=JobTemplate(task="t", args=[1], kwargs={"a": 2}), run_at=LATER)
-SCHEDULE = ScheduleWish(
+JOB = DesiredJob(source=SOURCE, job_id="sj-u1", template=JobTemplate(task="t", args=[1], kwargs={"a": 2}), run_at=LATER)
+SCHEDULE = DesiredSchedule(
     source=replace(SOURCE, kind="PeriodicJob", uid="p1"), rule=recurrence.Interval(60), template=JobTemplate(task="t")
 )
 
 
-def generation(wish: JobWish, number: int, **changes: object) -> JobWish:
-    return replace(wish, source=replace(wish.source, generation=number), **changes)  # type: ignore[arg-type]
+def generation(desired: DesiredJob, number: int, **changes: object) -> DesiredJob:
+    return replace(desired, source=replace(desired.source, generation=number), **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def control(dsn: str) -> AsyncIterator[Control]:
         yield control
 
 
-async def test_a_wish_becomes_a_row_and_comes_back_as_state(control: Control, world: World) -> None:
+async def test_what_is_desired_becomes_a_row_and_comes_back_as_state(control: Control, world: World) -> None:
     state = await control.upsert_job(
         replace(JOB, template=replace(JOB.template, queue="q", priority=JobPriority.HIGH), suspended=True)
     )
@@ -116,7 +116,7 @@ async def test_cancel_ends_a_pending_job_and_asks_a_running_one(control: Control
     await control.upsert_job(running)
     await world.claim(await world.worker())
 
-    states = [await control.cancel_job(wish.source, wish.job_id) for wish in (JOB, running)]
+    states = [await control.cancel_job(desired.source, desired.job_id) for desired in (JOB, running)]
 
     assert [(state.status, state.stopping) for state in states if state] == [
         (JobStatus.CANCELLED, False),
@@ -131,7 +131,7 @@ async def test_withdrawal_spares_what_runs(control: Control, world: World) -> No
     await control.upsert_job(running)
     await world.claim(await world.worker())
 
-    states = [await control.withdraw_job(wish.source, wish.job_id) for wish in (JOB, running)]
+    states = [await control.withdraw_job(desired.source, desired.job_id) for desired in (JOB, running)]
 
     assert [state.status for state in states if state] == [JobStatus.CANCELLED, JobStatus.RUNNING]
     assert await control.withdraw_job(SOURCE, "unknown") is None
@@ -253,6 +253,16 @@ async def test_demand_counts_due_running_and_orphaned(control: Control, world: W
     await world.pool.execute("UPDATE scheduler_workers SET lease_until = '2020-01-01' WHERE id = $1", late)
 
     assert await control.demand("") == Demand(due=1, running=1, orphaned=1, workers=1, slots_per_worker=25)
+
+
+async def test_a_due_tick_that_nobody_made_a_job_of_is_demand(control: Control, world: World) -> None:
+    await control.upsert_schedule(SCHEDULE)
+    assert (await control.demand("")).due == 0
+    await world.advance(timedelta(seconds=61))
+    assert (await control.demand("")).due == 1
+    await world.tick()
+
+    assert (await control.demand("")).due == 1  # the job now, and the tick no longer
 
 
 async def test_unknown_tasks_are_told_only_once_a_worker_lives(control: Control, world: World) -> None:

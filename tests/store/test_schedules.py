@@ -1,15 +1,15 @@
-"""Rows of schedules under wishes and ticks that race."""
+"""Rows of schedules under definitions and ticks that race."""
 
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
 from pg_scheduler._domain.rules import Cron, Interval
-from pg_scheduler._domain.schedules import ScheduleKey, ScheduleWish, Template
+from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._domain.walk import Ticks
 from support.world import World
 
-WISH = ScheduleWish(
+DEFINITION = ScheduleDefinition(
     key=ScheduleKey(tenant="", kind="PeriodicJob", cluster="c", uid="u"),
     name="n",
     generation=1,
@@ -25,22 +25,22 @@ async def jobs(world: World) -> int:
 
 
 async def test_many_processes_make_one_row(world: World) -> None:
-    written = await asyncio.gather(*(world.schedules.upsert(WISH) for _ in range(8)))
+    written = await asyncio.gather(*(world.schedules.upsert(DEFINITION) for _ in range(8)))
 
     assert sum(written) == 1
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 1
 
 
-async def test_the_same_wish_writes_nothing(world: World) -> None:
-    await world.schedules.upsert(WISH)
+async def test_the_same_definition_writes_nothing(world: World) -> None:
+    await world.schedules.upsert(DEFINITION)
     before = await world.pool.fetchrow("SELECT xmin, * FROM scheduler_schedules")
 
-    assert not await world.schedules.upsert(WISH)
+    assert not await world.schedules.upsert(DEFINITION)
     assert await world.pool.fetchrow("SELECT xmin, * FROM scheduler_schedules") == before
 
 
 async def test_a_tick_yields_one_job_whoever_ticks(world: World) -> None:
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=61))
 
     made = await asyncio.gather(*(world.tick() for _ in range(4)))
@@ -51,7 +51,7 @@ async def test_a_tick_yields_one_job_whoever_ticks(world: World) -> None:
 
 
 async def test_the_high_water_mark_outlives_the_jobs(world: World) -> None:
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=61))
     await world.tick()
     await world.pool.execute("DELETE FROM scheduled_jobs")
@@ -61,7 +61,7 @@ async def test_the_high_water_mark_outlives_the_jobs(world: World) -> None:
 
 async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
     """A ticker that has read the row long ago inserts its ticks again: the unique index answers."""
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=61))
     async with world.db.transaction() as connection:
         stale = await world.schedules.lock_due(connection, "", 5, 500)
@@ -78,7 +78,7 @@ async def test_a_lost_advance_does_not_tick_twice(world: World) -> None:
 
 
 async def test_a_tick_becomes_a_job_one_poll_ahead(world: World) -> None:
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=30))
 
     assert await world.tick(horizon_seconds=40) == 1
@@ -86,11 +86,11 @@ async def test_a_tick_becomes_a_job_one_poll_ahead(world: World) -> None:
 
 
 async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=30))
     await world.tick(horizon_seconds=40)
 
-    await world.schedules.upsert(replace(WISH, generation=2, suspended=True))
+    await world.schedules.upsert(replace(DEFINITION, generation=2, suspended=True))
 
     assert await jobs(world) == 0
     assert await world.pool.fetchval("SELECT ticks FROM scheduler_schedules") == 0
@@ -98,37 +98,37 @@ async def test_a_change_takes_back_ticks_inserted_ahead(world: World) -> None:
 
 
 async def test_a_new_template_reaches_the_tick_inserted_ahead(world: World) -> None:
-    await world.schedules.upsert(WISH)
+    await world.schedules.upsert(DEFINITION)
     await world.advance(timedelta(seconds=30))
     await world.tick(horizon_seconds=40)
 
-    await world.schedules.upsert(replace(WISH, generation=2, template=replace(WISH.template, task="other")))
+    await world.schedules.upsert(replace(DEFINITION, generation=2, template=replace(DEFINITION.template, task="other")))
     await world.tick(horizon_seconds=40)
 
     assert await world.pool.fetchval("SELECT string_agg(task, ',') FROM scheduled_jobs") == "other"
 
 
 async def test_a_lower_generation_changes_nothing(world: World) -> None:
-    await world.schedules.upsert(replace(WISH, generation=5))
+    await world.schedules.upsert(replace(DEFINITION, generation=5))
 
-    assert not await world.schedules.upsert(replace(WISH, generation=4, rule=Interval(1)))
+    assert not await world.schedules.upsert(replace(DEFINITION, generation=4, rule=Interval(1)))
 
 
 async def test_delete_cancels_what_has_not_started_and_keeps_what_has(world: World) -> None:
     worker = await world.worker()
-    await world.schedules.upsert(replace(WISH, rule=Interval(1)))
+    await world.schedules.upsert(replace(DEFINITION, rule=Interval(1)))
     await world.advance(timedelta(seconds=2.5))
     await world.tick()
     (running,) = await world.claim(worker, limit=1)
 
-    assert await world.schedules.delete(WISH.key)
-    assert not await world.schedules.delete(WISH.key)
+    assert await world.schedules.delete(DEFINITION.key)
+    assert not await world.schedules.delete(DEFINITION.key)
 
     assert [row["job_id"] for row in await world.pool.fetch("SELECT job_id FROM scheduled_jobs")] == [running.job_id]
 
 
 async def test_a_schedule_of_code_ticks_only_while_a_living_worker_declares_it(world: World) -> None:
-    code = replace(WISH, key=replace(WISH.key, kind="code", cluster=""), generation=0)
+    code = replace(DEFINITION, key=replace(DEFINITION.key, kind="code", cluster=""), generation=0)
     await world.schedules.upsert(code)
     await world.advance(timedelta(seconds=61))
     assert await world.tick() == 0
@@ -142,10 +142,10 @@ async def test_a_schedule_of_code_ticks_only_while_a_living_worker_declares_it(w
 
 async def test_a_cron_rule_survives_the_row(world: World) -> None:
     rule = Cron(("30 2 * * *", "@daily"))
-    await world.schedules.upsert(replace(WISH, rule=rule))
+    await world.schedules.upsert(replace(DEFINITION, rule=rule))
     await world.advance(timedelta(days=2))
 
     async with world.db.transaction() as connection:
         (stored,) = (await world.schedules.lock_due(connection, "", 5, 500)).schedules
 
-    assert stored.wish == replace(WISH, rule=rule)
+    assert stored.definition == replace(DEFINITION, rule=rule)

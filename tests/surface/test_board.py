@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pg_scheduler_operator.cli.board import Board, Wish
-from pg_scheduler_operator.cli.expectations import wishes_in
+from pg_scheduler_operator.cli.board import Board, Expectation
+from pg_scheduler_operator.cli.expectations import expectations_in
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.resources import Key, Kind
 
@@ -23,7 +23,7 @@ KEYS = {"once": ONCE, "often": OFTEN, "nightly": NIGHTLY}
 
 
 def board_of(**runs: int) -> Board:
-    return Board({KEYS[name]: Wish(runs=number, task=f"task-of-{name}") for name, number in runs.items()})
+    return Board({KEYS[name]: Expectation(runs=number, task=f"task-of-{name}") for name, number in runs.items()})
 
 
 def one_off(state: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def test_manifest_that_is_only_shown_is_met_once_it_is_accepted() -> None:
 
 @pytest.mark.parametrize("key", [ONCE, OFTEN, NIGHTLY])
 def test_refused_manifest_is_settled_and_missing(key: Key) -> None:
-    board = Board({key: Wish(runs=0)})
+    board = Board({key: Expectation(runs=0)})
 
     board.apply(key, STALLED)
 
@@ -171,11 +171,11 @@ def periodic(spec: str) -> str:
 )
 def test_only_what_can_happen_in_time_is_wanted(tmp_path: Path, manifest: str, wanted: int) -> None:
     (tmp_path / "x.yaml").write_text(manifest)
-    (tmp_path / "x.status.yaml").write_text(manifest.replace("name: x", "name: not-a-wish"))
+    (tmp_path / "x.status.yaml").write_text(manifest.replace("name: x", "name: not-a-expectation"))
 
-    assert [wish.runs for wish in wishes_in(tmp_path, within_seconds=60).values()] == [wanted]
+    assert [expectation.runs for expectation in expectations_in(tmp_path, within_seconds=60).values()] == [wanted]
 
 
 def test_folder_without_manifests_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidManifest, match="no manifests of ours"):
-        wishes_in(tmp_path, within_seconds=60)
+        expectations_in(tmp_path, within_seconds=60)

@@ -1,4 +1,4 @@
-"""The side of the operator and the command line: rows written by wish, read back, counted.
+"""The side of the operator and the command line: rows written by desired, read back, counted.
 
 Invariants: a row that belongs to a custom resource is written only under its source, and only by a higher generation; a
 job that has started is never changed, only asked to stop. Every method may be repeated: the second call changes
@@ -66,7 +66,7 @@ class JobTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobWish:
+class DesiredJob:
     """One job as its source wants it; ``run_at`` None means as soon as it is accepted."""
 
     source: Source
@@ -77,7 +77,7 @@ class JobWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleWish:
+class DesiredSchedule:
     """One schedule as its source wants it."""
 
     source: Source
@@ -214,7 +214,7 @@ class Control:
         async with self._parts.database.connection() as connection:
             return [migration.name for migration in await migrator.pending(connection)]
 
-    async def upsert_job(self, wish: JobWish) -> JobState:
+    async def upsert_job(self, desired: DesiredJob) -> JobState:
         """Make or change the job while it is pending and its stored generation is lower; the row as it then stands.
 
         A row that has started or ended, or holds this generation or a higher one, stays as it is: compare what comes
@@ -224,12 +224,12 @@ class Control:
             OwnedByResource: the id belongs to another source.
             InvalidPayload: the arguments cannot be kept exactly as JSON.
         """
-        await self._parts.sources.upsert_job(_owned_job(wish))
-        state = await self.job(wish.job_id)
+        await self._parts.sources.upsert_job(_owned_job(desired))
+        state = await self.job(desired.job_id)
         if state is None:
-            return await self.upsert_job(wish)  # deleted by hand between the two statements
-        if state.source is None or state.source.uid != wish.source.uid:
-            raise OwnedByResource(f"job {wish.job_id!r} belongs to another source")
+            return await self.upsert_job(desired)  # deleted by hand between the two statements
+        if state.source is None or state.source.uid != desired.source.uid:
+            raise OwnedByResource(f"job {desired.job_id!r} belongs to another source")
         return state
 
     async def cancel_job(self, source: Source, job_id: str) -> JobState | None:
@@ -246,7 +246,7 @@ class Control:
         """The row as it stands."""
         return next(iter(await self._jobs([job_id])), None)
 
-    async def upsert_schedule(self, wish: ScheduleWish) -> ScheduleState:
+    async def upsert_schedule(self, desired: DesiredSchedule) -> ScheduleState:
         """Make or change the schedule unless its stored generation is higher; the row as it then stands.
 
         A new rule, and resuming, set a new anchor now: no earlier instant fires. Changing only the template keeps it.
@@ -255,9 +255,9 @@ class Control:
         Raises:
             InvalidPayload: the arguments cannot be kept exactly as JSON.
         """
-        await self._parts.schedules.upsert(_schedule_wish(wish))
-        state = await self.schedule(wish.source)
-        return state or await self.upsert_schedule(wish)  # deleted by hand between the two statements
+        await self._parts.schedules.upsert(_definition(desired))
+        state = await self.schedule(desired.source)
+        return state or await self.upsert_schedule(desired)  # deleted by hand between the two statements
 
     async def delete_schedule(self, source: Source) -> bool:
         """Forget the schedule and cancel its jobs that have not started; whether there was one."""
@@ -300,16 +300,16 @@ class Control:
         return [_schedule_state(row, last.get(row["due_job_id"])) for row in rows]
 
 
-def _owned_job(wish: JobWish) -> OwnedJob:
-    template, source = wish.template, wish.source
+def _owned_job(desired: DesiredJob) -> OwnedJob:
+    template, source = desired.template, desired.source
     return OwnedJob(
-        job_id=wish.job_id,
+        job_id=desired.job_id,
         tenant=source.tenant,
         task=template.task,
         payload=codec.encode(template.args, template.kwargs),
-        run_at=wish.run_at,
+        run_at=desired.run_at,
         priority=template.priority.db_value,
-        suspended=wish.suspended,
+        suspended=desired.suspended,
         queue=template.queue,
         cluster=source.cluster,
         uid=source.uid,
@@ -318,21 +318,21 @@ def _owned_job(wish: JobWish) -> OwnedJob:
     )
 
 
-def _schedule_wish(wish: ScheduleWish) -> schedules.ScheduleWish:
-    return schedules.ScheduleWish(
-        key=_key(wish.source),
-        name=wish.source.name,
-        generation=wish.source.generation,
-        rule=wish.rule,
+def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
+    return schedules.ScheduleDefinition(
+        key=_key(desired.source),
+        name=desired.source.name,
+        generation=desired.source.generation,
+        rule=desired.rule,
         template=schedules.Template(
-            task=wish.template.task,
-            job_name=wish.template.task,
-            payload=codec.encode(wish.template.args, wish.template.kwargs),
-            queue=wish.template.queue,
-            priority=wish.template.priority.db_value,
+            task=desired.template.task,
+            job_name=desired.template.task,
+            payload=codec.encode(desired.template.args, desired.template.kwargs),
+            queue=desired.template.queue,
+            priority=desired.template.priority.db_value,
             max_retries=0,
         ),
-        suspended=wish.suspended,
+        suspended=desired.suspended,
     )
 
 
@@ -374,10 +374,10 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
     stored = stored_schedule(row)
     return ScheduleState(
         source=_source(row, row["source_cluster"]),
-        rule=stored.wish.rule,
-        task=stored.wish.template.task,
-        queue=stored.wish.template.queue,
-        suspended=stored.wish.suspended,
+        rule=stored.definition.rule,
+        task=stored.definition.template.task,
+        queue=stored.definition.template.queue,
+        suspended=stored.definition.suspended,
         last_tick_at=row["due_tick_at"],
         next_tick_at=row["ahead_tick_at"] or stored.next_tick_at,
         ticks=stored.ticks - row["ahead_ticks"],

@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import codec
-from pg_scheduler._domain.schedules import CODE, ScheduleKey, ScheduleWish, Template
+from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import require_pool
@@ -297,19 +297,20 @@ class Scheduler:
         async with self._submission.database.connection() as connection:
             await migrator.require_head(connection)
 
-    def _declare(self) -> list[ScheduleWish]:
+    def _declare(self) -> list[ScheduleDefinition]:
         for key, function in task_registry.functions().items():
             self._registry.add(function, key)
-        definitions = periodic_registry.all().values()
-        return [
-            _wish(definition, self._registry.add(definition.func), self._config.tenant) for definition in definitions
-        ]
+        configs = periodic_registry.all().values()
+        return [_definition_of(config, self._registry.add(config.func), self._config.tenant) for config in configs]
 
     async def _started(self) -> EngineParts:
         await self._prepare_db()
         declared = self._declare()
         card = worker_card(
-            self._config, version=_version(), schedules=[wish.key.uid for wish in declared], environment=os.environ
+            self._config,
+            version=_version(),
+            schedules=[definition.key.uid for definition in declared],
+            environment=os.environ,
         )
         engine = await wire_engine(
             self.db_pool,
@@ -321,8 +322,8 @@ class Scheduler:
         )
         try:
             await engine.lifecycle.start()
-            for wish in declared:
-                await engine.schedules.upsert(wish)
+            for definition in declared:
+                await engine.schedules.upsert(definition)
         except BaseException:
             await engine.lifecycle.stop()
             await engine.close()
@@ -344,21 +345,21 @@ async def _nobody() -> None:
     """Stands for the function of a job that is scheduled by name."""
 
 
-def _wish(definition: PeriodicJobConfig, task: str, tenant: str) -> ScheduleWish:
-    return ScheduleWish(
-        key=ScheduleKey(tenant=tenant, kind=CODE, cluster="", uid=definition.source_uid),
-        name=str(definition.job_name),
+def _definition_of(config: PeriodicJobConfig, task: str, tenant: str) -> ScheduleDefinition:
+    return ScheduleDefinition(
+        key=ScheduleKey(tenant=tenant, kind=CODE, cluster="", uid=config.source_uid),
+        name=str(config.job_name),
         generation=0,
-        rule=definition.rule,
+        rule=config.rule,
         template=Template(
             task=task,
-            job_name=str(definition.job_name),
+            job_name=str(config.job_name),
             payload=codec.encode((), {}),
             queue="default",
-            priority=definition.priority.db_value,
-            max_retries=definition.max_retries,
+            priority=config.priority.db_value,
+            max_retries=config.max_retries,
         ),
-        enabled=definition.enabled,
+        enabled=config.enabled,
     )
 
 

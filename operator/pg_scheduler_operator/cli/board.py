@@ -20,7 +20,7 @@ ENDED = BAD_ENDS | {COMPLETE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Expectation:
     """What the demo waits for.
 
     Attributes:
@@ -104,8 +104,11 @@ class Row:
 class Board:
     """The rows by manifest, in the order of the folder."""
 
-    def __init__(self, wishes: Mapping[Key, Wish]) -> None:
-        self._rows = {key: Row(key=key, wanted=wish.runs, task=wish.task) for key, wish in wishes.items()}
+    def __init__(self, expectations: Mapping[Key, Expectation]) -> None:
+        self._rows = {
+            key: Row(key=key, wanted=expectation.runs, task=expectation.task)
+            for key, expectation in expectations.items()
+        }
 
     @property
     def rows(self) -> Sequence[Row]:

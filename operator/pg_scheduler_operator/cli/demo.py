@@ -20,7 +20,7 @@ from pg_scheduler.embedded import EmbeddedPostgres
 from pg_scheduler_operator import file_mode
 from pg_scheduler_operator.cli.board import Board
 from pg_scheduler_operator.cli.demo_view import View, view_for
-from pg_scheduler_operator.cli.expectations import wishes_in
+from pg_scheduler_operator.cli.expectations import expectations_in
 from pg_scheduler_operator.cli.worker_processes import TENANT, WorkerProcess
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Demo:
 
 async def run_demo(settings: DemoSettings) -> int:
     """Run the demo; the exit code of the command."""
-    wishes = wishes_in(settings.manifests, within_seconds=settings.timeout_seconds)
+    expectations = expectations_in(settings.manifests, within_seconds=settings.timeout_seconds)
     signals = StopSignals(second_ends_at_once=False)
     signals.install()
     async with AsyncExitStack() as stack:
@@ -158,7 +158,7 @@ async def run_demo(settings: DemoSettings) -> int:
         server = await stack.enter_async_context(embedded(EmbeddedPostgres(durable=False)))
         control = await stack.enter_async_context(Control(server.dsn))
         await control.migrate()
-        demo = Demo(settings=settings, control=control, board=Board(wishes), signals=signals)
+        demo = Demo(settings=settings, control=control, board=Board(expectations), signals=signals)
         progress(f"PostgreSQL is up; applying {settings.manifests} (workers: {settings.workers})")
         await demo.run(server.dsn)
     for line in demo.summary:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler_operator.cli.board import Wish
+from pg_scheduler_operator.cli.board import Expectation
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import STATUS_SUFFIX, SUFFIXES
 from pg_scheduler_operator.gateway.manifests import read_manifests
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 PERIODIC_RUNS = 3
 
 
-def wishes_in(folder: Path, *, within_seconds: float) -> Mapping[Key, Wish]:
+def expectations_in(folder: Path, *, within_seconds: float) -> Mapping[Key, Expectation]:
     """For each manifest of the folder, how many runs can be waited for.
 
     Raises:
         InvalidManifest: a file cannot be read, or the folder holds no manifest.
     """
     now = datetime.now(UTC)
-    wishes = {manifest.key: _wish(manifest, now, within_seconds) for manifest in _manifests(folder)}
-    if not wishes:
+    expectations = {manifest.key: _expectation(manifest, now, within_seconds) for manifest in _manifests(folder)}
+    if not expectations:
         raise InvalidManifest(f"no manifests of ours in {folder}", fix="name a folder with *.yaml files of our kinds")
-    return wishes
+    return expectations
 
 
 def _manifests(folder: Path) -> Iterator[Manifest]:
@@ -46,11 +46,11 @@ def _manifests(folder: Path) -> Iterator[Manifest]:
                 raise
 
 
-def _wish(manifest: Manifest, now: datetime, within_seconds: float) -> Wish:
+def _expectation(manifest: Manifest, now: datetime, within_seconds: float) -> Expectation:
     spec = manifest.spec if isinstance(manifest.spec, dict) else {}
     template = spec.get("template", spec.get("jobTemplate"))
     task = template.get("spec", {}).get("task", "") if isinstance(template, dict) else ""
-    return Wish(runs=_runs(manifest.key.kind, spec, now, within_seconds), task=str(task))
+    return Expectation(runs=_runs(manifest.key.kind, spec, now, within_seconds), task=str(task))
 
 
 def _runs(kind: Kind, spec: Mapping[str, Any], now: datetime, within_seconds: float) -> int:

@@ -2,7 +2,7 @@
 
 Invariants: a manifest that is taken away stays, as being deleted, until its rows are withdrawn; a file that cannot be
 read changes nothing about the objects that it held; a file is read only when two looks in a row have found it the same,
-so that no half of a save is taken for a wish.
+so that no half of a save is taken for the whole.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
         Control,
         Cursor,
         Demand,
+        DesiredJob,
+        DesiredSchedule,
         JobState,
-        JobWish,
         ScheduleState,
-        ScheduleWish,
         Source,
     )
 
@@ -52,9 +52,9 @@ class Rows:
         """The row of a schedule."""
         return await self._control.schedule(source)
 
-    async def upsert_job(self, wish: JobWish) -> None:
+    async def upsert_job(self, desired: DesiredJob) -> None:
         """Make or change the row of a job."""
-        await self._control.upsert_job(wish)
+        await self._control.upsert_job(desired)
 
     async def cancel_job(self, source: Source, job_id: str) -> None:
         """Cancel a job, or have it stopped."""
@@ -64,9 +64,9 @@ class Rows:
         """Cancel a job unless it has started."""
         await self._control.withdraw_job(source, job_id)
 
-    async def upsert_schedule(self, wish: ScheduleWish) -> None:
+    async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""
-        await self._control.upsert_schedule(wish)
+        await self._control.upsert_schedule(desired)
 
     async def delete_schedule(self, source: Source) -> None:
         """Forget a schedule."""

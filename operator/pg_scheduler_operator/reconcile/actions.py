@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pg_scheduler.control import JobWish, ScheduleWish, Source
+    from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -31,7 +31,7 @@ class RemoveFinalizer:
 class UpsertJob:
     """Make or change the row of a job."""
 
-    wish: JobWish
+    desired: DesiredJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class WithdrawJob:
 class UpsertSchedule:
     """Make or change the row of a schedule."""
 
-    wish: ScheduleWish
+    desired: DesiredSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class EmitEvent:
     notice: Notice
 
 
-Wish = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | DeleteSchedule
+RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
-Action = AddFinalizer | RemoveFinalizer | Wish | Scale | SetStatus | EmitEvent
+Action = AddFinalizer | RemoveFinalizer | RowChange | Scale | SetStatus | EmitEvent

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from pg_scheduler import recurrence
-from pg_scheduler.control import ScheduleWish
+from pg_scheduler.control import DesiredSchedule
 from pg_scheduler.errors import InvalidSchedule
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler_operator.errors import InvalidSpec
@@ -49,11 +49,11 @@ def plan(
     """What is to be done; ``refusal`` is why the last attempt to write this generation's row failed."""
     if job.meta.is_deleting:
         return [DeleteSchedule(source=job.meta.source), *release(job.meta)] if job.meta.is_held else []
-    wish = _wish(job)
-    if isinstance(wish, Refusal):
-        refusal = wish
+    desired = _desired(job)
+    if isinstance(desired, Refusal):
+        refusal = desired
     elif refusal is None and (row is None or row.source.generation < job.meta.generation):
-        return [*hold(job.meta), UpsertSchedule(wish=wish)]
+        return [*hold(job.meta), UpsertSchedule(desired=desired)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
     return [
         *(hold(job.meta) if row is not None else []),
@@ -62,7 +62,7 @@ def plan(
     ]
 
 
-def _wish(job: Resource[PeriodicJobSpec]) -> ScheduleWish | Refusal:
+def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
     spec = job.spec
     if isinstance(spec, InvalidSpec):
         return refused(job) or Refusal.of(spec, Reason.INVALID_SPEC)
@@ -70,7 +70,7 @@ def _wish(job: Resource[PeriodicJobSpec]) -> ScheduleWish | Refusal:
         rule = _rule(spec.schedule)
     except InvalidSchedule as error:
         return Refusal(reason=Reason(error.reason), message=f"spec.schedule.{error.field}: {error}")
-    return ScheduleWish(
+    return DesiredSchedule(
         source=job.meta.source, rule=rule, template=spec.job_template.spec.template, suspended=spec.suspend
     )
 

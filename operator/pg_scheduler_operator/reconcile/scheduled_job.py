@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pg_scheduler.control import JobWish
+from pg_scheduler.control import DesiredJob
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import CancelJob, UpsertJob, WithdrawJob
 from pg_scheduler_operator.reconcile.common import (
@@ -59,9 +59,9 @@ def plan(
     refusal = refused(job) or refusal
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
     if refusal is None and not isinstance(job.spec, InvalidSpec):
-        wish = _wish(job.meta, job.spec, row)
-        if wish:
-            return [*hold(job.meta), *wish]
+        changes = _row_changes(job.meta, job.spec, row)
+        if changes:
+            return [*hold(job.meta), *changes]
         refusal = _refusal(job.meta, job.spec, row)
     return [
         *(hold(job.meta) if row is not None and not row.status.is_final else []),
@@ -82,18 +82,18 @@ def _has_finished(job: Resource[ScheduledJobSpec]) -> bool:
     return live_condition(job.status, "Finished").get("status") == "True"
 
 
-def _wish(meta: Meta, spec: ScheduledJobSpec, row: JobState | None) -> list[Action]:
+def _row_changes(meta: Meta, spec: ScheduledJobSpec, row: JobState | None) -> list[Action]:
     if row is None:
-        return [UpsertJob(wish=_wished(meta, spec))]
+        return [UpsertJob(desired=_desired(meta, spec))]
     if row.status.is_final:
         return []
     if spec.cancel:
         return [] if row.stopping else [CancelJob(source=meta.source, job_id=row.job_id)]
-    return [UpsertJob(wish=_wished(meta, spec))] if _is_behind(meta, row) and row.attempt == 0 else []
+    return [UpsertJob(desired=_desired(meta, spec))] if _is_behind(meta, row) and row.attempt == 0 else []
 
 
-def _wished(meta: Meta, spec: ScheduledJobSpec) -> JobWish:
-    return JobWish(
+def _desired(meta: Meta, spec: ScheduledJobSpec) -> DesiredJob:
+    return DesiredJob(
         source=meta.source,
         job_id=job_id(meta.uid),
         template=spec.template.spec.template,

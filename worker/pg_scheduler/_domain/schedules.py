@@ -1,4 +1,4 @@
-"""A schedule as its source wants it, as its row stands, and what a wish changes.
+"""A schedule as its source wants it, as its row stands, and what a definition changes.
 
 Invariants: a new rule and a resumption set a new anchor, and nothing before it fires; a new template alone keeps the
 grid; a lower generation changes nothing.
@@ -36,7 +36,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleWish:
+class ScheduleDefinition:
     """One schedule as its source wants it."""
 
     key: ScheduleKey
@@ -58,7 +58,7 @@ class StoredSchedule:
     """One row; instants by the database's clock."""
 
     id: int
-    wish: ScheduleWish
+    definition: ScheduleDefinition
     anchor_at: datetime
     last_tick_at: datetime | None
     next_tick_at: datetime | None
@@ -74,36 +74,36 @@ class Grid:
     next_tick_at: datetime | None
 
 
-def first_grid(wish: ScheduleWish, now: datetime) -> Grid:
+def first_grid(definition: ScheduleDefinition, now: datetime) -> Grid:
     """The grid of a new row: anchored at the whole second of ``now``."""
-    return _anchored(wish, now, last=None)
+    return _anchored(definition, now, last=None)
 
 
-def changed_grid(row: StoredSchedule, wish: ScheduleWish, now: datetime) -> Grid | None:
-    """The grid after ``wish``; None when the row is to stay as it is."""
-    if wish.generation < row.wish.generation or wish == row.wish:
+def changed_grid(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> Grid | None:
+    """The grid after ``definition``; None when the row is to stay as it is."""
+    if definition.generation < row.definition.generation or definition == row.definition:
         return None
     last = _last_made(row, now)
-    if wish.rule != row.wish.rule or (wish.runs and not row.wish.runs):
-        return _anchored(wish, now, last)
-    return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(wish, row, now))
+    if definition.rule != row.definition.rule or (definition.runs and not row.definition.runs):
+        return _anchored(definition, now, last)
+    return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now))
 
 
-def _anchored(wish: ScheduleWish, now: datetime, last: datetime | None) -> Grid:
+def _anchored(definition: ScheduleDefinition, now: datetime, last: datetime | None) -> Grid:
     anchor = now.replace(microsecond=0)
-    following = next_after(wish.rule, now, anchor=anchor) if wish.runs else None
+    following = next_after(definition.rule, now, anchor=anchor) if definition.runs else None
     return Grid(anchor_at=anchor, last_tick_at=last, next_tick_at=following)
 
 
 def _last_made(row: StoredSchedule, now: datetime) -> datetime | None:
     if row.last_tick_at is None or row.last_tick_at <= now:
         return row.last_tick_at
-    return latest_until(row.wish.rule, now, anchor=row.anchor_at)
+    return latest_until(row.definition.rule, now, anchor=row.anchor_at)
 
 
-def _next(wish: ScheduleWish, row: StoredSchedule, now: datetime) -> datetime | None:
-    if not wish.runs:
+def _next(definition: ScheduleDefinition, row: StoredSchedule, now: datetime) -> datetime | None:
+    if not definition.runs:
         return None
     if row.next_tick_at is not None and row.next_tick_at <= now:
         return row.next_tick_at
-    return next_after(wish.rule, now, anchor=row.anchor_at)
+    return next_after(definition.rule, now, anchor=row.anchor_at)

@@ -61,7 +61,7 @@ class Ticker:
             (
                 schedule,
                 ticks_until(
-                    schedule.wish.rule,
+                    schedule.definition.rule,
                     anchor=schedule.anchor_at,
                     last=schedule.last_tick_at,
                     now=due.now,

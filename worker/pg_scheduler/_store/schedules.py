@@ -1,4 +1,4 @@
-"""Rows of ``scheduler_schedules``: written by wish, ticked by workers.
+"""Rows of ``scheduler_schedules``: written from definitions, ticked by workers.
 
 Invariant: whatever decides on a row holds its lock, and what it writes is committed with the jobs that follow from it.
 """
@@ -10,8 +10,8 @@ from datetime import datetime
 from pg_scheduler._domain.rules import Cron, Interval, Rule
 from pg_scheduler._domain.schedules import (
     Grid,
+    ScheduleDefinition,
     ScheduleKey,
-    ScheduleWish,
     StoredSchedule,
     Template,
     changed_grid,
@@ -36,10 +36,10 @@ class ScheduleStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def upsert(self, wish: ScheduleWish) -> bool:
-        """Make the row or change it to the wish; whether anything was written. Workers are woken when it was."""
+    async def upsert(self, definition: ScheduleDefinition) -> bool:
+        """Make the row or change it to the definition; whether anything was written. Workers are woken when it was."""
         async with self._db.transaction() as connection:
-            written = await _write(connection, wish)
+            written = await _write(connection, definition)
             if written:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
@@ -87,30 +87,32 @@ class ScheduleStore:
         return seconds
 
 
-async def _write(connection: Connection, wish: ScheduleWish) -> bool:
+async def _write(connection: Connection, definition: ScheduleDefinition) -> bool:
     now = await connection.fetchval(QUERIES["now"])
-    row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(wish.key))
+    row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(definition.key))
     if row is None:
-        if await connection.fetchval(QUERIES["insert_schedule"], *_columns(wish, first_grid(wish, now))):
+        if await connection.fetchval(QUERIES["insert_schedule"], *_columns(definition, first_grid(definition, now))):
             return True
-        row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(wish.key))  # another process was first
+        row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(definition.key))  # another process was first
         if row is None:
             return False
-    return await _change(connection, stored_schedule(row), wish, now)
+    return await _change(connection, stored_schedule(row), definition, now)
 
 
-async def _change(connection: Connection, row: StoredSchedule, wish: ScheduleWish, now: datetime) -> bool:
-    grid = changed_grid(row, wish, now)
+async def _change(connection: Connection, row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> bool:
+    grid = changed_grid(row, definition, now)
     if grid is None:
         return False
     taken_back = await connection.fetch(QUERIES["take_back_ticks"], row.id, now)
-    await connection.execute(QUERIES["update_schedule"], *_columns(wish, grid), grid.last_tick_at, len(taken_back))
+    await connection.execute(
+        QUERIES["update_schedule"], *_columns(definition, grid), grid.last_tick_at, len(taken_back)
+    )
     return True
 
 
 def stored_schedule(row: Record) -> StoredSchedule:
     """The row as a value; ``payload`` is ``task_data`` as text."""
-    wish = ScheduleWish(
+    definition = ScheduleDefinition(
         key=ScheduleKey(
             tenant=row["tenant"], kind=row["source_kind"], cluster=row["source_cluster"], uid=row["source_uid"]
         ),
@@ -130,7 +132,7 @@ def stored_schedule(row: Record) -> StoredSchedule:
     )
     return StoredSchedule(
         id=row["id"],
-        wish=wish,
+        definition=definition,
         anchor_at=row["anchor_at"],
         last_tick_at=row["last_tick_at"],
         next_tick_at=row["next_tick_at"],
@@ -148,19 +150,19 @@ def _key(key: ScheduleKey) -> tuple[str, str, str, str]:
     return (key.tenant, key.kind, key.cluster, key.uid)
 
 
-def _columns(wish: ScheduleWish, grid: Grid) -> tuple[object, ...]:
-    rule, template = wish.rule, wish.template
+def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
+    rule, template = definition.rule, definition.template
     return (
-        *_key(wish.key),
-        wish.name,
-        wish.generation,
+        *_key(definition.key),
+        definition.name,
+        definition.generation,
         rule.every_seconds if isinstance(rule, Interval) else None,
         None if isinstance(rule, Interval) else list(rule.expressions),
         "Etc/UTC" if isinstance(rule, Interval) else rule.time_zone,
         grid.anchor_at,
         grid.next_tick_at,
-        wish.enabled,
-        wish.suspended,
+        definition.enabled,
+        definition.suspended,
         template.task,
         template.job_name,
         template.payload,
@@ -171,5 +173,5 @@ def _columns(wish: ScheduleWish, grid: Grid) -> tuple[object, ...]:
 
 
 def _job_id(schedule: StoredSchedule, tick_at: datetime) -> str:
-    prefix = "periodic" if schedule.wish.key.kind == "code" else "pj"
+    prefix = "periodic" if schedule.definition.key.kind == "code" else "pj"
     return f"{prefix}-{schedule.id}-{int(tick_at.timestamp())}"

@@ -75,10 +75,13 @@ SELECT source_kind, tenant, source_name, source_uid, source_generation FROM sche
 WHERE source_cluster = $1 AND source_kind = 'PeriodicJob';
 
 -- name: demand
--- One row for a tenant; a running job whose worker is dead or late counts as orphaned.
+-- One row for a tenant; a running job whose worker is dead or late counts as orphaned. A tick that is due and that no
+-- worker was there to make a job of counts as one: else a tenant with schedules only would never get its first worker.
 SELECT
     (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'pending' AND NOT j.suspended
-       AND j.execution_time <= scheduler_now()) AS due,
+       AND j.execution_time <= scheduler_now())
+    + (SELECT count(*) FROM scheduler_schedules s WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended
+         AND s.next_tick_at <= scheduler_now() AND s.source_kind <> 'code') AS due,
     count(r.job_id) FILTER (WHERE r.lives) AS running,
     count(r.job_id) FILTER (WHERE NOT r.lives) AS orphaned,
     (SELECT count(*) FROM scheduler_living_workers w WHERE w.tenant = $1) AS workers,
