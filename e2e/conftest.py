@@ -18,11 +18,14 @@ from cluster.kit import Kit, NotPreparedError
 from cluster.progress import Progress
 from support.paths import ROOT
 from support.programs import Programs
+from support.tenants import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from cluster.postgres import Database, Databases
+
+OPERATOR_NAMESPACE = "pgscheduler"  # deploy/ says so
 
 
 def pytest_sessionstart() -> None:
@@ -36,16 +39,23 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add to a failure what the cluster knows of it, while it still knows."""
     report = yield
-    fixtures: dict[str, object] = getattr(item, "funcargs", {})
-    cluster, namespace = fixtures.get("cluster"), fixtures.get("namespace")
-    if report.failed and isinstance(cluster, Cluster):
-        report.sections.append(("cluster", cluster.logs_on_failure()))
-        if isinstance(namespace, str):
-            report.sections.append((f"namespace {namespace}", cluster.report(namespace)))
-    programs = fixtures.get("programs")
-    if report.failed and isinstance(programs, Programs):
-        report.sections.append(("programs", programs.report()))
+    if report.failed:
+        fixtures: dict[str, object] = getattr(item, "funcargs", {})
+        report.sections += [*_known_of(fixtures)]
     return report
+
+
+def _known_of(fixtures: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    cluster, tenant = fixtures.get("cluster"), fixtures.get("tenant")
+    if isinstance(cluster, Cluster):
+        yield "cluster", cluster.logs_on_failure()
+        namespace = tenant.name if isinstance(tenant, Tenant) else fixtures.get("namespace")
+        namespaces = [namespace, OPERATOR_NAMESPACE if cluster.nodes else None]
+        for name in filter(None, namespaces):
+            yield f"namespace {name}", cluster.report(str(name))
+    for started in fixtures.values():
+        if isinstance(started, Programs):
+            yield "programs", started.report()
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +106,7 @@ def crds(cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def operator_rights(cluster: Cluster) -> str:
     """What deploy/rbac.yaml gives, and the namespace of its ServiceAccount."""
-    namespace = {"name": "pgscheduler", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    namespace = {"name": OPERATOR_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
     cluster.kubectl("apply", "--filename", str(ROOT / "deploy" / "rbac.yaml"))
-    return "pgscheduler"
+    return OPERATOR_NAMESPACE

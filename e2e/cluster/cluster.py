@@ -111,7 +111,7 @@ class Cluster:
         try:
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--wait=false")
+            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """For a local process that is to act under the account's own rights. The account must exist."""
@@ -140,6 +140,7 @@ class Cluster:
         """What one wants to see of a namespace when its test has failed."""
         asked = [
             ("get", "pods", "--output", "wide"),
+            ("get", "pgs", "--output", "wide"),
             ("get", "events", "--sort-by", ".lastTimestamp"),
             *(("logs", pod, "--all-containers", "--prefix", "--tail", "50") for pod in self._pods(namespace)),
         ]
@@ -221,5 +222,6 @@ class Cluster:
 def _to_text(manifests: str | Manifest | Iterable[Manifest]) -> str:
     if isinstance(manifests, str):
         return manifests
-    items = [manifests] if isinstance(manifests, dict) else [*manifests]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    if isinstance(manifests, dict):  # by itself: kubectl leaves no validation of lists to the API server
+        return json.dumps(manifests)
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [*manifests]})

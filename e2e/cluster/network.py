@@ -9,6 +9,9 @@ from __future__ import annotations
 from cluster.processes import output_of
 
 BRIDGE = "pgs0"
+# Left alone, a bridge takes the lowest address of its ports: a pod that comes or goes then cuts off the others for as
+# long as they believe in the old one, half a minute or more.
+_BRIDGE_MAC = "0a:58:0a:f4:00:01"
 API_SERVER = "10.96.0.1"
 API_SERVER_URL = f"https://{API_SERVER}:443"
 SERVICE_RANGE = "10.96.0.0/24"
@@ -28,7 +31,7 @@ def pod_addresses(number: int) -> tuple[str, str]:
 
 def raise_bridge() -> None:
     """Made before any kubelet, which needs its node's address before there is a first pod to make the bridge for."""
-    _ip("link", "add", BRIDGE, "type", "bridge")
+    _ip("link", "add", BRIDGE, "address", _BRIDGE_MAC, "type", "bridge")
     _ip("link", "set", BRIDGE, "up")
     # In this order: the CNI plugin refuses a bridge whose first address is not the gateway's.
     add_node_address(1)

@@ -1,12 +1,13 @@
 """The operator and workers as local processes, under the rights of deploy/rbac.yaml.
 
-Invariant: every test has operators and workers of its own on a database of its own. `operator` serves the test's
-namespace alone, as documented for namespaced installations: a ServiceAccount with a RoleBinding there and no right
-anywhere else. `start_operator(everywhere=True)` is the cluster-wide installation of deploy/.
+Invariant: at any time at most one operator serves an object. A file's tests either share `operator`, the cluster-wide
+installation of deploy/, or start and end operators of their own, which serve the test's namespace alone: under a
+ServiceAccount with a RoleBinding there and no right anywhere else, as documented for namespaced installations.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,18 +17,32 @@ from support.programs import Program, Programs, StartProgram
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cluster.cluster import Cluster, Manifest
-    from cluster.postgres import Database
-
+    from cluster.postgres import Database, Databases
 
 _ACCOUNT = "pgscheduler-operator"
-_WORKER = {
-    "PGSCHEDULER_LEASE": "5",
-    "PGSCHEDULER_SHUTDOWN_TIMEOUT": "2",
-}
+# A worker that dies is missed after seconds, and one that holds a job ends soon.
+_WORKER = {"PGSCHEDULER_LEASE": "5", "PGSCHEDULER_SHUTDOWN_TIMEOUT": "2"}
+
+
+@pytest.fixture(scope="module")
+def operators_database(databases: Databases) -> Iterator[Database]:
+    """The one that the operators of a file serve. Its tests tell themselves apart by tenant."""
+    with databases.fresh() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def operators(
+    tmp_path_factory: pytest.TempPathFactory,
+    operators_database: Database,  # noqa: ARG001 - they go first
+) -> Iterator[Programs]:
+    started = Programs(tmp_path_factory.mktemp("operators"))
+    yield started
+    started.end()
 
 
 @pytest.fixture
@@ -38,48 +53,80 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 
 @pytest.fixture
-def tenant(cluster: Cluster, crds: None, namespace: str, database: Database, programs: Programs) -> Tenant:  # noqa: ARG001
-    return Tenant(cluster, namespace, database, programs)
+def new_tenant(
+    cluster: Cluster,
+    crds: None,  # noqa: ARG001 - its kinds
+    operators_database: Database,
+    operators: Programs,
+    programs: Programs,
+) -> Iterator[Callable[[], Tenant]]:
+    """One more tenant. At the test's end all its objects are deleted, which an operator that runs must release."""
+    with ExitStack() as stack:
+
+        def make() -> Tenant:
+            name = stack.enter_context(cluster.namespace())
+            one = Tenant(cluster, name, operators_database, operators, programs)
+            stack.callback(lambda: one.clear() if operators.runs("operator") or programs.runs("operator") else None)
+            return one
+
+        yield make
+
+
+@pytest.fixture
+def tenant(new_tenant: Callable[[], Tenant]) -> Tenant:
+    """The test's own."""
+    return new_tenant()
+
+
+@pytest.fixture(scope="module")
+def operator(
+    cluster: Cluster,
+    crds: None,  # noqa: ARG001 - it would wait for them
+    operator_rights: str,
+    operators: Programs,
+    operators_database: Database,
+) -> Program:
+    """Serves every namespace, for all tests of a file."""
+    env = {
+        "KUBECONFIG": str(cluster.service_account_kubeconfig(operator_rights, _ACCOUNT)),
+        "PGSCHEDULER_DSN": operators_database.dsn,
+    }
+    program = operators.start("operator", "operator", env=env)
+    program.says("serving")
+    return program
 
 
 @pytest.fixture
 def start_operator(
-    cluster: Cluster, operator_rights: str, namespace: str, database: Database, programs: Programs
-) -> Iterator[StartProgram]:
-    """Start an operator; without `wait=False` it serves when this returns.
+    tenant: Tenant,
+    operator_rights: str,  # noqa: ARG001 - the ClusterRole
+    operators: Programs,
+    programs: Programs,
+) -> StartProgram:
+    """Start an operator that serves the test's namespace only; unless `wait=False`, it does so when this returns."""
+    assert not operators.runs("operator"), "this file's operator serves every namespace"
 
-    At the end of the test all objects are deleted, which the last operator must release.
-    """
-    started: list[Program] = []
-
-    def start(*, everywhere: bool = False, wait: bool = True, dsn: str = database.dsn) -> Program:
-        account = (operator_rights, _ACCOUNT) if everywhere else (namespace, _ACCOUNT)
-        if not everywhere:
-            cluster.apply(_account_with_rights_in(namespace), namespace=namespace)
+    def start(*, wait: bool = True, dsn: str = tenant.database.dsn) -> Program:
+        tenant.apply(*_account_with_rights_in(tenant.name))
         env = {
-            "KUBECONFIG": str(cluster.service_account_kubeconfig(*account)),
+            "KUBECONFIG": str(tenant.cluster.service_account_kubeconfig(tenant.name, _ACCOUNT)),
             "PGSCHEDULER_DSN": dsn,
-            "PGSCHEDULER_WATCH_NAMESPACES": "" if everywhere else namespace,
+            "PGSCHEDULER_WATCH_NAMESPACES": tenant.name,
         }
         program = programs.start("operator", "operator", env=env)
-        started.append(program)
         if wait:
             program.says("serving")
         return program
 
-    yield start
-    if any(program.is_expected for program in started):
-        cluster.kubectl("delete", "pgs", "--all", "--namespace", namespace, "--timeout=20s")
+    return start
 
 
 @pytest.fixture
-def start_worker(programs: Programs, namespace: str, database: Database) -> StartProgram:
-    """Start a worker of the test's namespace, or of another; without `wait=False` it claims when this returns."""
+def start_worker(tenant: Tenant, programs: Programs) -> StartProgram:
+    """Start a worker of the test's namespace, or of another; unless `wait=False`, it runs jobs when this returns."""
 
-    def start(
-        *apps: str, tenant: str = namespace, wait: bool = True, dsn: str = database.dsn, **variables: str
-    ) -> Program:
-        env = {"PGSCHEDULER_DSN": dsn, "PGSCHEDULER_TENANT": tenant, **_WORKER, **variables}
+    def start(*apps: str, of: str = tenant.name, wait: bool = True) -> Program:
+        env = {"PGSCHEDULER_DSN": tenant.database.dsn, "PGSCHEDULER_TENANT": of, **_WORKER}
         program = programs.start("worker", "worker", *(apps or [str(TASKS_FILE)]), env=env)
         if wait:
             program.says(" started with ")
@@ -89,15 +136,8 @@ def start_worker(programs: Programs, namespace: str, database: Database) -> Star
 
 
 @pytest.fixture
-def operator(start_operator: StartProgram) -> Program:
-    return start_operator()
-
-
-@pytest.fixture
-def operator_and_worker(start_operator: StartProgram, start_worker: StartProgram) -> tuple[Program, Program]:
-    """Both, started side by side. The worker has the tasks of `ledger_tasks`."""
-    operator = start_operator(wait=False)
-    operator.says("serving")  # the tables are there
+def operator_and_worker(operator: Program, start_worker: StartProgram) -> tuple[Program, Program]:
+    """The file's operator, and a worker of the test's namespace with the tasks of `ledger_tasks`."""
     return operator, start_worker()
 
 

@@ -10,7 +10,6 @@ from cluster.processes import CommandError
 from support.objects import FAR_AWAY, scheduled_job, task
 
 if TYPE_CHECKING:
-    from support.programs import StartProgram
     from support.tenants import Tenant
 
 
@@ -41,24 +40,3 @@ def test_edit_of_a_started_job_is_refused_by_the_api_server(tenant: Tenant) -> N
 
     tenant.ledger.release("busy")
     tenant.wait_for("sjob/busy", "condition=Complete")
-
-
-def test_edit_that_comes_too_late_is_answered_with_already_started(
-    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram
-) -> None:
-    operator = start_operator()
-    tenant.apply(scheduled_job("busy", task("hold", label="busy")))
-    tenant.wait_for("sjob/busy", "condition=Ready")
-    operator.terminate()
-    start_worker()
-    tenant.wait("its start, of which no status tells", lambda: tenant.ledger.runs("busy"))
-
-    tenant.patch("sjob/busy", template=task("record", label="other"))
-    start_operator()
-
-    tenant.wait_for("sjob/busy", "condition=Ready=False")
-    assert tenant.condition("sjob/busy", "Ready")["reason"] == "AlreadyStarted"
-    assert tenant.condition("sjob/busy", "Stalled")["status"] == "True"
-    tenant.ledger.release("busy")
-    tenant.wait_for("sjob/busy", "condition=Complete")
-    assert [run.label for run in tenant.ledger.all_runs()] == ["busy"]

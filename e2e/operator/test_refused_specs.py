@@ -34,7 +34,7 @@ def test_schedule_that_cannot_be_used_is_refused_with_its_field(tenant: Tenant) 
     assert "spec.schedule.timeZone" in refused["other-zone"][1]
     told = tenant.kubectl("get", "events", "--field-selector", "type=Warning", "--output", "jsonpath={..reason}")
     assert sorted(told.split()) == ["InvalidSchedule", "InvalidSchedule", "ZoneNotYetServed"]
-    assert tenant.database.fetch("SELECT 1 FROM scheduler_schedules WHERE tenant = $1", tenant.name) == []
+    assert tenant.schedules() == []
 
 
 @pytest.mark.usefixtures("operator_and_worker")
@@ -62,7 +62,7 @@ def test_unknown_task_is_told_and_waits(tenant: Tenant) -> None:
     tenant.wait_for("sjob/later", "condition=Complete")
 
     assert tenant.row("unknown-task")["status"] == "pending"
-    told = tenant.kubectl("get", "events", "--field-selector", "reason=UnknownTask", "--output", "jsonpath={..note}")
+    told = tenant.kubectl("get", "events", "--field-selector", "reason=UnknownTask", "--output", "jsonpath={..message}")
     assert "examples.no_such_task" in told
 
 

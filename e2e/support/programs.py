@@ -1,7 +1,7 @@
 """Programs of ours as local processes of one test.
 
 Invariant: each has its own log, each is ended by the test or with it, and an end that nobody asked for fails the next
-wait. A program that is asked to end by SIGTERM must exit with 0.
+wait. A program that is asked to end by SIGTERM must exit with 0, having told neither a traceback nor the password.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from cluster.processes import Component
 from cluster.waiting import wait_for
@@ -29,9 +30,10 @@ _SHOWN_LINES = 80
 
 @dataclass(slots=True, kw_only=True)
 class Program:
-    """One process of ours. `is_expected`: it is to run; nobody has ended it."""
+    """One process of ours. `is_expected`: it is to run; nobody has ended it. `secret`: never to be told."""
 
     component: Component
+    secret: str
     is_expected: bool = True
 
     @property
@@ -59,6 +61,8 @@ class Program:
         self.component.process.send_signal(signal.SIGTERM)
         exit_code = self.component.process.wait(_ENDS_IN_SECONDS)
         assert exit_code == 0, f"{self.component.name} exited with {exit_code} after SIGTERM"
+        assert "Traceback" not in self.log
+        assert self.secret not in self.log
 
     def kill(self) -> None:
         """End it without a word."""
@@ -80,13 +84,12 @@ class Programs:
         log = self._folder / f"{next(self._numbers)}-{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PGSCHEDULER_", "PG"))}
         component = Component.start(name, [str(_SCRIPT), *arguments], log, env={**inherited, **env})
-        program = Program(component=component)
+        program = Program(component=component, secret=urlsplit(env["PGSCHEDULER_DSN"]).password or "no password")
         self._started.append(program)
         return program
 
-    @property
-    def running(self) -> list[Program]:
-        return [program for program in self._started if program.is_expected]
+    def runs(self, name: str) -> bool:
+        return any(program.is_expected and program.component.name == name for program in self._started)
 
     def check(self) -> None:
         """Raise if one has ended that nobody has ended."""
@@ -96,7 +99,7 @@ class Programs:
     def end(self) -> None:
         """Ask all that run to end; the last one started first."""
         with ExitStack() as stack:
-            for program in self.running:
+            for program in filter(lambda one: one.is_expected, self._started):
                 stack.callback(program.component.kill)
                 stack.callback(program.terminate)
 

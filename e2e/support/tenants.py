@@ -31,11 +31,11 @@ SOON_SECONDS = 10
 class Tenant:
     """`name` is the namespace, and in the database the tenant."""
 
-    def __init__(self, cluster: Cluster, name: str, database: Database, programs: Programs) -> None:
+    def __init__(self, cluster: Cluster, name: str, database: Database, *programs: Programs) -> None:
         self.cluster = cluster
         self.name = name
         self.database = database
-        self.programs = programs
+        self._programs = programs
         self.ledger = Ledger(database, name)
 
     def kubectl(self, *arguments: str, timeout_seconds: float = 60) -> str:
@@ -44,7 +44,7 @@ class Tenant:
 
     def apply(self, *manifests: Manifest) -> None:
         __tracebackhide__ = True
-        self.cluster.apply(manifests, namespace=self.name)
+        self.cluster.apply(manifests[0] if len(manifests) == 1 else manifests, namespace=self.name)
 
     def apply_file(self, path: Path) -> None:
         """A file or a folder."""
@@ -74,7 +74,8 @@ class Tenant:
 
     def check(self) -> None:
         self.cluster.check()
-        self.programs.check()
+        for programs in self._programs:
+            programs.check()
 
     def get(self, which: str) -> Manifest:
         kind, name = which.split("/")
@@ -109,6 +110,11 @@ class Tenant:
         """The row of a ScheduledJob, which has exactly one."""
         (row,) = self.rows(name)
         return row
+
+    def schedules(self) -> list[str]:
+        """The names of those in the table."""
+        found = self.database.fetch("SELECT source_name FROM scheduler_schedules WHERE tenant = $1", self.name)
+        return sorted(row["source_name"] for row in found)
 
     def clear(self) -> None:
         """Delete our objects while there is an operator to release them; nothing may hang on a finalizer."""

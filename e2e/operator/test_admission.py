@@ -1,0 +1,116 @@
+"""What the API server itself takes and refuses, by schema and CEL, and in which words."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.processes import CommandError
+from support.objects import FAR_AWAY, periodic_job, scheduled_job, task, worker_pool
+
+if TYPE_CHECKING:
+    from cluster.cluster import Cluster, Manifest
+    from support.tenants import Tenant
+
+_CRON = {"cron": ["30 2 * * *"]}
+_NAME_63, _NAME_64 = "n" * 63, "n" * 64
+
+
+def _schedule(**schedule: Any) -> Manifest:
+    return periodic_job("job", schedule=schedule)
+
+
+def _queue(name: str) -> Manifest:
+    return scheduled_job("job", {"spec": {"task": "t", "queue": name}})
+
+
+_TAKEN = {
+    "cron": _schedule(**_CRON),
+    "cron in a zone": _schedule(**_CRON, timeZone="Europe/Berlin"),
+    "sixteen crons": _schedule(cron=["30 2 * * *"] * 16),
+    "interval": _schedule(intervalSeconds=1),
+    "name of 63 characters": scheduled_job(_NAME_63),
+    "runAt with a zone": scheduled_job("job", runAt="2026-12-01T09:00:00+01:00"),
+    "runAt in 9998": scheduled_job("job", runAt="9998-12-31T23:59:59Z"),
+    "made with cancel": scheduled_job("job", cancel=True),
+    "arguments of all kinds": scheduled_job("job", task("t", a=None, b=[1, {"c": 2.5}], d="text", e=True)),
+    "pool": worker_pool("pool", target="workers", minReplicas=2, maxReplicas=2, slots_hint=5),
+    "pool that only counts": worker_pool("pool", target="workers", mode="Off"),
+}
+_REFUSED = {
+    "both": (_schedule(**_CRON, intervalSeconds=60), "give exactly one of cron and intervalSeconds"),
+    "neither": (_schedule(timeZone="Etc/UTC"), "give exactly one of cron and intervalSeconds"),
+    "no cron in the list": (_schedule(cron=[]), "spec.schedule.cron in body should have at least 1 items"),
+    "seventeen crons": (_schedule(cron=["30 2 * * *"] * 17), "Too many: 17: must have at most 16 items"),
+    "long cron": (_schedule(cron=["1" * 129]), "Too long: may not be more than 128"),
+    "no interval": (_schedule(intervalSeconds=0), "should be greater than or equal to 1"),
+    "name of 64 characters": (scheduled_job(_NAME_64), "the name must have at most 63 characters"),
+    "periodic name of 64 characters": (periodic_job(_NAME_64), "the name must have at most 63 characters"),
+    "runAt in 9999": (scheduled_job("job", runAt="9999-01-01T00:00:00Z"), "must be before the year 9999"),
+    "runAt without a zone": (scheduled_job("job", runAt="2026-12-01T09:00:00"), "must be of type date-time"),
+    "no template": ({**scheduled_job("job"), "spec": {}}, "spec.template: Required value"),
+    "task with a space": (
+        scheduled_job("job", {"spec": {"task": "a b"}}),
+        "spec.template.spec.task in body should match",
+    ),
+    "queue with a slash": (_queue("a/b"), "spec.template.spec.queue in body should match"),
+    "unknown priority": (
+        scheduled_job("job", {"spec": {"task": "t", "priority": "Urgent"}}),
+        'Unsupported value: "Urgent": supported values: "Critical", "High", "Normal", "Low"',
+    ),
+    "minimum above maximum": (
+        worker_pool("pool", target="workers", minReplicas=3, maxReplicas=2),
+        "minReplicas must not be above maxReplicas",
+    ),
+    "no maximum": (worker_pool("pool", target="workers"), "maxReplicas is required unless mode is Off"),
+    "unknown field": (scheduled_job("job", runIn="5m"), 'unknown field "spec.runIn"'),
+}
+
+
+@pytest.mark.usefixtures("crds")
+@pytest.mark.parametrize("manifest", _TAKEN.values(), ids=_TAKEN)
+def test_api_server_takes(cluster: Cluster, manifest: Manifest) -> None:
+    cluster.kubectl("apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(manifest))
+
+
+@pytest.mark.usefixtures("crds")
+@pytest.mark.parametrize(("manifest", "words"), _REFUSED.values(), ids=_REFUSED)
+def test_api_server_refuses(cluster: Cluster, manifest: Manifest, words: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(words)):
+        cluster.kubectl("apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(manifest))
+
+
+def test_cancel_cannot_be_taken_back(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job", runAt=FAR_AWAY, cancel=False))
+    tenant.patch("sjob/job", cancel=True)
+
+    with pytest.raises(CommandError, match=r"spec\.cancel: .*cancel cannot be taken back; make a new ScheduledJob"):
+        tenant.patch("sjob/job", cancel=False)
+    with pytest.raises(CommandError, match=r"cancel cannot be taken back; make a new ScheduledJob"):
+        tenant.patch("sjob/job", cancel=None)
+    tenant.patch("sjob/job", suspend=True)
+
+
+def test_target_of_a_pool_cannot_be_changed(tenant: Tenant) -> None:
+    tenant.apply(worker_pool("pool", target="workers", maxReplicas=2))
+
+    with pytest.raises(CommandError, match="targetRef cannot be changed"):
+        tenant.apply(worker_pool("pool", target="others", maxReplicas=2))
+    tenant.apply(worker_pool("pool", target="workers", maxReplicas=3))
+
+
+def test_template_cannot_be_changed_once_the_job_has_started(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job"))
+    tenant.patch("sjob/job", template=task("record", label="before"))
+    started = {"status": {"startTime": "2026-12-01T09:00:00Z"}}
+    tenant.kubectl("patch", "sjob/job", "--subresource=status", "--type=merge", "--patch", json.dumps(started))
+
+    words = "template and runAt cannot be changed once the job has started; make a new ScheduledJob"
+    with pytest.raises(CommandError, match=words):
+        tenant.patch("sjob/job", template=task("record", label="after"))
+    with pytest.raises(CommandError, match=words):
+        tenant.patch("sjob/job", runAt=FAR_AWAY)
+    tenant.patch("sjob/job", cancel=True)

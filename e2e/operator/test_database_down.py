@@ -1,0 +1,84 @@
+"""The database goes away under the operator, which lives on and makes up for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cluster.postgres import Database
+from pg_scheduler.embedded import EmbeddedPostgres
+from support.objects import FAR_AWAY, scheduled_job, worker_pool
+from support.tenants import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.programs import StartProgram
+
+_PORT = 5433
+_DSN = f"postgresql://postgres@127.0.0.1:{_PORT}/postgres"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """One that the test may stop. Not started."""
+    one = EmbeddedPostgres(
+        tmp_path / "data",
+        settings={"listen_addresses": "127.0.0.1", "port": str(_PORT)},
+        hba=["host all all 127.0.0.1/32 trust"],
+        durable=False,
+    )
+    yield one
+    one.stop()
+
+
+def test_operator_waits_for_a_database_that_is_not_up_yet(
+    server: EmbeddedPostgres, tenant: Tenant, start_operator: StartProgram
+) -> None:
+    operator = start_operator(dsn=_DSN, wait=False)
+    operator.says("PGS-0")
+    tenant.apply(scheduled_job("early", runAt=FAR_AWAY))
+
+    server.start()
+
+    operator.says("serving")
+    tenant.wait_for("sjob/early", "condition=Ready", timeout_seconds=20)
+
+
+def test_operator_outlives_an_outage_of_the_database(
+    server: EmbeddedPostgres, tenant: Tenant, start_operator: StartProgram
+) -> None:
+    server.start()
+    tenant.kubectl("create", "deployment", "workers", "--image=localhost/none:1", "--replicas=2")
+    operator = start_operator(dsn=_DSN)
+    tenant.apply(
+        scheduled_job("before", runAt=FAR_AWAY),
+        scheduled_job("deleted", runAt=FAR_AWAY),
+        worker_pool("pool", target="workers", minReplicas=2, maxReplicas=3),
+    )
+    tenant.wait_for("sjob/before sjob/deleted", "condition=Ready")
+    tenant.wait_for("wpool/pool", "condition=DatabaseReachable")
+
+    server.stop()
+    tenant.wait_for("wpool/pool", "condition=DatabaseReachable=False")
+    tenant.wait_for("wpool/pool", "condition=ScalingActive=False")
+    tenant.patch("wpool/pool", autoscaling={"minReplicas": 1})
+    tenant.apply(scheduled_job("meanwhile"))
+    tenant.patch("sjob/before", suspend=True)
+    tenant.delete("sjob/deleted", timeout_seconds=30)  # after 20 s: no namespace hangs on a database
+    told = tenant.kubectl("get", "events", "--output", "jsonpath={..reason}")
+    assert "RowCleanupDeferred" in told.split()
+    assert tenant.get("deployment/workers")["spec"]["replicas"] == 2
+
+    server.start()
+    tenant.wait_for("sjob/meanwhile", "condition=Ready", timeout_seconds=20)
+    tenant.wait_for("sjob/before", "condition=Suspended", timeout_seconds=20)
+    tenant.wait_for("wpool/pool", "condition=ScalingActive")
+    rows = Tenant(tenant.cluster, tenant.name, Database(name="postgres", dsn=_DSN, pod_dsn=_DSN))
+    assert rows.row("deleted")["status"] == "pending"
+
+    operator.terminate()
+    start_operator(dsn=_DSN)
+    tenant.wait("the sweep", lambda: rows.row("deleted")["status"] == "cancelled")

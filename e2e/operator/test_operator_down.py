@@ -1,0 +1,85 @@
+"""The operator comes and goes: schedules run on, nothing runs twice, and what was missed is made up for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.objects import FAR_AWAY, periodic_job, scheduled_job, task
+from support.programs import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.programs import StartProgram
+    from support.tenants import Tenant
+
+
+@pytest.mark.parametrize("end", [Program.terminate, Program.kill], ids=["SIGTERM", "SIGKILL"])
+def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
+    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram, end: Callable[[Program], None]
+) -> None:
+    operator = start_operator()
+    start_worker()
+    tenant.apply(
+        periodic_job("steady"),
+        scheduled_job("once"),
+        scheduled_job("deleted", runAt=FAR_AWAY),
+        scheduled_job("vanished", runAt=FAR_AWAY),
+    )
+    tenant.wait_for("sjob/once", "condition=Complete")
+    tenant.wait_for("sjob/deleted sjob/vanished pjob/steady", "condition=Ready")
+
+    end(operator)
+    runs = len(tenant.ledger.runs("steady"))
+    tenant.kubectl("delete", "sjob/deleted", "--wait=false")  # its finalizer holds it
+    _take_away(tenant, "sjob/vanished")
+    tenant.wait("three runs without an operator", lambda: len(tenant.ledger.runs("steady")) >= runs + 3)
+    assert {tenant.row(name)["status"] for name in ("deleted", "vanished")} == {"pending"}
+
+    start_operator()
+    runs = len(tenant.ledger.runs("steady"))
+    tenant.wait("the sweep", lambda: tenant.row("vanished")["status"] == "cancelled")
+    tenant.wait_for("sjob/deleted", "delete")
+    assert tenant.row("deleted")["status"] == "cancelled"
+    tenant.apply(scheduled_job("next"))
+    tenant.wait_for("sjob/next", "condition=Complete")
+    tenant.wait("two runs with it", lambda: len(tenant.ledger.runs("steady")) >= runs + 2)
+
+    tenant.patch("pjob/steady", suspend=True)
+    tenant.wait_for("pjob/steady", "condition=Suspended")
+    tenant.wait("its last run", lambda: all(row["finished_at"] for row in tenant.rows("steady")))
+    ran = [row for row in tenant.rows("steady") if row["status"] == "completed"]
+    assert len(tenant.ledger.runs("steady")) == len(ran) == len({row["tick_at"] for row in ran})
+    assert len(tenant.ledger.runs("once")) == len(tenant.rows("once")) == 1
+
+
+def test_job_that_started_before_its_edit_stays_as_it_was(
+    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram
+) -> None:
+    operator = start_operator()
+    tenant.apply(scheduled_job("busy", task("hold", label="busy")))
+    tenant.wait_for("sjob/busy", "condition=Ready")
+    operator.terminate()
+    start_worker()
+    tenant.wait("its start, of which no status tells", lambda: tenant.ledger.runs("busy"))
+
+    tenant.patch("sjob/busy", template=task("record", label="other"))
+    start_operator()
+
+    tenant.wait_for("sjob/busy", "condition=Ready=False")
+    assert tenant.condition("sjob/busy", "Ready")["reason"] == "AlreadyStarted"
+    assert tenant.condition("sjob/busy", "Stalled")["status"] == "True"
+    tenant.ledger.release("busy")
+    tenant.wait_for("sjob/busy", "condition=Complete")
+    assert [run.label for run in tenant.ledger.all_runs()] == ["busy"]
+
+
+def _take_away(tenant: Tenant, which: str) -> None:
+    """Delete it without asking those who hold it."""
+    tenant.kubectl("delete", which, "--wait=false")
+    patch = {"metadata": {"finalizers": None}}
+    tenant.kubectl("patch", which, "--type=merge", "--patch", json.dumps(patch))
+    tenant.wait_for(which, "delete")

@@ -1,0 +1,80 @@
+"""The operator and workers as pods of the project's image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from cluster.image import PROJECT_IMAGE
+from cluster.processes import CommandError
+from support.ledger import TASKS_FILE
+
+if TYPE_CHECKING:
+    from cluster.cluster import Cluster, Manifest
+    from support.tenants import Tenant
+
+_WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
+_LEDGER = "ledger-tasks"
+
+
+def database_secret(dsn: str) -> Manifest:
+    metadata = {"name": "pgscheduler-database"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"dsn": dsn}}
+
+
+def wait_until_operator_serves(cluster: Cluster, namespace: str) -> None:
+    """Of a Deployment that was just made, or whose pod was just deleted."""
+    deployment = ("--namespace", namespace, "deployment/pgscheduler-operator")
+
+    def serves() -> bool:
+        try:
+            return "serving" in cluster.kubectl("logs", *deployment)
+        except CommandError:  # no container to have a log of
+            return False
+
+    cluster.wait("the operator serves", serves, timeout_seconds=60)
+
+
+class Deployments:
+    """The Deployment `workers` of a tenant: pods/workers.yaml with what a test needs changed."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        tenant.apply(database_secret(tenant.database.pod_dsn))
+
+    def deploy_workers(self, *, replicas: int = 1, of_ledger: bool = True, **variables: str) -> None:
+        """Apply it and wait for its pods. `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples."""
+        manifest = yaml.safe_load(_WORKERS.read_text())
+        manifest["spec"]["replicas"] = replicas
+        pod = manifest["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        container["image"] = PROJECT_IMAGE
+        container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
+        if of_ledger:
+            self._mount_ledger(pod, container)
+        self._tenant.apply(manifest)
+        self._tenant.kubectl("rollout", "status", "deployment/workers", "--timeout=60s", timeout_seconds=70)
+
+    def replicas(self) -> int:
+        """As wished."""
+        wished: int = self._tenant.get("deployment/workers")["spec"]["replicas"]
+        return wished
+
+    def pods(self) -> list[str]:
+        """Those that exist, ending ones too."""
+        return self._tenant.kubectl(
+            "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
+        ).split()
+
+    def kill(self, pod: str) -> None:
+        """Without a grace, and without waiting for the kubelet to say that it is gone."""
+        self._tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+
+    def _mount_ledger(self, pod: Manifest, container: Manifest) -> None:
+        metadata, data = {"name": _LEDGER}, {TASKS_FILE.name: TASKS_FILE.read_text()}
+        self._tenant.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+        pod["volumes"] = [{"name": "tasks", "configMap": {"name": _LEDGER}}]
+        container["volumeMounts"] = [{"name": "tasks", "mountPath": "/app"}]
+        container["args"] = ["worker", TASKS_FILE.name]
