@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pg_scheduler.control import Control
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
 from pg_scheduler_operator.gateway.scheduler import Rows
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, retry
+from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, retry, until_one_ends
 from pg_scheduler_operator.status import Pacer
 from pg_scheduler_operator.watch import watch
 
@@ -60,7 +60,7 @@ async def run_operator(
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
         watch_task = asyncio.create_task(watch(queue, namespaces=settings.watch_namespaces, started=watching))
         stopping = asyncio.create_task((stop or asyncio.Event()).wait())
-        await _until_one_ends({working, watch_task, stopping}, and_end={migrating, preparing})
+        await until_one_ends({working, watch_task, stopping}, and_end={migrating, preparing})
 
 
 async def _wait_for_kinds(resources: KubeResources) -> None:
@@ -81,16 +81,3 @@ async def _prepare(migrating: asyncio.Task[None], watching: asyncio.Event, ready
     logger.info("serving")
     if ready is not None:
         ready()
-
-
-async def _until_one_ends(tasks: set[asyncio.Task[Any]], *, and_end: set[asyncio.Task[Any]]) -> None:
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        everything = [*tasks, *and_end]
-        for task in everything:
-            task.cancel()
-        results = await asyncio.gather(*everything, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result

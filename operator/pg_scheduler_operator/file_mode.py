@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import FolderResources
 from pg_scheduler_operator.gateway.scheduler import Rows
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, repeat
+from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, repeat, until_one_ends
 from pg_scheduler_operator.status import Pacer
 
 if TYPE_CHECKING:
@@ -67,21 +67,10 @@ async def run(
     work = asyncio.create_task(Reconciler(queue=queue, resources=resources, rows=rows, pacer=pacer).run())
     looks = asyncio.create_task(repeat("the folder", look, LOOK_SECONDS))
     stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({work, looks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await _end(work, looks, stopped)
+    await until_one_ends({work, looks, stopped})
 
 
 def _cluster(folder: Path) -> str:
     if not folder.is_dir():
         raise InvalidManifest(f"{folder} is no folder", fix="name the folder that holds the manifests")
     return f"folder:{folder.resolve().name}"
-
-
-async def _end(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result

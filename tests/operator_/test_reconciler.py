@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler.control import Control, Demand
-from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
@@ -30,10 +30,11 @@ class FaultyRows(Rows):
     """Rows of a database that may be away."""
 
     away = False
+    error: PgSchedulerError = DatabaseUnreachable("nobody answers")
 
     def __getattribute__(self, name: str) -> Any:
-        if not name.startswith("_") and name not in {"cluster", "away"} and self.away:
-            raise DatabaseUnreachable("nobody answers")
+        if not name.startswith("_") and name not in {"cluster", "away", "error"} and self.away:
+            raise self.error
         return super().__getattribute__(name)
 
 
@@ -337,13 +338,14 @@ async def test_pool_is_held_while_the_database_is_away(world: World) -> None:
     assert world.cluster.condition(key, "DatabaseReachable") == ("False", "DatabaseUnreachable")
 
 
-async def test_deleted_object_does_not_wait_for_ever_for_the_database(world: World) -> None:
+@pytest.mark.parametrize("error", [DatabaseUnreachable("nobody answers"), SchemaMismatch("a table is missing")])
+async def test_deleted_object_does_not_wait_for_ever_for_the_database(world: World, error: PgSchedulerError) -> None:
     key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
     await world.settle(key)
-    world.rows.away = True
+    world.rows.away, world.rows.error = True, error
     world.cluster.delete(key, at=datetime.now(UTC))
 
-    with pytest.raises(DatabaseUnreachable):
+    with pytest.raises(type(error)):
         await world.reconciler.reconcile(key)
     world.cluster.delete(key, at=datetime.now(UTC) - timedelta(seconds=21))
     await world.settle(key)

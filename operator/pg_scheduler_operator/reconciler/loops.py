@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.errors import PgSchedulerError
 from pg_scheduler_operator.errors import ObjectChanged
 from pg_scheduler_operator.reconciler.queue import BACKOFF_MAX_SECONDS, backoff_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -66,3 +66,17 @@ def report(what: str, error: Exception, failures: int) -> None:
     else:
         place = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s: %s (tried again)\n%s", what, type(error).__name__, place)
+
+
+async def until_one_ends(tasks: set[asyncio.Task[Any]], *, and_end: Iterable[asyncio.Task[Any]] = ()) -> None:
+    """Wait for the first of ``tasks``, then end them all, and raise what one of them died of."""
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        everything = [*tasks, *and_end]
+        for task in everything:
+            task.cancel()
+        results = await asyncio.gather(*everything, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
-from pg_scheduler.errors import DatabaseUnreachable, SchemaMismatch
+from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
@@ -122,7 +122,7 @@ class Reconciler:
         try:
             row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
             unknown = row is not None and await self._is_unknown(job, task)
-        except DatabaseUnreachable as error:
+        except (DatabaseUnreachable, SchemaMismatch) as error:
             return self._without_database(job.meta, error)
         return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
@@ -131,7 +131,7 @@ class Reconciler:
         try:
             row = await self._rows.schedule(job.meta.source)
             unknown = row is not None and await self._is_unknown(job, task)
-        except DatabaseUnreachable as error:
+        except (DatabaseUnreachable, SchemaMismatch) as error:
             return self._without_database(job.meta, error)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
@@ -141,7 +141,7 @@ class Reconciler:
             target = await self._resources.scale_of(pool.meta, pool.spec.target_ref)
         return worker_pool.plan(pool, target, await self._demand(pool.meta.key.namespace), now=_now())
 
-    def _without_database(self, meta: Meta, error: DatabaseUnreachable) -> list[Action]:
+    def _without_database(self, meta: Meta, error: PgSchedulerError) -> list[Action]:
         now = _now()
         actions = let_go_without_database(meta, now)
         if actions:
