@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pg_scheduler_operator import app
+from pg_scheduler_operator.reconciler import until_one_ends
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,7 +25,7 @@ async def fail() -> None:
 async def test_operator_ends_all_its_tasks_when_one_of_them_ends() -> None:
     done, working, preparing = (asyncio.create_task(it) for it in (asyncio.sleep(0), forever(), forever()))
 
-    await app._until_one_ends({done, working}, and_end={preparing})
+    await until_one_ends({done, working}, and_end={preparing})
 
     assert all(task.done() for task in (done, working, preparing))
 
@@ -33,14 +34,14 @@ async def test_operator_fails_when_one_of_its_tasks_fails() -> None:
     failing, working = asyncio.create_task(fail()), asyncio.create_task(forever())
 
     with pytest.raises(RuntimeError, match="watch"):
-        await app._until_one_ends({failing, working}, and_end=set())
+        await until_one_ends({failing, working}, and_end=set())
 
     assert working.cancelled()
 
 
 async def test_what_is_only_awaited_does_not_end_the_operator() -> None:
     working, preparing = asyncio.create_task(forever()), asyncio.create_task(asyncio.sleep(0))
-    ending = asyncio.create_task(app._until_one_ends({working}, and_end={preparing}))
+    ending = asyncio.create_task(until_one_ends({working}, and_end={preparing}))
 
     await preparing
     await asyncio.sleep(0)
