@@ -6,16 +6,18 @@ PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
 SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 CODE = worker operator tests examples
 BIN = .venv/bin
+RELEASES = tests/fixtures/releases
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' worker/pg_scheduler/__init__.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint format e2e lock clean venv
+.PHONY: help demo test lint format e2e lock release-fixture clean venv
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its own, live in the terminal
 	@$(BIN)/pgscheduler demo examples/manifests
@@ -46,6 +48,11 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	@$(LOCK) --extra image pyproject.toml -c requirements/dev.txt -o requirements/image.txt
 	@sed -n 's/^requires = \["\(hatchling.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+
+# The wheel as it was released: what the next schema has to serve (docs/how-to/release.md).
+release-fixture: venv ## keep this release's wheel for the tests of later ones
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASES)/$(VERSION) .
+	@ls -l $(RELEASES)/*
 
 clean: ## remove .venv, build results and caches
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
