@@ -9,6 +9,7 @@ install if that is missing.
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,19 @@ def operator(log_format: LogFormat) -> None:
     """
     with needs_extra("operator"):
         from pg_scheduler.cli import logs
+        from pg_scheduler.cli.stop_signals import StopSignals
         from pg_scheduler_operator import app, settings
         from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
     logs.configure(log_format)
+
+    async def serve() -> int:
+        signals = StopSignals()
+        signals.install()  # until kopf takes them over: process 1 of a pod has no handlers of its own
+        await signals.unless_asked_to_end(app.run_operator(settings.load()))
+        return signals.exit_code
+
     try:
-        asyncio.run(app.run_operator(settings.load()))
+        sys.exit(asyncio.run(serve()))
     except (KubernetesNotConfigured, KubernetesUnreachable) as error:
         raise unreachable(error) from error
 
