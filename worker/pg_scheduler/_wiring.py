@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
@@ -16,11 +17,13 @@ from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
+from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
+from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.tasks import Registry
@@ -37,6 +40,8 @@ class SubmissionParts:
     database: Database
     jobs: JobStore
     submission: Submission
+    bulk: BulkSubmission
+    vacuum: VacuumStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,10 @@ def wire_submission(pool: Pool, registry: Registry, config: EngineConfig, bell: 
     database = Database(pool, place=place_of(pool))
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
     submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
-    return SubmissionParts(database=database, jobs=jobs, submission=submission)
+    bulk = BulkSubmission(
+        submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
+    )
+    return SubmissionParts(database=database, jobs=jobs, submission=submission, bulk=bulk, vacuum=VacuumStore(database))
 
 
 async def wire_engine(

@@ -5,7 +5,7 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
@@ -246,6 +246,35 @@ class Scheduler:
         """
         spec = JobSpec(func, execution_time, args, kwargs or {}, priority, max_retries, job_id, misfire_grace_time)
         return await self._submission.submission.schedule(spec, conflict_resolution)
+
+    async def schedule_bulk(
+        self,
+        jobs: Iterable[JobSpec],
+        *,
+        conflict_resolution: ConflictResolution = ConflictResolution.IGNORE,
+        batch_size: int = 1000,
+    ) -> list[str | None]:
+        """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
+
+        ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed by itself,
+        and an error names how many jobs were submitted before.
+
+        Args:
+            jobs: the jobs, or an iterable of them, of which only ids are kept.
+            conflict_resolution: what to do with ids that are taken, or named twice: ``IGNORE`` keeps the first,
+                ``REPLACE`` the last.
+            batch_size: jobs of one transaction, 1 to 100,000.
+
+        Returns:
+            The job ids in the order of the input, None at positions that were not inserted.
+
+        Raises:
+            TypeError: not an async function; the message begins with the index.
+            InvalidArgument: an argument that cannot be used; the message begins with the index.
+            JobExists: an id is taken (``RAISE``); nothing was written.
+            DatabaseUnreachable: no answer; the last batch may or may not exist.
+        """
+        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size)
 
     async def schedule_job(
         self,

@@ -1,20 +1,21 @@
 """A job before it is stored, and a job as a worker holds it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """One row to insert; ``payload`` is the encoded ``task_data``, ``priority`` the stored number."""
+class NewJob(NamedTuple):
+    """One row to insert; ``task_data`` is the encoded payload, ``priority`` the stored number.
+
+    A tuple in the order of the columns, so that COPY takes it as it is.
+    """
 
     job_id: str
     tenant: str
     queue: str
     task: str
     job_name: str
-    payload: str
+    task_data: str
     execution_time: datetime
     priority: int
     max_retries: int

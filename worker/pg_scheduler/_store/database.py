@@ -153,7 +153,7 @@ async def open_pool_like(pool: Pool, *, size: int, command_timeout: float) -> Po
         return await asyncpg.create_pool(*args, min_size=1, max_size=size, **options)
 
 
-async def connect_like(pool: Pool, *, command_timeout: float) -> "asyncpg.Connection[asyncpg.Record]":
+async def connect_like(pool: Pool, *, command_timeout: float | None) -> "asyncpg.Connection[asyncpg.Record]":
     """One connection to the same place as the pool, in the running loop, owned by the caller."""
     args, kwargs = connect_arguments(pool)
     options = {"timeout": CONNECT_TIMEOUT_SECONDS, **kwargs, "command_timeout": command_timeout}

@@ -33,11 +33,11 @@ class JobStore:
 
     async def insert(self, job: NewJob) -> bool:
         """Whether the id was free and the row is committed."""
-        return await self._db.fetchrow(QUERIES["insert_job"], *self._row(job)) is not None
+        return await self._db.fetchrow(QUERIES["insert_job"], *job, self._wake_within) is not None
 
     async def replace(self, job: NewJob) -> bool:
         """Insert or overwrite; False when a custom resource owns the row."""
-        return await self._db.fetchrow(QUERIES["replace_job"], *self._row(job)) is not None
+        return await self._db.fetchrow(QUERIES["replace_job"], *job, self._wake_within) is not None
 
     async def taken(self, job_id: str) -> TakenId | None:
         """What stands under the id."""
@@ -100,21 +100,6 @@ class JobStore:
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         ids, tokens = [job.id for job in jobs], [job.token for job in jobs]
         return {row["token"] for row in await self._db.fetch(QUERIES[query], ids, tokens, worker_id)}
-
-    def _row(self, job: NewJob) -> tuple[object, ...]:
-        return (
-            job.job_id,
-            job.tenant,
-            job.queue,
-            job.task,
-            job.job_name,
-            job.payload,
-            job.execution_time,
-            job.priority,
-            job.max_retries,
-            job.misfire_grace_time,
-            self._wake_within,
-        )
 
 
 def _fence(job: ClaimedJob) -> tuple[int, int, str]:

@@ -153,3 +153,37 @@ RETURNING token;
 -- name: wake_workers
 -- A hint without content: every listener looks for itself.
 SELECT pg_notify('scheduler_wakeup', '');
+
+-- name: taken_ids
+-- Which of these ids exist, with what the caller's message says of them.
+SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id = ANY($1::text[]);
+
+-- name: insert_jobs
+-- A batch that is too small for COPY, or one of whose ids was taken between the look and the COPY. Sorted, so that two
+-- such batches never wait for each other in a circle.
+INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
+                            misfire_grace_time)
+SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
+       b.misfire_grace_time
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
+            $10::int[])
+     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time)
+ORDER BY b.job_id
+ON CONFLICT (job_id) DO NOTHING
+RETURNING job_id;
+
+-- name: replace_jobs
+-- As replace_job, for rows that exist; those of custom resources stay as they are.
+UPDATE scheduled_jobs j SET
+    tenant = b.tenant, queue = b.queue, task = b.task, job_name = b.job_name, task_data = b.task_data::json,
+    execution_time = b.execution_time, priority = b.priority, max_retries = b.max_retries,
+    misfire_grace_time = b.misfire_grace_time, suspended = false,
+    status = 'pending', token = nextval('scheduler_token'),
+    stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
+    stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
+            $10::int[])
+     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time)
+WHERE j.job_id = b.job_id AND j.source_uid IS NULL
+RETURNING j.job_id;

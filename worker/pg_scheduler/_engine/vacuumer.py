@@ -1,0 +1,62 @@
+"""Delete finished jobs that their retention lets go.
+
+Invariant: only rows with an end are deleted, by when they ended, in batches that no claim has to wait for. Several
+workers may do it at once: each skips the rows that another holds.
+"""
+
+import asyncio
+import random
+
+from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.service import keep_running
+from pg_scheduler._store.vacuum import BATCH, VacuumStore
+from pg_scheduler.job_status import JobStatus
+from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
+
+
+class Vacuumer:
+    """The retention of one tenant's finished jobs."""
+
+    def __init__(self, store: VacuumStore, *, tenant: str, config: VacuumConfig, lease: Lease) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._config = config
+        self._lease = lease
+        self._wake = asyncio.Event()
+
+    async def run_once(self) -> dict[JobStatus, int]:
+        """Delete all that may go; counts by status."""
+        counts = {status: await self._delete_all(status, policy) for status, policy in policies(self._config).items()}
+        if self._config.track_metrics:
+            await self._store.record(counts, self._lease.worker_id or None)
+        return counts
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Delete at once and then every ``interval_minutes``, spread by a tenth, until ``stopping``."""
+        await keep_running("vacuumer", self._pass, wake=self._wake, stopping=stopping)
+
+    def wake(self) -> None:
+        """End the present sleep."""
+        self._wake.set()
+
+    async def _pass(self) -> float:
+        await self.run_once()
+        return self._config.interval_minutes * 60 * random.uniform(0.9, 1.1)  # noqa: S311  spread, not a secret
+
+    async def _delete_all(self, status: JobStatus, policy: VacuumPolicy) -> int:
+        deleted = 0
+        while True:
+            batch = await self._store.delete_batch(self._tenant, status, policy)
+            deleted += batch
+            if batch < BATCH:
+                return deleted
+
+
+def policies(config: VacuumConfig) -> dict[JobStatus, VacuumPolicy]:
+    """The policy of each final status; every one has its own, given or by default."""
+    return {
+        JobStatus.COMPLETED: config.completed or VacuumPolicy.never(),
+        JobStatus.FAILED: config.failed or VacuumPolicy.never(),
+        JobStatus.CANCELLED: config.cancelled or VacuumPolicy.never(),
+        JobStatus.EXPIRED: config.expired or VacuumPolicy.never(),
+    }

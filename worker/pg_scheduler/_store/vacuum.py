@@ -1,0 +1,42 @@
+"""Retention: finished rows deleted in small transactions, and the figures of it."""
+
+from pg_scheduler._store.database import Database, Record
+from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.job_status import JobStatus
+from pg_scheduler.vacuum import VacuumPolicy, VacuumTrigger
+
+BATCH = 5_000
+"""Rows a transaction deletes at most (design page 2 §2.7)."""
+
+
+class VacuumStore:
+    """The statements of ``sql/vacuum.sql``."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def delete_batch(self, tenant: str, status: JobStatus, policy: VacuumPolicy) -> int:
+        """Delete up to one batch of what the policy lets go; how many rows."""
+        match policy.trigger:
+            case VacuumTrigger.NEVER:
+                return 0
+            case VacuumTrigger.IMMEDIATE:
+                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, 0, BATCH)
+            case VacuumTrigger.TIME_BASED:
+                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, policy.days, BATCH)
+            case VacuumTrigger.COUNT_BASED:
+                rows = await self._db.fetch(QUERIES["delete_finished_beyond"], tenant, status, policy.keep_count, BATCH)
+        return len(rows)
+
+    async def record(self, counts: dict[JobStatus, int], worker_id: str | None) -> None:
+        """Add to the figures of the day."""
+        numbers = [counts[s] for s in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)]
+        await self._db.fetch(QUERIES["record_vacuum"], *numbers, worker_id)
+
+    async def stats(self, days: int) -> list[Record]:
+        """A row a day, newest first."""
+        return await self._db.fetch(QUERIES["vacuum_stats"], days)
+
+    async def totals(self) -> Record | None:
+        """Sums over all time."""
+        return await self._db.fetchrow(QUERIES["total_vacuum_stats"])
