@@ -188,7 +188,7 @@ async def test_a_cancelled_error_of_the_jobs_own_making_is_a_failure(world: Worl
 async def test_a_row_that_cannot_be_decoded_fails_alone(world: World, started: MakeScheduler, record: Recorder) -> None:
     scheduler = await started(record.note)
     task = next(iter(scheduler.task_map))
-    broken = await world.pending(task=task, payload='{"args": 1}')
+    broken = await world.pending(task=task, task_data='{"args": 1}')
     fine = await world.pending(task=task)
     await world.jobs.wake_workers()
 

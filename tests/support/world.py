@@ -111,7 +111,7 @@ def new_job(**changes: Any) -> NewJob:
         "queue": "default",
         "task": "t",
         "job_name": "t",
-        "payload": codec.encode((), {}),
+        "task_data": codec.encode((), {}),
         "execution_time": LONG_AGO,
         "priority": 5,
         "max_retries": 0,
