@@ -12,11 +12,12 @@ from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
-from pg_scheduler._engine.lifecycle import Lifecycle, Services
+from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
+from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
@@ -27,6 +28,7 @@ from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.tasks import Registry
+from pg_scheduler.vacuum import VacuumConfig
 
 ENGINE_CONNECTIONS = 4
 CONTROL_CONNECTIONS = 4
@@ -42,6 +44,7 @@ class SubmissionParts:
     submission: Submission
     bulk: BulkSubmission
     vacuum: VacuumStore
+    vacuumer: Vacuumer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,9 @@ class ControlParts:
     schedules: ScheduleStore
 
 
-def wire_submission(pool: Pool, registry: Registry, config: EngineConfig, bell: Bell) -> SubmissionParts:
+def wire_submission(
+    pool: Pool, registry: Registry, config: EngineConfig, retention: VacuumConfig, bell: Bell
+) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool))
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
@@ -72,7 +77,15 @@ def wire_submission(pool: Pool, registry: Registry, config: EngineConfig, bell: 
     bulk = BulkSubmission(
         submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
     )
-    return SubmissionParts(database=database, jobs=jobs, submission=submission, bulk=bulk, vacuum=VacuumStore(database))
+    vacuum = VacuumStore(database)
+    return SubmissionParts(
+        database=database,
+        jobs=jobs,
+        submission=submission,
+        bulk=bulk,
+        vacuum=vacuum,
+        vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
+    )
 
 
 async def wire_engine(
@@ -81,6 +94,7 @@ async def wire_engine(
     config: EngineConfig,
     bell: Bell,
     card: WorkerCard,
+    retention: VacuumConfig | None,
     *,
     new_worker_id: Callable[[], str],
 ) -> EngineParts:
@@ -122,17 +136,24 @@ async def wire_engine(
         new_worker_id=new_worker_id,
     )
 
+    taking: dict[str, Service] = {
+        "claim loop": claim_loop.run,
+        "ticker": ticker.run,
+        "rescuer": rescuer.run,
+        "listener": listener.run,
+    }
+    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, completions.wake]
+    if retention is not None:
+        vacuumer = Vacuumer(VacuumStore(database), tenant=config.tenant, config=retention)
+        taking["vacuumer"] = vacuumer.run
+        wakes.append(vacuumer.wake)
+
     def wake_all() -> None:
-        for wake in (claim_wake.set, tick_wake.set, rescuer.wake, completions.wake):
+        for wake in wakes:
             wake()
 
     services = Services(
-        taking={
-            "claim loop": claim_loop.run,
-            "ticker": ticker.run,
-            "rescuer": rescuer.run,
-            "listener": listener.run,
-        },
+        taking=taking,
         completions=completions,
         heartbeat=heartbeat,
         slots=slots,

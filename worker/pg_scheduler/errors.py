@@ -7,7 +7,8 @@
     |   |-- InvalidPayload           arguments that JSON cannot keep exactly
     |   |-- InvalidSchedule          a rule that does not parse, never fires, or is not served
     |   |-- JobExists                the job id is taken and the caller asked to be told
-    |   `-- InvalidDsn               a connection string that cannot be used
+    |   |-- InvalidDsn               a connection string that cannot be used
+    |   `-- IllegalTransition        a status that the job cannot have next
     |-- AppNotFound                  what was named to the worker holds no task
     |-- MissingExtra                 (in cli.extras) a command needs a package of an extra
     |-- NoPostgresBinaries           no PostgreSQL programs for the embedded server
@@ -77,6 +78,12 @@ class InvalidDsn(InvalidArgument):
     """A connection string that cannot be used; the message never repeats it."""
 
     code = "PGS-005"
+
+
+class IllegalTransition(InvalidArgument):
+    """The job's status does not lead to the wished one; nothing was written."""
+
+    code = "PGS-008"
 
 
 class AppNotFound(PgSchedulerError):

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler._domain import codec
+from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store import migrator
@@ -28,6 +28,7 @@ from pg_scheduler._wiring import (
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, JobSpec
+from pg_scheduler.job_status import JobStatus
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
 from pg_scheduler.polling import PollingConfig
@@ -103,7 +104,9 @@ class Scheduler:
         )
         self._bell = Bell()
         self._registry = Registry()
-        self._submission: SubmissionParts = wire_submission(db_pool, self._registry, self._config, self._bell)
+        self._submission: SubmissionParts = wire_submission(
+            db_pool, self._registry, self._config, self.vacuum_config, self._bell
+        )
         self._engine: EngineParts | None = None
         self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
@@ -256,7 +259,7 @@ class Scheduler:
     ) -> list[str | None]:
         """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
 
-        ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed by itself,
+        ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed alone,
         and an error names how many jobs were submitted before.
 
         Args:
@@ -319,6 +322,42 @@ class Scheduler:
         """
         return await self._submission.jobs.cancel(job_id)
 
+    async def update_job_status(self, job_id: str, status: JobStatus | str) -> None:
+        """Cancel an open job (``cancelled``), or run an ended one again (``pending``).
+
+        Raises:
+            IllegalTransition: another status, or the job's present one, which the message names, does not lead there.
+            OwnedByResource: the job belongs to a custom resource and is to run again.
+            DatabaseUnreachable: no answer; the job may or may not be changed.
+        """
+        await self._submission.submission.move(job_id, status)
+
+    async def run_vacuum(self) -> dict[str, int]:
+        """Delete now what the retention lets go.
+
+        Returns:
+            Counts of deleted jobs by status.
+        """
+        counts = await self._submission.vacuumer.run_once()
+        return {status.value: count for status, count in counts.items()}
+
+    async def get_vacuum_stats(self, days: int = 7) -> list[dict[str, Any]]:
+        """What was deleted on each of the last ``days`` days, newest first; empty without ``track_metrics``.
+
+        Raises:
+            InvalidArgument: not a whole number of days from 1 to 36500.
+        """
+        days = checks.checked_whole("days", days, low=1, high=36_500)
+        if not self.vacuum_config.track_metrics:
+            return []
+        return [dict(row) for row in await self._submission.vacuum.stats(days)]
+
+    async def get_total_vacuum_stats(self) -> dict[str, Any]:
+        """What was ever deleted, and when last; empty without ``track_metrics``."""
+        if not self.vacuum_config.track_metrics:
+            return {}
+        return dict(await self._submission.vacuum.totals())
+
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
             await self.initialize_db()
@@ -347,6 +386,7 @@ class Scheduler:
             self._config,
             self._bell,
             card,
+            self.vacuum_config if self.vacuum_enabled else None,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
         )
         try:

@@ -12,10 +12,11 @@ from typing import assert_never
 
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.jobs import NewJob
+from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.conflict_resolution import ConflictResolution
-from pg_scheduler.errors import InvalidArgument, JobExists, OwnedByResource
+from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, OwnedByResource
 from pg_scheduler.job_spec import _UNSET, JobSpec
 from pg_scheduler.tasks import Registry
 
@@ -41,6 +42,25 @@ class Submission:
         """Submit by a task's key or bare name; a name that nobody here knows is taken as a key that others may know."""
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is None else spec.misfire_grace_time
         return await self._submit(self._job(self._resolve(name), name, spec, grace), conflict)
+
+    async def move(self, job_id: str, status: object) -> None:
+        """Cancel an open job, or run an ended one again; as ``Scheduler.update_job_status`` says."""
+        match move_to(status):
+            case Move.CANCEL:
+                moved = await self._jobs.cancel(job_id)
+            case Move.RUN_AGAIN:
+                moved = await self._jobs.run_again(job_id)
+                self._on_submitted()
+        if not moved:
+            raise await self._not_moved(job_id, status)
+
+    async def _not_moved(self, job_id: str, status: object) -> Exception:
+        taken = await self._jobs.taken(job_id)
+        if taken is None:
+            return IllegalTransition(f"there is no job {job_id[:40]!r}")
+        if taken.owner is not None and taken.status.is_final:
+            return OwnedByResource(f"job {job_id!r} belongs to {taken.owner}", fix="make a new resource instead")
+        return IllegalTransition(f"job {job_id!r} is {taken.status.value} and cannot become {status}")
 
     def checked(self, spec: JobSpec) -> NewJob:
         """The row of a function with its arguments; nothing is written.

@@ -7,9 +7,8 @@ workers may do it at once: each skips the rows that another holds.
 import asyncio
 import random
 
-from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.service import keep_running
-from pg_scheduler._store.vacuum import BATCH, VacuumStore
+from pg_scheduler._store.vacuum import VACUUM_MAX, VacuumStore
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
 
@@ -17,18 +16,17 @@ from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
 class Vacuumer:
     """The retention of one tenant's finished jobs."""
 
-    def __init__(self, store: VacuumStore, *, tenant: str, config: VacuumConfig, lease: Lease) -> None:
+    def __init__(self, store: VacuumStore, *, tenant: str, config: VacuumConfig) -> None:
         self._store = store
         self._tenant = tenant
         self._config = config
-        self._lease = lease
         self._wake = asyncio.Event()
 
     async def run_once(self) -> dict[JobStatus, int]:
         """Delete all that may go; counts by status."""
         counts = {status: await self._delete_all(status, policy) for status, policy in policies(self._config).items()}
         if self._config.track_metrics:
-            await self._store.record(counts, self._lease.worker_id or None)
+            await self._store.record(counts)
         return counts
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -48,7 +46,7 @@ class Vacuumer:
         while True:
             batch = await self._store.delete_batch(self._tenant, status, policy)
             deleted += batch
-            if batch < BATCH:
+            if batch < VACUUM_MAX:
                 return deleted
 
 

@@ -51,6 +51,10 @@ class JobStore:
         """Whether the row was still open and is now cancelled."""
         return await self._db.fetchrow(QUERIES["cancel_job"], job_id) is not None
 
+    async def run_again(self, job_id: str) -> bool:
+        """Whether the row had ended without success, belongs to no custom resource, and is now pending."""
+        return await self._db.fetchrow(QUERIES["run_job_again"], job_id) is not None
+
     async def next_due(self, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> float | None:
         """Seconds until the first claimable job, negative when it is due already; None when there is none."""
         seconds: float | None = await self._db.fetchval(QUERIES["next_due"], tenant, queues, tasks)

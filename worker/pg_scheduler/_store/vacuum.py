@@ -5,7 +5,7 @@ from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumPolicy, VacuumTrigger
 
-BATCH = 5_000
+VACUUM_MAX = 5_000
 """Rows a transaction deletes at most (design page 2 §2.7)."""
 
 
@@ -21,22 +21,25 @@ class VacuumStore:
             case VacuumTrigger.NEVER:
                 return 0
             case VacuumTrigger.IMMEDIATE:
-                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, 0, BATCH)
+                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, 0, VACUUM_MAX)
             case VacuumTrigger.TIME_BASED:
-                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, policy.days, BATCH)
+                rows = await self._db.fetch(QUERIES["delete_finished_before"], tenant, status, policy.days, VACUUM_MAX)
             case VacuumTrigger.COUNT_BASED:
-                rows = await self._db.fetch(QUERIES["delete_finished_beyond"], tenant, status, policy.keep_count, BATCH)
+                rows = await self._db.fetch(
+                    QUERIES["delete_finished_beyond"], tenant, status, policy.keep_count, VACUUM_MAX
+                )
         return len(rows)
 
-    async def record(self, counts: dict[JobStatus, int], worker_id: str | None) -> None:
+    async def record(self, counts: dict[JobStatus, int]) -> None:
         """Add to the figures of the day."""
-        numbers = [counts[s] for s in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)]
-        await self._db.fetch(QUERIES["record_vacuum"], *numbers, worker_id)
+        order = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+        await self._db.fetch(QUERIES["record_vacuum"], *(counts[status] for status in order))
 
     async def stats(self, days: int) -> list[Record]:
         """A row a day, newest first."""
         return await self._db.fetch(QUERIES["vacuum_stats"], days)
 
-    async def totals(self) -> Record | None:
+    async def totals(self) -> Record:
         """Sums over all time."""
-        return await self._db.fetchrow(QUERIES["total_vacuum_stats"])
+        (row,) = await self._db.fetch(QUERIES["total_vacuum_stats"])
+        return row

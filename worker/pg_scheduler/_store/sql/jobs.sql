@@ -40,6 +40,15 @@ UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
 WHERE job_id = $1 AND status IN ('pending', 'waiting', 'running')
 RETURNING job_id;
 
+-- name: run_job_again
+-- An ended job that did not complete, due now, as if it were new. Not while its old coroutine may still run.
+WITH again AS (
+    UPDATE scheduled_jobs SET status = 'pending', finished_at = NULL, started_at = NULL, error_message = NULL,
+           execution_time = scheduler_now(), attempt = 0, retry_count = 0, interruptions = 0
+    WHERE job_id = $1 AND status IN ('failed', 'cancelled', 'expired') AND source_uid IS NULL
+    RETURNING job_id)
+SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
+
 -- name: next_due
 -- Seconds until the first job that this worker could claim; one index probe for each queue and priority.
 SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8

@@ -16,19 +16,18 @@ DELETE FROM scheduled_jobs WHERE id = ANY(ARRAY(SELECT id FROM old)) AND finishe
 
 -- name: record_vacuum
 -- Sums of the day; several workers add to one row.
-INSERT INTO vacuum_stats AS v (stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run,
-                               worker_id)
-VALUES (scheduler_now()::date, $1, $2, $3, $4, scheduler_now(), $5)
+INSERT INTO vacuum_stats AS v (stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run)
+VALUES (scheduler_now()::date, $1, $2, $3, $4, scheduler_now())
 ON CONFLICT (stat_date) DO UPDATE SET
     deleted_completed = v.deleted_completed + excluded.deleted_completed,
     deleted_failed = v.deleted_failed + excluded.deleted_failed,
     deleted_cancelled = v.deleted_cancelled + excluded.deleted_cancelled,
     deleted_expired = v.deleted_expired + excluded.deleted_expired,
-    last_run = excluded.last_run, worker_id = excluded.worker_id;
+    last_run = excluded.last_run;
 
 -- name: vacuum_stats
 -- Newest first.
-SELECT stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run, worker_id
+SELECT stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run
 FROM vacuum_stats WHERE stat_date > scheduler_now()::date - $1::int ORDER BY stat_date DESC;
 
 -- name: total_vacuum_stats
