@@ -25,18 +25,13 @@ NOT_YET_SERVED = {
     "execute_job_with_concurrency_control",
     "get_periodic_job_status",
     "get_periodic_jobs",
-    "get_total_vacuum_stats",
-    "get_vacuum_stats",
     "listen_for_jobs",
     "load_task_functions",
     "monitor_heartbeats",
     "periodic_orphan_recovery",
     "recover_orphaned_jobs",
-    "run_vacuum",
-    "schedule_bulk",
     "send_heartbeat",
     "trigger_periodic_job",
-    "update_job_status",
 }
 
 SEED = {
