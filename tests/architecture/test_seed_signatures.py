@@ -34,6 +34,9 @@ NOT_YET_SERVED = {
     "trigger_periodic_job",
 }
 
+WIDER = {"jobs": {"Iterable"}}
+"""What a parameter takes beyond the seed (design page 3 §3.3: schedule_bulk reads an iterator batch by batch)."""
+
 SEED = {
     re.sub(r"^async ", "", line).partition("(")[0]: line
     for line in Path(__file__).with_name("seed_signatures.txt").read_text().splitlines()
@@ -53,7 +56,7 @@ class Parameter:
         return (
             (self.name, self.kind, self.default) == (seed.name, seed.kind, seed.default)
             and self.annotation >= seed.annotation
-            and added <= ({"None"} if seed.default == "None" else set())
+            and added <= ({"None"} if seed.default == "None" else set()) | WIDER.get(self.name, set())
         )
 
 

@@ -252,7 +252,7 @@ class Scheduler:
 
     async def schedule_bulk(
         self,
-        jobs: Iterable[JobSpec],
+        jobs: list[JobSpec] | Iterable[JobSpec],
         *,
         conflict_resolution: ConflictResolution = ConflictResolution.IGNORE,
         batch_size: int = 1000,
