@@ -137,19 +137,21 @@ async def test_bulk_refuses_a_batch_size_that_is_none(pool: asyncpg.Pool[asyncpg
         await Scheduler(pool).schedule_bulk(specs([None]), batch_size=size)
 
 
+@pytest.mark.parametrize("conflict", ConflictResolution)
 async def test_bulk_wakes_an_idle_worker_of_another_process(
-    pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler
+    pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, conflict: ConflictResolution
 ) -> None:
     await started(note)
     await until(lambda: _listens(pool))
+    due = [JobSpec(note, datetime.now(UTC), args=(n,)) for n in range(MANY)]
 
-    await Scheduler(pool).schedule_bulk([JobSpec(note, datetime.now(UTC), args=(n,)) for n in range(MANY)])
+    await Scheduler(pool).schedule_bulk(due, conflict_resolution=conflict)
 
     async def all_done() -> bool:
         left = "SELECT count(*) FROM scheduled_jobs WHERE status <> $1"
         return not await pool.fetchval(left, JobStatus.COMPLETED)
 
-    await until(all_done, timeout=EngineConfig().poll_seconds - 1)
+    await until(all_done, timeout=EngineConfig().poll_seconds / 2)
 
 
 async def _listens(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
