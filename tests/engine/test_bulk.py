@@ -12,6 +12,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.bulk import COPY_FROM
 from pg_scheduler.errors import InvalidArgument, InvalidPayload, JobExists
 from support.waiting import until
+from support.world import worker_sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,7 +143,7 @@ async def test_bulk_wakes_an_idle_worker_of_another_process(
     pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, conflict: ConflictResolution
 ) -> None:
     await started(note)
-    await until(lambda: _listens(pool))
+    await until(lambda: worker_sleeps(pool))
     due = [JobSpec(note, datetime.now(UTC), args=(n,)) for n in range(MANY)]
 
     await Scheduler(pool).schedule_bulk(due, conflict_resolution=conflict)
@@ -152,12 +153,3 @@ async def test_bulk_wakes_an_idle_worker_of_another_process(
         return not await pool.fetchval(left, JobStatus.COMPLETED)
 
     await until(all_done, timeout=EngineConfig().poll_seconds / 2)
-
-
-async def _listens(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
-    return bool(
-        await pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND query ILIKE 'LISTEN%schedules%'"
-        )
-    )

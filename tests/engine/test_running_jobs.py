@@ -15,6 +15,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, InvalidPayload, JobExists, SchemaMismatch
 from support.databases import EMPTY
 from support.waiting import until
+from support.world import worker_sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,19 +98,10 @@ async def test_a_job_of_another_process_wakes_an_idle_worker_before_its_poll(
     pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, record: Recorder
 ) -> None:
     await started(record.note)
-    await until(lambda: _listens(pool))
+    await until(lambda: worker_sleeps(pool))
     await Scheduler(pool).schedule(record.note, execution_time=now())
 
     await until(lambda: record.calls, timeout=EngineConfig().poll_seconds / 2)
-
-
-async def _listens(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
-    return bool(
-        await pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND query ILIKE 'LISTEN%schedules%'"
-        )
-    )
 
 
 async def test_jobs_of_one_claim_start_by_priority_then_time(
