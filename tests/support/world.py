@@ -103,17 +103,6 @@ class World:
         return row
 
 
-async def worker_sleeps(pool: Pool) -> bool:
-    """Whether a worker listens, and its claim loop has found nothing and looks again only at its next poll."""
-    return bool(
-        await pool.fetchval("""
-            SELECT bool_or(query ILIKE 'LISTEN%schedules%')
-               AND bool_or(query ILIKE '%min(d.execution_time)%' AND state = 'idle'
-                           AND state_change < now() - interval '100 ms')
-            FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()""")
-    )
-
-
 def new_job(**changes: Any) -> NewJob:
     """A valid job of task ``t``, due long ago, but for the changes."""
     defaults: dict[str, Any] = {
