@@ -143,7 +143,7 @@ def test_migrate_brings_an_empty_database_up(pgscheduler: RunCommand, new_databa
     current = pgscheduler("migrate", "--check", env=env)
 
     assert (behind.exit_code, applied.exit_code, current.exit_code) == (1, 0, 0)
-    assert behind.out.splitlines()[:2] == ["MIGRATION  STATE", "initial    pending"]
+    assert [line.split() for line in behind.out.splitlines()[:2]] == [["MIGRATION", "STATE"], ["initial", "pending"]]
     assert json.loads(applied.out)[0] == {"migration": "initial", "state": "applied"}
     assert current.out == ""
     assert "up to date" in current.err
