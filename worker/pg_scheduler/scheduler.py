@@ -73,11 +73,12 @@ class Scheduler:
             db_pool: an open asyncpg pool, borrowed for submissions. A started scheduler opens connections of its own,
                 to the same place.
             max_concurrent_jobs: slots of this worker.
-            misfire_grace_time: seconds after which a job that never started expires; None never. Stored with each job.
+            misfire_grace_time: seconds after which a job that never started expires; None never. Stored with each job,
+                not judged yet: a job that is late runs late.
             vacuum_config: retention of finished jobs.
             vacuum_enabled: whether this worker deletes what its retention lets go.
             batch_claim_limit: how many jobs one claim takes at most.
-            polling_config: pace of polling where the server cannot wake this worker.
+            polling_config: pace of polling; of it only ``min_interval`` is used yet.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
             lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.

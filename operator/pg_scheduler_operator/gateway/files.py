@@ -125,21 +125,21 @@ class FolderResources:
         self._on_status = on_status
         state_file = folder / STATE_FILE if write_status else None
         self._identities = Identities(cluster, file=state_file, generations=generations)
-        self._entries: dict[Key, Entry] | None = None
+        self._entries: dict[Key, Entry] = {}
+        self._was_read = False
         self._told: set[str] = set()
 
     def scan(self) -> Collection[Key]:
         """One look at the folder: the keys of objects that are new, changed or taken away."""
         self._scan.look()
         wanted = self._wanted()
-        if self._entries is None:
-            self._entries = {}
+        if not self._was_read:
             self._identities.forget_missing(wanted.keys())
-        entries = self._entries
+        self._was_read = True
         changed = [key for key, (path, manifest) in wanted.items() if self._take(key, path, manifest)]
-        taken_away = [key for key, entry in entries.items() if key not in wanted and entry.deletion_at is None]
+        taken_away = [key for key, entry in self._entries.items() if key not in wanted and entry.deletion_at is None]
         for key in taken_away:
-            entries[key] = replace(entries[key], deletion_at=datetime.now(UTC))
+            self._entries[key] = replace(self._entries[key], deletion_at=datetime.now(UTC))
         if changed:
             self._identities.save()
         return [*changed, *taken_away]
@@ -155,7 +155,6 @@ class FolderResources:
 
     def _take(self, key: Key, path: Path, manifest: Manifest) -> bool:
         """Whether the object is new or changed; one that is being deleted must be gone before it can come back."""
-        assert self._entries is not None  # noqa: S101 (scan made it)
         before = self._entries.get(key)
         if before is not None and before.deletion_at is not None:
             return False
@@ -173,19 +172,19 @@ class FolderResources:
 
     async def get(self, key: Key) -> Mapping[str, Any] | None:
         """The object's body as it stands now, None when there is none."""
-        entry = (self._entries or {}).get(key)
+        entry = self._entries.get(key)
         return None if entry is None else entry.body
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects."""
-        if self._entries is None:
+        if not self._was_read:
             raise InvalidManifest("the folder was not read yet")
         return {entry.uid for entry in self._entries.values()}
 
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Let an object go that was taken away."""
         entry = self._entry(meta)
-        if FINALIZER not in finalizers and self._entries is not None:
+        if FINALIZER not in finalizers:
             del self._entries[meta.key]
             self._identities.forget(meta.key)
             self._identities.save()
@@ -195,8 +194,7 @@ class FolderResources:
         """Make the status ``desired``."""
         del live  # one process writes here
         entry = self._entry(meta)
-        if self._entries is not None:
-            self._entries[meta.key] = replace(entry, status=desired)
+        self._entries[meta.key] = replace(entry, status=desired)
         if self._on_status is not None:
             self._on_status(meta.key, desired)
         self._write_statuses(entry.path)
@@ -220,7 +218,7 @@ class FolderResources:
         )
 
     def _entry(self, meta: Meta) -> Entry:
-        entry = (self._entries or {}).get(meta.key)
+        entry = self._entries.get(meta.key)
         if entry is None or entry.uid != meta.uid:
             raise ObjectGone(f"{meta.key} is gone")
         return entry
@@ -230,7 +228,7 @@ class FolderResources:
         if not self._writes_status:
             return
         file = path.with_name(f"{path.stem}{STATUS_SUFFIX}")
-        bodies = [entry.body for entry in (self._entries or {}).values() if entry.path == path]
+        bodies = [entry.body for entry in self._entries.values() if entry.path == path]
         if bodies:
             write_whole(file, yaml.safe_dump_all([_without_spec(body) for body in bodies], sort_keys=False))
         else:

@@ -87,7 +87,8 @@ class KubeApi:
             raise KubernetesUnreachable("the API server does not answer", why=type(error).__name__) from None
         if response.status >= 300:  # noqa: PLR2004 (HTTP)
             raise _error(method, path, response.status, response.headers)
-        return json.loads(answer)  # type: ignore[no-any-return]
+        answered: Mapping[str, Any] = json.loads(answer)
+        return answered
 
 
 def _error(method: str, path: str, status: int, headers: Mapping[str, str]) -> KubernetesError:

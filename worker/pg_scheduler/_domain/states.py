@@ -17,9 +17,6 @@ class Move(Enum):
     RUN_AGAIN = auto()
 
 
-RUN_AGAIN_FROM = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
-
-
 def move_to(status: object) -> Move:
     """The move that leads to a status.
 
