@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 
 class NewJob(NamedTuple):
-    """One row to insert; ``task_data`` is the encoded payload, ``priority`` the stored number.
+    """One row to insert; ``task_data`` is the encoded payload, ``priority`` the stored number; ``retry_policy``,
+    ``tags`` and ``metadata`` are JSON text.
 
     A tuple in the order of the columns, so that COPY takes it as it is.
     """
@@ -20,12 +21,23 @@ class NewJob(NamedTuple):
     priority: int
     max_retries: int
     misfire_grace_time: int | None
+    concurrency_key: str | None = None
+    timeout_seconds: float | None = None
+    retry_policy: str | None = None
+    on_interrupt: str = "retry"
+    max_interruptions: int | None = None
+    expires_at: datetime | None = None
+    keep_result: bool = False
+    flush_now: bool = False
+    tags: str | None = None
+    metadata: str | None = None
 
 
 class ClaimedJob(NamedTuple):
     """One row as the claim returned it: ``worker_id`` and ``token`` are what its outcome is fenced by.
 
     A tuple, because one is made for each job: a frozen dataclass of twelve fields takes 2.5 µs, this 0.4.
+    ``retry_policy`` is JSON text.
     """
 
     id: int
@@ -40,6 +52,13 @@ class ClaimedJob(NamedTuple):
     attempt: int
     retry_count: int
     max_retries: int
+    tick_at: datetime | None = None
+    concurrency_key: str | None = None
+    timeout_seconds: float | None = None
+    retry_policy: str | None = None
+    on_interrupt: str = "retry"
+    keep_result: bool = False
+    flush_now: bool = False
 
     @property
     def start_order(self) -> tuple[int, datetime, int]:

@@ -1,11 +1,13 @@
 -- name: insert_job
--- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($11 seconds).
+-- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($21 seconds).
 WITH made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                                misfire_grace_time)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10)
+                                misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
+                                max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
+            $19::text::json, $20::text::json)
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $11) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
 )
 SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
@@ -13,18 +15,24 @@ SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END F
 -- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
 WITH made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                                     misfire_grace_time)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10)
+                                     misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
+                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
+            $19::text::json, $20::text::json)
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
         task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
         max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
-        suspended = false, status = 'pending', token = nextval('scheduler_token'),
+        concurrency_key = excluded.concurrency_key, timeout_seconds = excluded.timeout_seconds,
+        retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
+        max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
+        keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
+        metadata = excluded.metadata, suspended = false, status = 'pending', token = nextval('scheduler_token'),
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
     WHERE j.source_uid IS NULL
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $11) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
 )
 SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
@@ -82,7 +90,8 @@ SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('
     started_at = scheduler_now()
 WHERE j.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
-          j.execution_time, j.attempt, j.retry_count, j.max_retries;
+          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
+          j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
 -- No join: tokens are unique, so two ANYs are exact, and the plan stays an index scan when it turns generic.
@@ -171,12 +180,17 @@ SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id
 -- A batch that is too small for COPY, or one of whose ids was taken between the look and the COPY. Sorted, so that two
 -- such batches never wait for each other in a circle.
 INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                            misfire_grace_time)
+                            misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
+                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
 SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
-       b.misfire_grace_time
+       b.misfire_grace_time, b.concurrency_key, b.timeout_seconds, b.retry_policy::json, b.on_interrupt,
+       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
-            $10::int[])
-     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time)
+            $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
+            $18::bool[], $19::text[], $20::text[])
+     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
+       concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
+       tags, metadata)
 ORDER BY b.job_id
 ON CONFLICT (job_id) DO NOTHING
 RETURNING job_id;
@@ -186,13 +200,19 @@ RETURNING job_id;
 UPDATE scheduled_jobs j SET
     tenant = b.tenant, queue = b.queue, task = b.task, job_name = b.job_name, task_data = b.task_data::json,
     execution_time = b.execution_time, priority = b.priority, max_retries = b.max_retries,
-    misfire_grace_time = b.misfire_grace_time, suspended = false,
+    misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
+    retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
+    expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
+    metadata = b.metadata::json, suspended = false,
     status = 'pending', token = nextval('scheduler_token'),
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
     stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
     attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
-            $10::int[])
-     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time)
+            $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
+            $18::bool[], $19::text[], $20::text[])
+     b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
+       concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
+       tags, metadata)
 WHERE j.job_id = b.job_id AND j.source_uid IS NULL
 RETURNING j.job_id;
