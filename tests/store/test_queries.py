@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from support.world import World
 
 HOT: dict[str, tuple[str, list[object]]] = {
-    "next_due": ("scheduled_jobs_due", ["", ["default"], ["t"]]),
-    "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10]),
-    "complete_jobs": ("scheduled_jobs_id_key|scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
+    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01"]),
+    "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10, 0.15, "2020-01-01"]),
+    "complete_jobs": ("scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
     "requeue_orphans": ("scheduled_jobs_running", [3]),
     "held_tokens": ("scheduled_jobs_running", ["w"]),
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),

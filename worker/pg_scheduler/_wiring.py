@@ -3,9 +3,11 @@
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.claim_loop import ClaimLoop
+from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
 from pg_scheduler._engine.executor import Executor
@@ -15,13 +17,15 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
+from pg_scheduler._store.database import Database, Pool, connect_like, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
@@ -102,24 +106,29 @@ async def wire_engine(
     own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
     database = Database(own, place=place_of(pool))
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+    connect = partial(connect_like, pool, command_timeout=config.command_seconds)
+    claiming, finishing = (KeptConnection(connect, place=place_of(pool)) for _ in range(2))
     schedules = ScheduleStore(database)
     lease = Lease(config.lease_seconds)
-    completions = Completions(jobs)
+    completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
     schedules_bell = Bell()
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
-    slots = Slots(config.slots, on_release=claim_wake.set)
-    ghosts = Ghosts()
+    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
+    ghosts, clock = Ghosts(), DatabaseClock()
+    starts = Starts(Executor(registry, slots, completions), slots, clock)
     claim_loop = ClaimLoop(
-        jobs,
-        Executor(registry, slots, completions),
+        JobStore(claiming, wake_within_seconds=config.poll_seconds),
+        starts,
         slots,
         registry,
         lease=lease,
         ghosts=ghosts,
+        clock=clock,
         config=config,
         wake=claim_wake,
+        on_look=lambda ahead: ticker.expect(ahead.tick_in),
     )
-    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
     listener = Listener(
         pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
@@ -137,6 +146,7 @@ async def wire_engine(
     )
 
     taking: dict[str, Service] = {
+        "starts": starts.run,
         "claim loop": claim_loop.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
@@ -162,6 +172,8 @@ async def wire_engine(
 
     async def close() -> None:
         bell.unsubscribe(claim_wake)
+        await claiming.close()
+        await finishing.close()
         await database.close()
 
     return EngineParts(

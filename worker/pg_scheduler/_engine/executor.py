@@ -16,7 +16,6 @@ from contextvars import copy_context
 from typing import Any, assert_never
 
 from pg_scheduler._domain import codec
-from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Ending, ErrorRecord, GivenBack, Lost, Raised, Returned, decide
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
@@ -40,9 +39,9 @@ class Executor:
         self._runners: set[asyncio.Task[None]] = set()
         self._runner_is_coming = False
 
-    def start(self, jobs: Iterable[ClaimedJob]) -> None:
-        """Give each job its slot, and start them in this order once the caller waits for something."""
-        self._queue.extend(self._slots.hold(job) for job in jobs)
+    def start(self, jobs: Iterable[HeldJob]) -> None:
+        """Start jobs that have their slot, in this order, once the caller waits for something."""
+        self._queue.extend(jobs)
         self._ask_for_runner()
 
     def _ask_for_runner(self) -> None:

@@ -19,7 +19,7 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.service import sleep
 from pg_scheduler._engine.slots import Slots, StopReason
-from pg_scheduler._store.database import Pool, connect_like, place_of
+from pg_scheduler._store.database import Pool, close_quietly, connect_like, place_of
 from pg_scheduler._store.workers import LeaseStore, WorkerCard
 from pg_scheduler.errors import DatabaseUnreachable
 
@@ -107,7 +107,7 @@ class Heartbeat:
             with contextlib.suppress(DatabaseUnreachable):
                 await LeaseStore(connection, place=place_of(self._pool)).retire(self._lease.worker_id)
         finally:
-            await _close(connection)
+            await close_quietly(connection)
 
     async def _beat_until_stopped(
         self, connection: "asyncpg.Connection[asyncpg.Record]"
@@ -123,7 +123,7 @@ class Heartbeat:
 
     async def _reconnected(self, lost: "asyncpg.Connection[asyncpg.Record]") -> "asyncpg.Connection[asyncpg.Record]":
         """Try at most a second apart for as long as it takes: every beat counts against the lease."""
-        await _close(lost)
+        await close_quietly(lost)
         while not self._stopping.is_set():
             with contextlib.suppress(DatabaseUnreachable):
                 return await self._connect()
@@ -176,7 +176,3 @@ class Heartbeat:
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         return await connect_like(self._pool, command_timeout=self._config.command_seconds)
 
-
-async def _close(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    with contextlib.suppress(OSError, TimeoutError):
-        await connection.close(timeout=1)

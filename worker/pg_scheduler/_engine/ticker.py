@@ -7,6 +7,7 @@ one job and none is lost between. The next tick is computed from the rule, never
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from time import monotonic
 
 from pg_scheduler._domain.schedules import StoredSchedule
 from pg_scheduler._domain.walk import Ticks, ticks_until
@@ -16,6 +17,10 @@ from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.schedules import Due, ScheduleStore
 
+LOOK_SECONDS = 60.0
+"""How often it looks without being told of anything."""
+LATE_SECONDS = 0.1
+"""What two readings of one tick may differ by."""
 BATCH = 500
 """Schedules that one transaction ticks."""
 
@@ -39,6 +44,7 @@ class Ticker:
         self._config = config
         self._wake = wake
         self._on_ticked = on_ticked
+        self._run_at = 0.0
 
     async def run_once(self) -> int:
         """Make the ticks that are due within one poll; how many jobs are new."""
@@ -71,9 +77,16 @@ class Ticker:
             for schedule in due.schedules
         ]
 
+    def expect(self, seconds: float | None) -> None:
+        """Somebody who has looked says when the first tick is planned: it may be sooner than this service knows."""
+        if seconds is not None and monotonic() + seconds - self._config.poll_seconds < self._run_at - LATE_SECONDS:
+            self._wake.set()
+
     async def _pass(self) -> float:
         if await self.run_once():
             return 0.0
         seconds = await self._schedules.next_tick(self._config.tenant)
-        ahead = self._config.poll_seconds if seconds is None else seconds - self._config.poll_seconds
-        return min(self._config.poll_seconds, max(self._config.polling.min_interval, ahead))
+        ahead = LOOK_SECONDS if seconds is None else seconds - self._config.poll_seconds
+        pause = min(LOOK_SECONDS, max(self._config.polling.min_interval, ahead))
+        self._run_at = monotonic() + pause
+        return pause

@@ -5,13 +5,16 @@ Invariant: every write of an outcome is fenced by id, token and worker; what doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Database
+from pg_scheduler._store.database import Statements
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
+NO_FLOOR = datetime(1, 1, 1, tzinfo=UTC)
+"""A floor under everything."""
 ORPHANS_MAX = 500
 """How many jobs one ``requeue_orphans`` takes; the statement says why it names the number itself."""
 
@@ -24,10 +27,21 @@ class TakenId:
     owner: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The database's time, and the seconds from then to the first claimable job and to the tenant's first tick:
+    negative when late, None when there is none.
+    """
+
+    now: datetime
+    due_in: float | None
+    tick_in: float | None
+
+
 class JobStore:
     """The statements of ``sql/jobs.sql``."""
 
-    def __init__(self, database: Database, *, wake_within_seconds: float) -> None:
+    def __init__(self, database: Statements, *, wake_within_seconds: float) -> None:
         self._db = database
         self._wake_within = wake_within_seconds
 
@@ -55,18 +69,34 @@ class JobStore:
         """Whether the row had ended without success, belongs to no custom resource, and is now pending."""
         return await self._db.fetchrow(QUERIES["run_job_again"], job_id) is not None
 
-    async def next_due(self, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> float | None:
-        """Seconds until the first claimable job, negative when it is due already; None when there is none."""
-        seconds: float | None = await self._db.fetchval(QUERIES["next_due"], tenant, queues, tasks)
-        return seconds
+    async def look_ahead(
+        self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime = NO_FLOOR
+    ) -> Ahead:
+        """What is due next; ``floor`` as in ``claim``."""
+        row = await self._db.fetchrow(QUERIES["look_ahead"], tenant, queues, tasks, floor)
+        if row is None:
+            raise AssertionError("a SELECT without FROM has one row")
+        return Ahead(*row)
 
     async def claim(
-        self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str], limit: int
+        self,
+        worker_id: str,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        within_seconds: float = 0.0,
+        floor: datetime = NO_FLOOR,
     ) -> list[ClaimedJob]:
-        """At most ``limit`` due jobs, earlier named queues first, now running under this worker; in no order."""
+        """At most ``limit`` jobs that are due ``within_seconds``, earlier named queues first, now running under this
+        worker; in no order. Nothing that was due before ``floor`` is looked at.
+        """
         each = [limit] * len(queues)
-        rows = await self._db.fetch(QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit)
-        return [ClaimedJob(*row) for row in rows]
+        rows = await self._db.fetch(
+            QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit, within_seconds, floor
+        )
+        return [ClaimedJob._make(row) for row in rows]
 
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""

@@ -57,46 +57,60 @@ WITH again AS (
     RETURNING job_id)
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
--- name: next_due
--- Seconds until the first job that this worker could claim; one index probe for each queue and priority.
-SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
-FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-    SELECT j.execution_time FROM scheduled_jobs j
-    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
-      AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-    ORDER BY j.execution_time, j.id LIMIT 1) d;
+-- name: look_ahead
+-- What time it is, and the seconds until the first job that this worker could claim and until the tenant's first tick: of
+-- the same rows as claim_jobs and due_schedules. One index probe for each queue and priority; $4 is the floor of claim_jobs.
+SELECT scheduler_now() AS now, (
+    SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.execution_time FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+          AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+          AND j.execution_time >= $4
+        ORDER BY j.execution_time, j.id LIMIT 1) d) AS due_in, (
+    SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
+    WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+      AND (s.source_kind <> 'code' OR EXISTS (
+          SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
+    ) AS tick_in;
 
 -- name: claim_jobs
--- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
--- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
+-- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
+-- within $7 seconds. One arm a priority, or a claim walks every future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or
+-- the last join becomes a scan of the table. By ctid, since a locked row stays where it is: an index of the internal id
+-- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows of nothing pending: without it a
+-- claim walks the dead entries that a long transaction elsewhere keeps at the index's beginning.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
       AND (drain_until IS NULL OR drain_until < scheduler_now())
     FOR SHARE),
 due AS MATERIALIZED (
-    SELECT d.id FROM unnest($3::text[], $5::int[]) q(queue, n) CROSS JOIN LATERAL (
-        SELECT e.id FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-            SELECT j.id FROM scheduled_jobs j
+    SELECT d.ctid FROM unnest($3::text[], $5::int[]) q(queue, n) CROSS JOIN LATERAL (
+        SELECT e.ctid FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+            SELECT j.ctid FROM scheduled_jobs j
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now()
+              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= $8
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
     LIMIT $6)
 UPDATE scheduled_jobs j
 SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
-    started_at = scheduler_now()
-WHERE j.id = ANY(ARRAY(SELECT id FROM due))
+    started_at = greatest(scheduler_now(), execution_time)
+WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
           j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
--- No join: tokens are unique, so two ANYs are exact, and the plan stays an index scan when it turns generic.
+-- Found by the tokens alone, which are unique, in the index of what the worker runs. No join, which a generic plan makes
+-- a scan; the ids are looked up in a hash table (IS TRUE keeps the planner from making a join of that too), where a second
+-- ANY would be walked from end to end for each row.
 UPDATE scheduled_jobs SET status = 'completed', finished_at = scheduler_now(), error_message = NULL
-WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
+WHERE worker_id = $3 AND token = ANY($2::bigint[]) AND status = 'running'
+  AND (id IN (SELECT unnest($1::bigint[]))) IS TRUE
 RETURNING token;
 
 -- name: fail_job
