@@ -270,9 +270,29 @@ async def test_a_sweeper_waits_until_its_own_lease_has_held_for_one_lease(world:
     lease.miss()
     lease.acknowledge(31.0)
     assert await rescuer.run_once() == Rescued()
+    lease.acknowledge(51.0)
     clock[0] = 61.0
     assert await rescuer.run_once() == Rescued(dead_workers=1, requeued=1)
     assert await rescuer.run_once() == Rescued()
+
+
+def test_a_lease_that_ran_out_unnoticed_is_a_gap_too() -> None:
+    """A frozen process misses no beat that it knows of; when the host slept, everybody looks dead at its waking."""
+    clock = [0.0]
+    lease = Lease(30, clock=lambda: clock[0])
+    lease.begin("me", 0.0)
+    lease.acknowledge(25.0)
+    seen = []
+    for clock[0] in (31.0, 100.0):
+        seen.append(lease.held_for_one_full_lease)
+    lease.acknowledge(100.0)
+    for clock[0] in (101.0, 129.0):
+        seen.append(lease.held_for_one_full_lease)
+    lease.acknowledge(129.0)
+    clock[0] = 130.0
+    seen.append(lease.held_for_one_full_lease)
+
+    assert seen == [True, False, False, False, True]
 
 
 def test_a_lease_is_not_believed_longer_than_the_database_believes_it() -> None:

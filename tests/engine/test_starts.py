@@ -14,6 +14,7 @@ from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine import alarm
 from pg_scheduler._engine.alarm import Alarm
 from pg_scheduler._engine.clock import DatabaseClock
+from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
 
@@ -30,7 +31,10 @@ class Bench:
         self.given: list[tuple[float, HeldJob]] = []
         self.slots = Slots(100, on_release=lambda: None)
         self.clock = DatabaseClock()
-        self.starts = Starts(self, self.slots, self.clock)  # type: ignore[arg-type]  # has the one method it needs
+        self.boot = 0.0
+        self.lease = Lease(60, clock=lambda: self.boot)
+        self.lease.begin("w", 0.0)
+        self.starts = Starts(self, self.slots, self.clock, lease=self.lease)  # type: ignore[arg-type]  # has what it needs
         self.clock.observe(NOW)
         self.zero = monotonic()
 
@@ -104,6 +108,25 @@ async def test_what_still_waits_is_handed_back_at_the_end(bench: Bench) -> None:
         (1, StopReason.SHUTDOWN),
         (2, StopReason.SHUTDOWN),
     ]
+
+
+async def test_what_a_frozen_process_finds_when_it_wakes_without_its_lease_is_handed_back(bench: Bench) -> None:
+    """Others may have rescued it: what waited for its time, and what a claim brought before the freeze."""
+    stopping = asyncio.Event()
+    running = asyncio.create_task(bench.starts.run(stopping))
+    await asyncio.sleep(0)
+    bench.starts.start([bench.job(1, 0.01)])
+
+    bench.boot = 61.0
+    bench.starts.start([bench.job(2, 0.0)])
+    await _given(bench, 2)
+    stopping.set()
+    await running
+
+    assert {(held.job.token, held.stop_reason) for _, held in bench.given} == {
+        (1, StopReason.SHUTDOWN),
+        (2, StopReason.SHUTDOWN),
+    }
 
 
 async def test_alarm_rings_at_once_for_a_moment_that_has_passed() -> None:

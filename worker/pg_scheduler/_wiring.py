@@ -116,7 +116,7 @@ async def wire_engine(
     ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     ghosts, clock = Ghosts(), DatabaseClock()
-    starts = Starts(Executor(registry, slots, completions), slots, clock)
+    starts = Starts(Executor(registry, slots, completions), slots, clock, lease=lease)
     claim_loop = ClaimLoop(
         JobStore(claiming, wake_within_seconds=config.poll_seconds),
         starts,

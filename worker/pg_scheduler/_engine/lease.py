@@ -31,9 +31,9 @@ class Lease:
 
     def acknowledge(self, sent_at: float) -> None:
         """A beat that was sent at ``sent_at`` has been answered."""
-        self._acknowledged = sent_at
-        if self._unbroken_since is None:
+        if not self._follows(sent_at):
             self._unbroken_since = sent_at
+        self._acknowledged = sent_at
 
     def miss(self) -> None:
         """A beat has failed."""
@@ -47,4 +47,16 @@ class Lease:
     @property
     def held_for_one_full_lease(self) -> bool:
         """Whether beats have come without a gap for a whole lease: then who has not beaten meanwhile is really gone."""
-        return self._unbroken_since is not None and self._clock() - self._unbroken_since >= self.seconds
+        return (
+            self._unbroken_since is not None
+            and self._clock() - self._unbroken_since >= self.seconds
+            and self._follows(self._clock())
+        )
+
+    def _follows(self, instant: float) -> bool:
+        """Whether beats have come without a gap until then: no beat fails while the whole process is frozen."""
+        return (
+            self._unbroken_since is not None
+            and self._acknowledged is not None
+            and instant - self._acknowledged < self.seconds
+        )

@@ -1,7 +1,8 @@
 """Jobs that were claimed a little ahead of their time wait here for it.
 
-Invariant: no job starts before its instant by the database's clock. What waits here holds a slot and counts as held
-under the lease; it is handed back when the worker stops.
+Invariants: no job starts before its instant by the database's clock, and none without a valid lease: a process that was
+frozen between claim and start may find its jobs rescued. What waits here holds a
+slot and counts as held under the lease; it is handed back when the worker stops.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.alarm import Alarm
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 
 PREFETCH_SECONDS = 0.15
@@ -23,9 +25,10 @@ PREFETCH_SECONDS = 0.15
 class Starts:
     """The way from a claim to the executor."""
 
-    def __init__(self, executor: Executor, slots: Slots, clock: DatabaseClock) -> None:
+    def __init__(self, executor: Executor, slots: Slots, clock: DatabaseClock, *, lease: Lease) -> None:
         self._executor = executor
         self._slots = slots
+        self._lease = lease
         self._clock = clock
         self._ahead: list[tuple[float, int, HeldJob]] = []
         self._order = count()
@@ -40,7 +43,7 @@ class Starts:
         """Give each job its slot, start what is due in this order, and the others at their time."""
         due = [held for job in jobs if (held := self._due(self._slots.hold(job))) is not None]
         if due:
-            self._executor.start(due)
+            self._start(due)
         if self._ahead and self._alarm is not None:
             self._alarm.set(self._ahead[0][0])
 
@@ -69,11 +72,17 @@ class Starts:
         heapq.heappush(self._ahead, (min(at, now + PREFETCH_SECONDS), next(self._order), held))
         return None
 
+    def _start(self, due: list[HeldJob]) -> None:
+        if not self._lease.is_valid:  # handed back: the fence refuses what others have taken meanwhile
+            for held in due:
+                held.stop(StopReason.SHUTDOWN)
+        self._executor.start(due)
+
     def _ring(self) -> None:
         now, due = monotonic(), []
         while self._ahead and self._ahead[0][0] <= now:
             due.append(heapq.heappop(self._ahead)[2])
         if due:
-            self._executor.start(due)
+            self._start(due)
         if self._ahead and self._alarm is not None:
             self._alarm.set(self._ahead[0][0])
