@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint format e2e lock release-fixture clean venv
+.PHONY: help demo test chaos-steps lint format e2e lock release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,10 @@ demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its 
 
 test: venv ## every test but the cluster tier; lists what this machine lacks
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The virtual workers of tests/support/stepper.py for as long as one likes; a failure says which seed repeats it.
+chaos-steps: venv ## the engine statement by statement, SEED=1 STEPS=100000: losses, freezes, clock jumps, all judged
+	@PYTHONPATH=tests $(BIN)/python -m support.chaos_steps $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 # Everything that is wrong, in one run. The cluster tier has a conftest.py of its own, so mypy looks at it apart.
 lint: venv ## style, types, import contracts, workflow files

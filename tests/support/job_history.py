@@ -1,0 +1,317 @@
+"""What happened to the rows, written by triggers in the transactions that did it, and the judge of it.
+
+Invariants (design page 7 §7.1): I2 one outcome, I3 fence, I4 lease, I5 not early, I6 ticks, I7 bounded interruptions,
+truthful answers. The judge knows only the history and what was asked, nothing of the engine's state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from support.parked import Backend, Call, VirtualTime
+
+INSTALL = """
+CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN current_setting('stepper.now')::timestamptz;
+
+CREATE TABLE stepper_history (
+    seq bigint GENERATED ALWAYS AS IDENTITY, backend int NOT NULL DEFAULT pg_backend_pid(), kind text, id text,
+    old_status text, new_status text, old_token bigint, new_token bigint, old_worker text, new_worker text,
+    old_stopping text, new_stopping text, attempt bigint, retry_count int, interruptions bigint,
+    started_at timestamptz, execution_time timestamptz, schedule_id bigint, tick_at timestamptz,
+    holder_state text, holder_lease timestamptz, stopping_state text, stop_asked_at timestamptz,
+    at timestamptz DEFAULT scheduler_now(),
+    PRIMARY KEY (backend, seq));
+
+CREATE FUNCTION stepper_job() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE was scheduled_jobs := CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE OLD END;
+        is_ scheduled_jobs := CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE NEW END;
+        row_ scheduled_jobs := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+        holder scheduler_workers;
+        stopping text := (SELECT state FROM scheduler_workers WHERE id = was.stopping_worker);
+BEGIN
+    SELECT * INTO holder FROM scheduler_workers
+    WHERE id = CASE WHEN was.status = 'running' THEN was.worker_id ELSE is_.worker_id END;
+    INSERT INTO stepper_history (kind, id, old_status, new_status, old_token, new_token, old_worker, new_worker,
+        old_stopping, new_stopping, attempt, retry_count, interruptions, started_at, execution_time, schedule_id,
+        tick_at, holder_state, holder_lease, stopping_state, stop_asked_at)
+    VALUES ('job', row_.job_id, was.status, is_.status, was.token, is_.token, was.worker_id, is_.worker_id,
+        was.stopping_worker, is_.stopping_worker, row_.attempt, row_.retry_count, row_.interruptions, row_.started_at,
+        row_.execution_time, row_.schedule_id, row_.tick_at, holder.state, holder.lease_until,
+        stopping, was.stop_asked_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER stepper_job AFTER INSERT OR UPDATE OR DELETE ON scheduled_jobs
+    FOR EACH ROW EXECUTE FUNCTION stepper_job();
+
+CREATE FUNCTION stepper_worker() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO stepper_history (kind, id, old_status, new_status, holder_state, holder_lease)
+    VALUES ('worker', NEW.id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state,
+        CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, CASE WHEN TG_OP = 'UPDATE' THEN OLD.lease_until END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER stepper_worker AFTER INSERT OR UPDATE ON scheduler_workers
+    FOR EACH ROW EXECUTE FUNCTION stepper_worker();
+"""
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Change(NamedTuple):
+    """One row's change; the columns of ``stepper_history``."""
+
+    seq: int
+    backend: int
+    kind: str
+    id: str
+    old_status: str | None
+    new_status: str | None
+    old_token: int | None
+    new_token: int | None
+    old_worker: str | None
+    new_worker: str | None
+    old_stopping: str | None
+    new_stopping: str | None
+    attempt: int
+    retry_count: int
+    interruptions: int
+    started_at: datetime | None
+    execution_time: datetime
+    schedule_id: int | None
+    tick_at: datetime | None
+    holder_state: str | None
+    holder_lease: datetime | None
+    stopping_state: str | None
+    stop_asked_at: datetime | None
+    at: datetime
+
+
+OPEN = frozenset({"pending", "waiting", "running"})
+ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
+LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
+    "insert_job": {(None, "pending")},
+    "insert_ticks": {(None, "pending")},
+    "claim_jobs": {("pending", "running")},
+    "complete_jobs": {("running", "completed")},
+    "fail_job": {("running", "failed")},
+    "retry_job": {("running", "pending")},
+    "release_jobs": {("running", "pending")},
+    "release_ghosts": {("running", "pending")},
+    "requeue_orphans": {("running", "pending"), ("running", "failed")},
+    "cancel_job": {(status, "cancelled") for status in OPEN},
+    "replace_job": {(None, "pending")} | {(status, "pending") for status in OPEN | ENDED},
+    "run_job_again": {(status, "pending") for status in ENDED - {"completed"}},
+    "report_stopped": {(status, status) for status in OPEN | ENDED},
+    "forget_stopping": {(status, status) for status in OPEN | ENDED},
+    "take_back_ticks": {("pending", None)},
+    "cancel_ticks": {("pending", "cancelled"), ("waiting", "cancelled")},
+}
+"""Who may do what, from the design: the independent half of every check."""
+READ_ONLY = frozenset({"look_ahead", "held_tokens", "now", "due_schedules", "next_tick", "lock_schedule", "BEGIN"})
+FENCED = {"complete_jobs", "fail_job", "retry_job", "release_jobs", "release_ghosts"}
+
+
+@dataclass(slots=True)
+class Known:
+    """What the history says of a job."""
+
+    status: str
+    token: int
+    worker: str | None
+    stopping: str | None
+    execution_time: datetime
+    interruptions: int = 0
+
+
+@dataclass(slots=True)
+class Judge:
+    """Follows every change and refuses what the design does not allow."""
+
+    time: VirtualTime
+    max_interruptions: int
+    jobs: dict[str, Known] = field(default_factory=dict)
+    highest_token: int = 0
+    outcomes: Counter[int] = field(default_factory=Counter)
+    given_back: set[int] = field(default_factory=set)
+    ticks_made: dict[int, set[datetime]] = field(default_factory=lambda: defaultdict(set))
+    last_seen: dict[int, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    claimed_at: dict[int, float] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)
+    job_of: dict[int, str] = field(default_factory=dict)
+
+    async def read(self, backend: Backend) -> list[Change]:
+        """What this session has changed since the last look; its own transaction included."""
+        pid = backend.connection.get_server_pid()
+        rows = await backend.connection.fetch(
+            "SELECT * FROM stepper_history WHERE backend = $1 AND seq > $2 ORDER BY seq",
+            pid,
+            self.last_seen.get(pid, 0),
+        )
+        if rows:
+            self.last_seen[pid] = rows[-1]["seq"]
+        return [Change(*row) for row in rows]
+
+    def judge(self, call: Call, changes: list[Change]) -> None:
+        """Hold what one statement did, and what it answered, to the invariants."""
+        if call.name in FENCED:
+            self._count_tries(call)
+        for change in changes:
+            if change.kind == "worker":
+                self._judge_worker(call, change)
+            else:
+                self._judge_job(call, change)
+        if call.error is None:
+            _require_truth(call, [change for change in changes if change.kind == "job"])
+
+    def _count_tries(self, call: Call) -> None:
+        """How often the fence alone kept a job from a stranger: a run in which it never did has proved little."""
+        for token in fence_of(call)[0]:
+            known = self.jobs.get(self.job_of.get(token, ""))
+            if known is not None and known.status == "running" and known.token != token:
+                self.counts[f"{call.name} refused"] += 1
+
+    def _judge_worker(self, call: Call, change: Change) -> None:
+        require(change.old_status != "dead" or call.name == "retire_worker", "a worker that was marked dead is touched")
+        if call.name == "mark_dead":
+            require(
+                change.holder_lease is not None and change.holder_lease < change.at, "I4 marked dead within its lease"
+            )
+
+    def _judge_job(self, call: Call, change: Change) -> None:
+        move = (change.old_status, change.new_status)
+        require(move in LEGAL.get(call.name, set()), f"{call.name} is not allowed {move}")
+        known = self.jobs.get(change.id)
+        if known is not None:
+            was = (change.old_status, change.old_token, change.old_stopping)
+            require(
+                was == (known.status, known.token, known.stopping), f"an unseen change of {change.id}: {was} {known}"
+            )
+        if change.old_status == "running" != change.new_status:
+            self._judge_outcome(change)
+        if call.name in FENCED:
+            self._judge_fence(call, change)
+        check = getattr(self, f"_judge_{call.name}", None)
+        if check is not None:
+            check(call, change)
+        self.counts[call.name] += 1
+        self._remember(change)
+
+    def _remember(self, change: Change) -> None:
+        if change.new_status is None:
+            del self.jobs[change.id]
+            return
+        self.highest_token = max(self.highest_token, change.new_token or 0)
+        self.jobs[change.id] = Known(
+            change.new_status,
+            change.new_token or 0,
+            change.new_worker,
+            change.new_stopping,
+            change.execution_time,
+            change.interruptions,
+        )
+
+    def _judge_fence(self, call: Call, change: Change) -> None:
+        tokens, worker = fence_of(call)
+        require(change.old_token in tokens, f"I3 {call.name} took token {change.old_token}, asked for {tokens}")
+        require(change.old_worker == worker, f"I3 {call.name} of {worker} took a job of {change.old_worker}")
+        if call.name in {"release_jobs", "release_ghosts"}:
+            self.given_back.add(change.old_token or 0)
+
+    def _judge_outcome(self, change: Change) -> None:
+        """Every way out of running is the one outcome of its token."""
+        self.outcomes[change.old_token or 0] += 1
+        require(self.outcomes[change.old_token or 0] == 1, f"I2 token {change.old_token} has two outcomes")
+
+    def _judge_claim_jobs(self, call: Call, change: Change) -> None:
+        within = timedelta(seconds=call.values[6])
+        require((change.new_token or 0) > self.highest_token, "I3 a claim drew a token that is not the highest")
+        require(change.new_worker == call.values[0], "a claim for somebody else")
+        require(change.holder_state == "alive", f"I4 a claim by a worker that is {change.holder_state}")
+        require(change.holder_lease is not None and change.holder_lease > change.at, "I4 a claim without a lease")
+        require(change.old_stopping is None, "a claim while the old coroutine may run")
+        require(change.execution_time <= change.at + within, "I5 a claim before the job is due")
+        self.claimed_at[change.new_token or 0] = self.time.elapsed
+        self.job_of[change.new_token or 0] = change.id
+        require(change.started_at == max(change.at, change.execution_time), "I5 started_at is before the job is due")
+
+    def _judge_requeue_orphans(self, _call: Call, change: Change) -> None:
+        require(change.holder_state in {"dead", None}, f"I4 requeued while its worker is {change.holder_state}")
+        failed = change.new_status == "failed"
+        require(failed == (change.interruptions > self.max_interruptions), "I7 the cap of interruptions is not kept")
+
+    def _judge_cancel_job(self, _call: Call, change: Change) -> None:
+        expected = change.old_worker if change.old_status == "running" else change.old_stopping
+        require(change.new_stopping == expected, "nobody waits for the coroutine of a cancelled job")
+
+    def _judge_replace_job(self, _call: Call, change: Change) -> None:
+        expected = change.old_worker if change.old_status == "running" else change.old_stopping
+        require(change.new_stopping == expected, "nobody waits for the coroutine of a replaced job")
+        require((change.new_token or 0) > self.highest_token, "I3 a replaced job keeps its token")
+        require(
+            (change.attempt, change.retry_count, change.interruptions) == (0, 0, 0), "a replaced job keeps its counts"
+        )
+
+    def _judge_run_job_again(self, _call: Call, change: Change) -> None:
+        require(change.new_stopping == change.old_stopping, "run again forgot the coroutine that may still run")
+
+    def _judge_report_stopped(self, call: Call, change: Change) -> None:
+        require(change.old_stopping == call.values[1], "the word of another worker was taken")
+
+    def _judge_forget_stopping(self, _call: Call, change: Change) -> None:
+        waited = change.stop_asked_at is not None and change.at - change.stop_asked_at > timedelta(seconds=30)
+        require(waited or change.stopping_state != "alive", "the end of a coroutine is not waited for")
+
+    def _judge_release_ghosts(self, _call: Call, change: Change) -> None:
+        require(change.old_token not in self.started, f"I2 a job that has started is called a ghost: {change.id}")
+
+    def _judge_insert_ticks(self, _call: Call, change: Change) -> None:
+        if change.schedule_id is None or change.tick_at is None:
+            raise Broken("I6 a tick without its schedule")
+        made = self.ticks_made[change.schedule_id]
+        require(change.tick_at not in made, f"I6 two jobs of the tick {change.tick_at:%H:%M:%S}")
+        made.add(change.tick_at)
+
+    def _judge_take_back_ticks(self, _call: Call, change: Change) -> None:
+        if change.schedule_id is None or change.tick_at is None:
+            raise Broken("I6 a tick without its schedule")
+        self.ticks_made[change.schedule_id].discard(change.tick_at)
+
+
+def fence_of(call: Call) -> tuple[set[int], str]:
+    """The tokens and the worker that a fenced statement names."""
+    if call.name == "release_ghosts":
+        return set(call.values[1]), call.values[0]
+    tokens = call.values[1]
+    return set(tokens) if isinstance(tokens, list) else {tokens}, call.values[2]
+
+
+def _require_truth(call: Call, changes: list[Change]) -> None:
+    """The answer says what was done, no more and no less."""
+    reply: Any = call.reply
+    said: set[Any]
+    done: set[Any]
+    match call.name:
+        case "claim_jobs":
+            said, done = {row["token"] for row in reply}, {change.new_token for change in changes}
+        case "complete_jobs" | "release_jobs" | "release_ghosts":
+            said, done = {row["token"] for row in reply}, {change.old_token for change in changes}
+        case "requeue_orphans":
+            said, done = {row["job_id"] for row in reply}, {change.id for change in changes}
+        case "fail_job" | "retry_job" | "cancel_job" | "replace_job" | "run_job_again" | "insert_job":
+            said, done = {reply is not None}, {bool(changes)}
+        case _:
+            return
+    require(said == done, f"{call.name} answered {said} and did {done}")
+
+
+def require(holds: object, what: str) -> None:
+    if not holds:
+        raise Broken(what)

@@ -1,0 +1,173 @@
+"""Statements that wait for the stepper: it decides when each reaches the database, and whether its answer comes.
+
+Invariant: nothing of the shipped code moves while the stepper works, and the stepper does not while that code moves:
+one thread, one statement at a time, so that a run is the same again from its seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pg_scheduler._store.database import Connection, Database
+from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+Method = Literal["fetch", "fetchrow", "fetchval", "execute"]
+
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+LOCK_TIMEOUT = "2s"
+"""No statement waits for a lock here: whoever holds one is parked, and only the stepper could free it."""
+
+
+class VirtualTime:
+    """``elapsed`` is every process's monotonic clock; the database's clock goes with it and is moved besides."""
+
+    def __init__(self) -> None:
+        self.elapsed = 1000.0
+        self._ahead = timedelta()
+        self.set_back_at = self.set_forward_at = float("-inf")
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    @property
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.elapsed) + self._ahead
+
+    def move_database_clock(self, by: timedelta) -> None:
+        self._ahead += by
+        if by > timedelta():
+            self.set_forward_at = self.elapsed
+        else:
+            self.set_back_at = self.elapsed
+
+
+class Backend:
+    """A session of the server, whose ``scheduler_now()`` is the virtual time of its transaction's beginning."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], time: VirtualTime) -> None:
+        self.connection = connection
+        self._time = time
+        self._told: datetime | None = None
+
+    async def run(self, method: Method, query: str, values: tuple[object, ...] = ()) -> Any:
+        if self._told != self._time.now and not self.connection.is_in_transaction():
+            self._told = self._time.now
+            await self.connection.execute(f"SET stepper.now = '{self._told.isoformat()}'")
+        return await getattr(self.connection, method)(query, *values)
+
+    async def roll_back(self) -> None:
+        if self.connection.is_in_transaction():
+            await self.connection.execute("ROLLBACK")
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One statement on its way; ``executed`` once the server has answered; ``slow`` until that step."""
+
+    link: Link
+    method: Method
+    query: str
+    values: tuple[Any, ...]
+    sent_at: float
+    future: asyncio.Future[Any]
+    is_in_transaction: bool
+    slow: int = 0
+    executed: bool = False
+    reply: Any = None
+    error: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return next((name for name, text in QUERIES.items() if text == self.query), self.query)
+
+    def deliver(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.reply)
+
+    def fail(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(DatabaseUnreachable("the stepper lost it", why="", fix=""))
+
+    def __str__(self) -> str:
+        return f"{self.link}: {self.name}"
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """What a store takes for its connection; ``backend`` is the session that its statements reach."""
+
+    owner: str
+    strand: str
+    backend: Backend
+    time: VirtualTime
+    waiting: list[Call]
+    in_transaction: bool = False
+    journal: list[Any] = field(default_factory=list)
+
+    async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
+        return cast("list[asyncpg.Record]", await self._send("fetch", query, values))
+
+    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
+        return cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        return await self._send("fetchval", query, values)
+
+    async def execute(self, query: str, *values: Any) -> Any:
+        return await self._send("execute", query, values)
+
+    def is_closed(self) -> bool:
+        return False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """A transaction that fails is rolled back by the server, which sees that its client has gone."""
+        self.in_transaction = True
+        try:
+            await self._send("execute", "BEGIN", ())
+            yield
+            await self._send("execute", "COMMIT", ())
+        finally:
+            self.in_transaction = False
+
+    async def _send(self, method: Method, query: str, values: tuple[Any, ...]) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting.append(Call(self, method, query, values, self.time.elapsed, future, self.in_transaction))
+        return await future
+
+    def __str__(self) -> str:
+        return f"{self.owner} {self.strand}"
+
+
+class LinkedDatabase(Database):
+    """A ``Database`` of one link instead of a pool."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        yield cast("Connection", self._link)
+
+
+async def settle() -> None:
+    """Let the loop run until every coroutine of it waits for the stepper."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(0)
+        if not getattr(loop, "_ready"):  # noqa: B009  what is left to run has no public name
+            return

@@ -1,0 +1,776 @@
+"""Drive two to four workers statement by statement, with the losses of real life, and judge every change.
+
+Invariants: a run is determined by its seed; after each step those of ``job_history`` and ``virtual_worker.Watch`` hold.
+*Safety*: anything may happen. *Liveness*: the faults end, and every job comes to its end within the bound I9.
+
+A step is one small function: it does one thing and says what, or None where it does not apply. A new one needs nothing
+but ``@step(weight)``; a new statement needs its line in ``job_history.LEGAL``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+
+import asyncpg
+
+from pg_scheduler._domain import codec
+from pg_scheduler._domain.jobs import NewJob
+from pg_scheduler._domain.rules import Interval
+from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.slots import StopReason
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.schedules import ScheduleStore
+from pg_scheduler.errors import DatabaseUnreachable
+from support.job_history import ENDED, INSTALL, READ_ONLY, Broken, Judge, require
+from support.parked import LOCK_TIMEOUT, Backend, Call, Link, LinkedDatabase, VirtualTime, settle
+from support.virtual_worker import STOP_WAIT_SECONDS, TASK, Run, VirtualWorker, Watch, virtual_clocks
+
+T = TypeVar("T")
+
+CONFIG = EngineConfig(lease_seconds=6.0, slots=3, claim_limit=2, poll_seconds=5.0, max_interruptions=1)
+WORKERS_MIN, WORKERS_MAX = 2, 4
+WORKERS_USUAL = 3
+OPEN_JOBS_MAX = 10
+SHOWN_STEPS = 30
+SLOW_REPLIES = 0.08
+RESENDS = 0.5
+ROUND_SECONDS = 0.5
+BACKLOG = timedelta(seconds=2 * OPEN_JOBS_MAX)
+BOUND = BACKLOG + timedelta(seconds=2 * CONFIG.lease_seconds + CONFIG.sweep_seconds + STOP_WAIT_SECONDS)
+"""I9: a death is noticed after a lease, by a survivor whose own lease has held for one, in its next sweep; a coroutine
+of which nobody reports the end is waited for; a round takes at most what all slots hold."""
+
+Step = Callable[["Stepper"], Awaitable[str | None]]
+STEPS: dict[Step, float] = {}
+
+
+def step(weight: float) -> Callable[[Step], Step]:
+    """Let the stepper choose this function, ``weight`` times as often as one of weight 1."""
+
+    def register(function: Step) -> Step:
+        STEPS[function] = weight
+        return function
+
+    return register
+
+
+class Stepper:
+    """One seeded run over one database."""
+
+    def __init__(self, seed: int, dsn: str) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)  # noqa: S311  to be repeated, not to be secret
+        self.time = VirtualTime()
+        self.judge = Judge(self.time, CONFIG.max_interruptions)
+        self.watch = Watch(self.judge, self.time)
+        self.waiting: list[Call] = []
+        self.strays: list[Call] = []
+        self.workers: list[VirtualWorker] = []
+        self.acknowledged: set[str] = set()
+        self.unknown: list[NewJob] = []
+        self.outage_until = 0.0
+        self.steps_done = 0
+        self.last_steps: deque[str] = deque(maxlen=SHOWN_STEPS)
+        self.generation = 0
+        self._dsn = dsn
+        self._connections: list[asyncpg.Connection[asyncpg.Record]] = []
+        self._tick_backends: list[Backend] = []
+        self._names = count(1)
+        self._job_numbers = count(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, dsn: str, seed: int) -> AsyncIterator[Stepper]:
+        """A stepper over an empty migrated database, with its first workers; whatever fails says how to repeat it."""
+        stepper = cls(seed, dsn)
+        with virtual_clocks(stepper.time):
+            try:
+                await stepper._open()
+                yield stepper
+            except Exception as error:
+                error.add_note(stepper.story())
+                raise
+            finally:
+                await stepper._close()
+
+    def story(self) -> str:
+        """How to repeat the run, and how it ended."""
+        return "\n".join(
+            [
+                f"seed {self.seed}, step {self.steps_done}: repeat with {self._repeat()}",
+                *self.last_steps,
+            ]
+        )
+
+    def _repeat(self) -> str:
+        return f"make chaos-steps SEED={self.seed} STEPS={self.steps_done}"
+
+    async def run(self, steps: int) -> None:
+        """Safety: ``steps`` steps, anything goes."""
+        functions, weights = list(STEPS), list(STEPS.values())
+        end = self.steps_done + steps
+        while self.steps_done < end:
+            (function,) = self.rng.choices(functions, weights)
+            said = await function(self)
+            if said is None:
+                continue
+            await settle()
+            self._note(said)
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """What has ended, and what has begun that must not."""
+        for worker in self.workers:
+            worker.reap()
+        if self.watch.broken:
+            raise self.watch.broken[0]
+
+    async def drain(self) -> None:
+        """Liveness: the faults end, and what is open ends within the bound."""
+        await self._heal()
+        due_at = self.time.now
+        while opened := [job.execution_time for job in self.judge.jobs.values() if job.status not in ENDED]:
+            due_at = max(due_at, *opened)  # a retry is due later than what it follows
+            await self._round()
+            await self._pass_time(ROUND_SECONDS if self._is_busy() else CONFIG.beat_seconds)
+            require(self.time.now <= due_at + BOUND, f"I9 not drained within {BOUND}: {self._open_jobs()}")
+        for _ in range(3):
+            await self._pass_time(CONFIG.beat_seconds)
+            await self._round()
+        require(not self.watch.runs, f"never told to stop: {[run.job_id for run in self.watch.runs]}")
+        await self._judge_the_table()
+
+    async def execute(self, call: Call) -> None:
+        """Let the statement reach the database, and judge what it does there."""
+        backend = call.link.backend
+        self.waiting.remove(call) if call in self.waiting else self.strays.remove(call)
+        try:
+            call.reply = await backend.run(call.method, call.query, call.values)
+        except asyncpg.PostgresError as error:
+            raise Broken(f"{call}: {type(error).__name__}: {error}") from error
+        call.executed = True
+        if call.name == "COMMIT":
+            done, call.link.journal = call.link.journal, []
+            for earlier, changes in done:
+                self.judge.judge(earlier, changes)
+            self._judge_ticks([earlier for earlier, _ in done])
+            return
+        changes = [] if call.name in READ_ONLY else await self.judge.read(backend)
+        if call.is_in_transaction:
+            call.link.journal.append((call, changes))
+        else:
+            self.judge.judge(call, changes)
+            self._note_stops()
+
+    async def lose(self, call: Call) -> None:
+        """Its sender hears no more of it; the server ends a transaction whose client has gone."""
+        if call in self.waiting:
+            self.waiting.remove(call)
+        if call.is_in_transaction:
+            await self.roll_back(call.link)
+        call.fail()
+
+    async def roll_back(self, link: Link) -> None:
+        link.journal.clear()
+        await link.backend.roll_back()
+
+    async def ask(self, work: Callable[[JobStore, ScheduleStore], Coroutine[Any, Any, T]]) -> T | None:
+        """A client's call, in one step; None when it does not learn what came of it."""
+        link = Link("client", "", self._clients, self.time, self.waiting)
+        database = LinkedDatabase(link)
+        task = asyncio.get_running_loop().create_task(
+            work(JobStore(link, wake_within_seconds=CONFIG.poll_seconds), ScheduleStore(database))
+        )
+        try:
+            return await self._see_through(task, link)
+        finally:
+            task.cancel()
+
+    async def _see_through(self, task: asyncio.Task[T], link: Link) -> T | None:
+        while True:
+            await settle()
+            if task.done():
+                return None if isinstance(task.exception(), DatabaseUnreachable) else task.result()
+            (call,) = [call for call in self.waiting if call.link is link]
+            fate = self.rng.random() if call.name not in {"BEGIN", "COMMIT"} else 1.0
+            if fate > 0.02 and not self.is_out:
+                await self.execute(call)
+            if fate < 0.04 or self.is_out:
+                await self.lose(call)
+            else:
+                call.deliver()
+
+    async def spawn(self) -> VirtualWorker:
+        worker = VirtualWorker(
+            f"w{next(self._names)}",
+            config=CONFIG,
+            time=self.time,
+            watch=self.watch,
+            waiting=self.waiting,
+            backend=self._main,
+            tick_backend=self._tick_backends.pop(),
+            lingers=lambda: self.rng.random() < 0.3,
+        )
+        self.workers.append(worker)
+        worker.begin("heart", worker.incarnate())
+        await settle()
+        return worker
+
+    async def remove(self, worker: VirtualWorker) -> None:
+        """It is gone; some of what it had sent is still on its way."""
+        await worker.kill()
+        self.workers.remove(worker)
+        for call in [call for call in self.waiting if call.link.owner == worker.name]:
+            self.waiting.remove(call)
+            if call.is_in_transaction:
+                await self.roll_back(call.link)
+            elif not call.executed and self.rng.random() < 0.5:
+                self.strays.append(call)
+        await worker.tick_backend.roll_back()
+        self._tick_backends.append(worker.tick_backend)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the database is away."""
+        return self.time.elapsed < self.outage_until
+
+    def some_call(self, *, executed: bool) -> Call | None:
+        """One that may go on: an answer waits for a frozen process to read it."""
+        frozen = {worker.name for worker in self.workers if worker.is_frozen} if executed else set()
+        calls = [
+            call
+            for call in self.waiting
+            if call.executed == executed and call.link.owner not in frozen and call.slow <= self.steps_done
+        ]
+        return self.rng.choice(calls) if calls else None
+
+    def some_worker(self, strand: str, *, taking: bool = False) -> VirtualWorker | None:
+        """One that may begin a pass of this strand."""
+        free = [worker for worker in self.workers if worker.is_free(strand) and not (taking and worker.leaving)]
+        return self.rng.choice(free) if free else None
+
+    def some_job(self, *statuses: str) -> str | None:
+        ids = [job_id for job_id, job in self.judge.jobs.items() if not statuses or job.status in statuses]
+        return self.rng.choice(ids) if ids else None
+
+    def some_ended_run(self) -> str | None:
+        """A job whose outcome a worker does not know to be written: what happens to it now meets a resend."""
+        ids = [job_id for worker in self.workers for job_id in worker.unsettled() if job_id in self.judge.jobs]
+        return self.rng.choice(ids) if ids and self.rng.random() < RESENDS else None
+
+    def end(self, run: Run, *, errors: float) -> str:
+        error = RuntimeError("as told") if self.rng.random() < errors else None
+        run.end(error)
+        return f"{run.worker.name}: {run.job_id}@{run.token} {'raises' if error else 'returns'}"
+
+    def claimable_jobs(self) -> int:
+        """Jobs that wait for nothing but a worker, or have one."""
+        soon = self.time.now + timedelta(seconds=CONFIG.lease_seconds)
+        return sum(
+            job.status not in ENDED and job.execution_time < soon and job.stopping is None
+            for job in self.judge.jobs.values()
+        )
+
+    def new_job(self, job_id: str) -> NewJob:
+        due_in = self.rng.choice([-1.0, 0.0, 0.0, 0.1, 0.15, 0.5, 3.0])
+        return NewJob(
+            job_id=job_id,
+            tenant="",
+            queue="default",
+            task=TASK,
+            job_name="t",
+            task_data=codec.encode((self.rng.choice(["quick", "waits", "waits"]),), {}),
+            execution_time=self.time.now + timedelta(seconds=due_in),
+            priority=self.rng.choice([1, 3, 5, 8]),
+            max_retries=self.rng.choice([0, 0, 1, 2]),
+            misfire_grace_time=None,
+        )
+
+    def next_job_id(self) -> str:
+        return f"j{next(self._job_numbers)}"
+
+    def ticker_is_open(self) -> bool:
+        """Whether a transaction holds locks on schedules, for which a client would wait."""
+        return any(worker.tick_backend.connection.is_in_transaction() for worker in self.workers)
+
+    async def pass_time(self, seconds: float) -> None:
+        await self._pass_time(seconds)
+
+    async def _pass_time(self, seconds: float) -> None:
+        """Time goes on; who has waited too long for an answer gives up. Who wakes up first reads what has come."""
+        slept = {worker.name for worker in self.workers if worker.is_frozen}
+        self.time.elapsed += seconds
+        frozen = {worker.name for worker in self.workers if worker.is_frozen}
+        for call in self.waiting:
+            if call.executed and call.link.owner in slept - frozen:
+                call.sent_at = self.time.elapsed
+        patience = 2 * CONFIG.command_seconds
+        for call in [call for call in self.waiting if call.link.owner not in frozen]:
+            if self.time.elapsed - call.sent_at > patience:
+                if call.executed or call.is_in_transaction or self.rng.random() < 0.5:
+                    await self.lose(call)
+                else:
+                    await self.abandon(call)
+
+    async def abandon(self, call: Call) -> None:
+        """Its sender gives it up, and it reaches the database later."""
+        self.waiting.remove(call)
+        self.strays.append(call)
+        call.fail()
+
+    async def _open(self) -> None:
+        for _ in range(2 + WORKERS_MAX):
+            connection = await asyncpg.connect(self._dsn)
+            await connection.execute(
+                f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET stepper.now = '{self.time.now.isoformat()}'"
+            )
+            self._connections.append(connection)
+        await self._connections[0].execute(INSTALL)
+        self._main, self._clients, *self._tick_backends = [Backend(c, self.time) for c in self._connections]
+        for _ in range(WORKERS_MIN + self.rng.randrange(2)):
+            await self.spawn()
+
+    async def _close(self) -> None:
+        for worker in self.workers:
+            await worker.kill()
+        for connection in self._connections:
+            connection.terminate()
+
+    def _note(self, said: str) -> None:
+        self.steps_done += 1
+        self.last_steps.append(f"  {self.steps_done:6} {self.time.elapsed:9.3f} {self.time.now:%M:%S.%f} {said}")
+
+    def _note_stops(self) -> None:
+        """From now on the coroutine of a cancelled or replaced job may be waited for, but not for ever."""
+        for run in self.watch.runs:
+            if self.watch.is_stale(run):
+                self.watch.stop_asked.setdefault(run.token, self.time.elapsed)
+
+    def _judge_ticks(self, calls: list[Call]) -> None:
+        """I6 by a scan of its own: what a ticker was to make of the schedules that it locked."""
+        replies = {call.name: call.reply for call in calls}
+        if "due_schedules" not in replies:
+            return
+        inserted: set[datetime] = {at for call in calls if call.name == "insert_ticks" for at in call.values[2]}
+        for row in replies["due_schedules"]:  # of one schedule, as there is no other
+            self._judge_schedule(row, replies["now"], inserted)
+
+    def _judge_schedule(self, row: asyncpg.Record, now: datetime, inserted: set[datetime]) -> None:
+        every, made = timedelta(seconds=row["interval_seconds"]), self.judge.ticks_made[row["id"]]
+        owed, tick = set[datetime](), row["anchor_at"] + every
+        while tick <= now + timedelta(seconds=CONFIG.poll_seconds):
+            if row["last_tick_at"] is None or tick > row["last_tick_at"]:
+                owed = {at for at in owed if at > now} if tick <= now else owed
+                owed.add(tick)
+            tick += every
+        require(owed <= made, f"I6 the ticks {sorted(owed - made)} of schedule {row['id']} are lost")
+        require(
+            not {at for at in inserted if at <= row["anchor_at"] or (at - row["anchor_at"]) % every}, "I6 no such tick"
+        )
+
+    async def _heal(self) -> None:
+        self.outage_until = 0.0
+        for stray in list(self.strays):
+            await self.execute(stray)
+        for worker in self.workers:
+            worker.frozen_until = self.time.elapsed
+        await self._pump()
+        await self.ask(lambda _, schedules: schedules.delete(schedule_key()))
+        if all(worker.leaving for worker in self.workers):
+            if len(self.workers) == WORKERS_MAX:
+                await self.remove(self.workers[0])
+            await self.spawn()
+        for job in self.unknown:
+            await self._submit_again(job)
+        self._note("healed")
+
+    async def _submit_again(self, job: NewJob) -> None:
+        """I8: the same again leaves exactly one."""
+        while await self.ask(lambda jobs, _: jobs.insert(job)) is None:
+            pass
+        self.acknowledged.add(job.job_id)
+
+    async def _round(self) -> None:
+        """Every worker does what is its turn, and every job that runs ends."""
+        for worker in list(self.workers):
+            await self._turn(worker)
+        await self._pump()
+
+    async def _turn(self, worker: VirtualWorker) -> None:
+        worker.ring()
+        await settle()
+        for run in [run for run in self.watch.runs if run.worker is worker]:
+            if run.last_words or not self.watch.is_stale(run):  # else it is for the worker to end it
+                run.end()
+        await settle()
+        if worker.completions.tokens() and worker.is_free("flush"):
+            worker.begin("flush", worker.completions.run_once())
+        if worker.is_free("heart"):
+            overdue = self.time.elapsed - worker.beat_at >= CONFIG.beat_seconds or not worker.lease.worker_id
+            worker.begin("heart", worker.beat() if overdue else worker.check_held())
+        if not worker.leaving and worker.is_free("claim"):
+            worker.begin("claim", worker.claim_loop._pass())
+        if not worker.leaving and worker.is_free("sweep"):
+            worker.begin("sweep", worker.rescuer.run_once())
+
+    async def _pump(self) -> None:
+        """Every statement arrives and is answered."""
+        await settle()
+        while self.waiting:
+            call = self.waiting[0]
+            if not call.executed:
+                await self.execute(call)
+            else:
+                self.waiting.remove(call)
+            call.deliver()
+            await settle()
+            self._look_around()
+
+    def _is_busy(self) -> bool:
+        return bool(self.watch.runs) or any(
+            job.status == "running" or (job.status == "pending" and job.execution_time <= self.time.now)
+            for job in self.judge.jobs.values()
+        )
+
+    def _open_jobs(self) -> dict[str, Any]:
+        return {job_id: job for job_id, job in self.judge.jobs.items() if job.status not in ENDED}
+
+    async def _judge_the_table(self) -> None:
+        """I1: nothing acknowledged is missing, and the history told all."""
+        rows = await self._main.connection.fetch("SELECT job_id, status FROM scheduled_jobs")
+        table = {row["job_id"]: row["status"] for row in rows}
+        require(
+            table == {job_id: job.status for job_id, job in self.judge.jobs.items()}, "the history is not the table"
+        )
+        require(self.acknowledged <= table.keys(), f"I1 lost: {self.acknowledged - table.keys()}")
+
+
+def schedule_key() -> ScheduleKey:
+    return ScheduleKey(tenant="", kind="PeriodicJob", cluster="c", uid="s")
+
+
+def schedule(generation: int, every_seconds: int, *, suspended: bool) -> ScheduleDefinition:
+    return ScheduleDefinition(
+        key=schedule_key(),
+        name="s",
+        generation=generation,
+        rule=Interval(every_seconds),
+        template=Template(
+            task=TASK,
+            job_name="s",
+            payload=codec.encode(("quick",), {}),
+            queue="default",
+            priority=5,
+            max_retries=0,
+        ),
+        suspended=suspended,
+    )
+
+
+# What goes on all the time.
+
+
+@step(30)
+async def execute(s: Stepper) -> str | None:
+    call = s.some_call(executed=False)
+    if call is None:
+        return None
+    if s.is_out:
+        await s.lose(call)
+        return f"{call} meets an outage"
+    await s.execute(call)
+    s.waiting.append(call)
+    if s.rng.random() < SLOW_REPLIES:
+        call.slow = s.steps_done + s.rng.randrange(50)
+    return f"{call} reaches the database"
+
+
+@step(30)
+async def deliver(s: Stepper) -> str | None:
+    call = s.some_call(executed=True)
+    if call is None:
+        return None
+    s.waiting.remove(call)
+    call.deliver()
+    return f"{call} is answered"
+
+
+@step(9)
+async def advance(s: Stepper) -> str | None:
+    seconds = s.rng.choice([0.02, 0.1, 0.15, 0.5, 1.0, 2.0])
+    await s.pass_time(seconds)
+    return f"{seconds} s pass"
+
+
+@step(6)
+async def ring(s: Stepper) -> str | None:
+    rung = [worker.name for worker in s.workers if worker.ring()]
+    return f"{', '.join(rung)}: prefetched jobs are due" if rung else None
+
+
+@step(12)
+async def claim(s: Stepper) -> str | None:
+    worker = s.some_worker("claim", taking=True)
+    if worker is None:
+        return None
+    worker.begin("claim", worker.claim_loop._pass())
+    return f"{worker.name} looks for jobs"
+
+
+@step(10)
+async def beat(s: Stepper) -> str | None:
+    worker = s.some_worker("heart")
+    if worker is None:
+        return None
+    worker.begin("heart", worker.beat() if worker.lease.worker_id else worker.incarnate())
+    return f"{worker.name} beats"
+
+
+@step(2)
+async def check_held(s: Stepper) -> str | None:
+    worker = s.some_worker("heart")
+    if worker is None or not worker.lease.worker_id:
+        return None
+    worker.begin("heart", worker.check_held())
+    return f"{worker.name} asks what it holds"
+
+
+@step(8)
+async def flush(s: Stepper) -> str | None:
+    worker = s.some_worker("flush")
+    if worker is None or not worker.completions.tokens():
+        return None
+    worker.begin("flush", worker.completions.run_once())
+    return f"{worker.name} flushes"
+
+
+@step(5)
+async def sweep(s: Stepper) -> str | None:
+    worker = s.some_worker("sweep", taking=True)
+    if worker is None:
+        return None
+    worker.begin("sweep", worker.rescuer.run_once())
+    await settle()
+    marks = any(call.link.owner == worker.name and call.name == "mark_dead" for call in s.waiting)
+    require(not marks or worker.may_judge_others, f"{worker.name} sweeps without a lease unbroken for one lease")
+    return f"{worker.name} sweeps"
+
+
+@step(3)
+async def tick(s: Stepper) -> str | None:
+    worker = s.some_worker("tick", taking=True)
+    if worker is None:
+        return None
+    worker.begin("tick", worker.ticker.run_once())
+    return f"{worker.name} ticks"
+
+
+@step(3)
+async def end_a_run(s: Stepper) -> str | None:
+    runs = [run for run in s.watch.runs if not run.worker.is_frozen]
+    if not runs:
+        return None
+    return s.end(s.rng.choice(runs), errors=0.3)
+
+
+@step(20)
+async def end_a_run_that_is_lost(s: Stepper) -> str | None:
+    """Before its worker has heard of it: here the fence is tried."""
+    runs = [run for run in s.watch.runs if not run.worker.is_frozen and s.watch.is_stale(run)]
+    return s.end(s.rng.choice(runs), errors=0.6) if runs else None
+
+
+# What clients do.
+
+
+@step(10)
+async def submit(s: Stepper) -> str | None:
+    if s.claimable_jobs() >= OPEN_JOBS_MAX:
+        return None
+    job = s.new_job(s.next_job_id())
+    answer = await s.ask(lambda jobs, _: jobs.insert(job))
+    if answer is None:
+        s.unknown.append(job)
+    else:
+        s.acknowledged.add(job.job_id)
+    return f"client submits {job.job_id}: {answer}"
+
+
+@step(0.8)
+async def cancel(s: Stepper) -> str | None:
+    job_id = s.some_job() if s.rng.random() < 0.3 else s.some_job("running", "pending")
+    if job_id is None:
+        return None
+    return f"client cancels {job_id}: {await s.ask(lambda jobs, _: jobs.cancel(job_id))}"
+
+
+@step(1.2)
+async def replace(s: Stepper) -> str | None:
+    job_id = s.some_ended_run() or (s.some_job() if s.rng.random() < 0.3 else s.some_job("running"))
+    if job_id is None:
+        return None
+    return f"client replaces {job_id}: {await s.ask(lambda jobs, _: jobs.replace(s.new_job(job_id)))}"
+
+
+@step(1.2)
+async def run_again(s: Stepper) -> str | None:
+    job_id = s.some_ended_run() or (s.some_job("failed", "cancelled") if s.rng.random() < 0.8 else s.some_job())
+    if job_id is None:
+        return None
+    return f"client runs {job_id} again: {await s.ask(lambda jobs, _: jobs.run_again(job_id))}"
+
+
+@step(1)
+async def define_schedule(s: Stepper) -> str | None:
+    if s.ticker_is_open():
+        return None
+    s.generation += 1
+    wish = schedule(s.generation, s.rng.choice([2, 2, 3, 5]), suspended=s.rng.random() < 0.2)
+    return f"client defines the schedule: {await s.ask(lambda _, schedules: schedules.upsert(wish))}"
+
+
+@step(0.1)
+async def delete_schedule(s: Stepper) -> str | None:
+    if s.ticker_is_open():
+        return None
+    return f"client deletes the schedule: {await s.ask(lambda _, schedules: schedules.delete(schedule_key()))}"
+
+
+# What goes wrong.
+
+
+@step(0.3)
+async def never_sent(s: Stepper) -> str | None:
+    call = s.some_call(executed=False)
+    if call is None:
+        return None
+    await s.lose(call)
+    return f"FAULT {call} is never sent"
+
+
+@step(0.8)
+async def reply_lost(s: Stepper) -> str | None:
+    call = s.some_call(executed=True)
+    if call is None:
+        return None
+    await s.lose(call)
+    return f"FAULT {call}: the answer is lost"
+
+
+@step(0.4)
+async def given_up(s: Stepper) -> str | None:
+    call = s.some_call(executed=False)
+    if call is None or call.is_in_transaction:
+        return None
+    await s.abandon(call)
+    return f"FAULT {call} is given up and stays on its way"
+
+
+@step(1)
+async def stray(s: Stepper) -> str | None:
+    if not s.strays or s.is_out:
+        return None
+    call = s.rng.choice(s.strays)
+    await s.execute(call)
+    return f"FAULT {call} reaches the database when nobody waits for it"
+
+
+@step(2.5)
+async def freeze(s: Stepper) -> str | None:
+    """Most often one that runs something, while another lives to take it over."""
+    awake = [worker for worker in s.workers if not worker.is_frozen]
+    if len(awake) < WORKERS_MIN:
+        return None
+    busy = [worker for worker in awake if any(run.worker is worker for run in s.watch.runs)]
+    worker = s.rng.choice(busy or awake)
+    seconds = s.rng.uniform(0.2, 2.5) * CONFIG.lease_seconds
+    worker.frozen_until = s.time.elapsed + seconds
+    return f"FAULT {worker.name} freezes for {seconds:.1f} s"
+
+
+@step(0.05)
+async def freeze_all(s: Stepper) -> str | None:
+    """The host sleeps."""
+    seconds = s.rng.uniform(0.5, 2.5) * CONFIG.lease_seconds
+    if not s.workers:
+        return None
+    for worker in s.workers:
+        worker.frozen_until = s.time.elapsed + seconds
+    await s.pass_time(seconds)
+    return f"FAULT all freeze for {seconds:.1f} s"
+
+
+@step(0.3)
+async def kill(s: Stepper) -> str | None:
+    if not s.workers:
+        return None
+    worker = s.rng.choice(s.workers)
+    await s.remove(worker)
+    return f"FAULT {worker.name} is killed"
+
+
+@step(2)
+async def spawn(s: Stepper) -> str | None:
+    wanted = s.rng.choice([WORKERS_MIN, WORKERS_USUAL, WORKERS_USUAL, WORKERS_MAX])
+    if len(s.workers) >= wanted:
+        return None
+    return f"{(await s.spawn()).name} starts"
+
+
+@step(0.3)
+async def leave(s: Stepper) -> str | None:
+    staying = [worker for worker in s.workers if not worker.leaving and not worker.is_frozen]
+    if not staying:
+        return None
+    worker = s.rng.choice(staying)
+    worker.stop_taking()
+    return f"{worker.name} begins to shut down"
+
+
+@step(4)
+async def hand_back(s: Stepper) -> str | None:
+    leaving = [worker for worker in s.workers if worker.leaving and worker.is_free("claim") and worker.slots.tokens()]
+    if not leaving:
+        return None
+    worker = s.rng.choice(leaving)
+    return f"{worker.name} hands {worker.slots.stop_all(StopReason.SHUTDOWN)} jobs back"
+
+
+@step(2)
+async def retire(s: Stepper) -> str | None:
+    for worker in s.workers:
+        idle = not worker.strands and not worker.slots.tokens() and not worker.completions.tokens()
+        if worker.leaving and not worker.is_frozen and idle:
+            worker.begin("heart", worker.retire())
+            return f"{worker.name} retires"
+        if worker.gone:
+            await s.remove(worker)
+            return f"{worker.name} has ended"
+    return None
+
+
+@step(0.15)
+async def move_database_clock(s: Stepper) -> str | None:
+    seconds = s.rng.choice([-60.0, -5.0, -0.1, 0.1, 5.0, 60.0])
+    s.time.move_database_clock(timedelta(seconds=seconds))
+    return f"FAULT the database's clock is moved by {seconds} s"
+
+
+@step(0.06)
+async def outage(s: Stepper) -> str | None:
+    seconds = s.rng.uniform(0.2, 2.5) * CONFIG.lease_seconds
+    s.outage_until = s.time.elapsed + seconds
+    for worker in s.workers:
+        await worker.tick_backend.roll_back()
+    for call in list(s.waiting):
+        call.link.journal.clear()
+        await s.lose(call)
+    return f"FAULT the database goes away for {seconds:.1f} s"
