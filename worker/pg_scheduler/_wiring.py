@@ -13,6 +13,7 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.submission import Submission
@@ -27,6 +28,7 @@ from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
 
@@ -43,6 +45,7 @@ class SubmissionParts:
     jobs: JobStore
     submission: Submission
     bulk: BulkSubmission
+    periodic: PeriodicJobs
     vacuum: VacuumStore
     vacuumer: Vacuumer
 
@@ -68,7 +71,12 @@ class ControlParts:
 
 
 def wire_submission(
-    pool: Pool, registry: Registry, config: EngineConfig, retention: VacuumConfig, bell: Bell
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    retention: VacuumConfig,
+    bell: Bell,
+    declared: Callable[[], Mapping[str, PeriodicJobConfig]],
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool))
@@ -83,6 +91,7 @@ def wire_submission(
         jobs=jobs,
         submission=submission,
         bulk=bulk,
+        periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
     )
@@ -95,6 +104,7 @@ async def wire_engine(
     bell: Bell,
     card: WorkerCard,
     retention: VacuumConfig | None,
+    periodic: PeriodicJobs,
     *,
     new_worker_id: Callable[[], str],
 ) -> EngineParts:
@@ -119,7 +129,7 @@ async def wire_engine(
         config=config,
         wake=claim_wake,
     )
-    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
     listener = Listener(
         pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds

@@ -12,7 +12,6 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import checks, codec
-from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import require_pool
@@ -106,7 +105,7 @@ class Scheduler:
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
-            db_pool, self._registry, self._config, self.vacuum_config, self._bell
+            db_pool, self._registry, self._config, self.vacuum_config, self._bell, periodic_registry.all
         )
         self._engine: EngineParts | None = None
         self._changing = asyncio.Lock()
@@ -359,6 +358,103 @@ class Scheduler:
             return {}
         return dict(await self._submission.vacuum.totals())
 
+    def get_periodic_jobs(self) -> dict[str, PeriodicJobConfig]:
+        """The schedules that the code of this process declares, by dedup key.
+
+        ``enabled`` of each says whether it ticks, as ``get_periodic_job_status`` does. They are copies.
+        """
+        return self._submission.periodic.configs()
+
+    def get_periodic_job_status(self, dedup_key: str) -> dict[str, Any] | None:
+        """How a schedule stands, as this worker read it at its last poll (5 s); before a start, as code declares it.
+
+        Returns:
+            ``job_name``, ``enabled`` (whether it ticks), ``priority``, ``max_retries``, ``dedup_key``,
+            ``use_advisory_lock``, ``function_name``, ``function_module``, ``interval`` (a timedelta) or ``cron`` and
+            ``timezone``, ``next_run_at`` and ``last_run_at`` (aware, or None), ``last_status`` (of the newest run, such
+            as ``completed``, or None). None for a key that this process does not declare.
+        """
+        return self._submission.periodic.status(dedup_key)
+
+    def enable_periodic_job(self, dedup_key: str) -> bool:
+        """Let a schedule tick, on every worker of the fleet: lift what ``disable_periodic_job`` set.
+
+        It counts here at once; the ticker of this worker writes it within one poll, and again until the database takes
+        it. Unless this scheduler is started, nothing is written before it is: ``resume_schedule`` writes at once. The
+        next tick lies one interval ahead; what was missed is not made up. A schedule that code declares with
+        ``enabled=False`` ticks as well from now on, until a worker starts whose code says so again.
+
+        Returns:
+            False for a key that this process does not declare.
+        """
+        return self._submission.periodic.wish(dedup_key, suspended=False)
+
+    def disable_periodic_job(self, dedup_key: str) -> bool:
+        """Stop a schedule from ticking, on every worker of the fleet, until somebody enables it.
+
+        It is a suspension, which no start lifts; ``periodic(enabled=…)`` is what code wants, and another thing. It
+        counts here at once and is written as ``enable_periodic_job`` says. What runs goes on.
+
+        Returns:
+            False for a key that this process does not declare.
+        """
+        return self._submission.periodic.wish(dedup_key, suspended=True)
+
+    async def trigger_periodic_job(self, dedup_key: str) -> str | None:
+        """Run a schedule's task once now, beside its ticks, whether it is suspended or not.
+
+        Returns:
+            The id of the job, named as those of the ticks are; None for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; the job may or may not exist.
+        """
+        return await self._submission.periodic.trigger(dedup_key)
+
+    async def suspend_schedule(self, dedup_key: str) -> bool:
+        """As ``disable_periodic_job``, written when this returns; ticks that are planned ahead are taken back.
+
+        Returns:
+            False for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; it may or may not be suspended.
+        """
+        return await self._submission.periodic.suspend(dedup_key, suspended=True)
+
+    async def resume_schedule(self, dedup_key: str) -> bool:
+        """As ``enable_periodic_job``, written when this returns.
+
+        Returns:
+            False for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; it may or may not be resumed.
+        """
+        return await self._submission.periodic.suspend(dedup_key, suspended=False)
+
+    async def schedule_status(self, dedup_key: str) -> dict[str, Any] | None:
+        """As ``get_periodic_job_status``, read from the database now.
+
+        Returns:
+            Its keys, and ``suspended`` (fleet-wide) and ``retired_reason`` (a text once no living worker has declared
+            the schedule for a day, else None). None for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.periodic.read_status(dedup_key)
+
+    async def listen_for_jobs(self) -> None:
+        """Start, if that has not happened yet, and return once the scheduler has been shut down.
+
+        Raises:
+            PgSchedulerError: as ``start`` does, or what ended a part of the engine.
+        """
+        await self.start()
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_ended()
+
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
             await self.initialize_db()
@@ -366,19 +462,20 @@ class Scheduler:
         async with self._submission.database.connection() as connection:
             await migrator.require_head(connection)
 
-    def _declare(self) -> list[ScheduleDefinition]:
+    def _register_declared(self) -> None:
         for key, function in task_registry.functions().items():
             self._registry.add(function, key)
-        configs = periodic_registry.all().values()
-        return [_definition_of(config, self._registry.add(config.func), self._config.tenant) for config in configs]
+        for config in periodic_registry.all().values():
+            self._registry.add(config.func)
 
     async def _started(self) -> EngineParts:
         await self._prepare_db()
-        declared = self._declare()
+        self._register_declared()
+        periodic = self._submission.periodic
         card = worker_card(
             self._config,
             version=_version(),
-            schedules=[definition.key.uid for definition in declared],
+            schedules=periodic.uids(),
             environment=os.environ,
         )
         engine = await wire_engine(
@@ -388,12 +485,12 @@ class Scheduler:
             self._bell,
             card,
             self.vacuum_config if self.vacuum_enabled else None,
+            periodic,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
         )
         try:
             await engine.lifecycle.start()
-            for definition in declared:
-                await engine.schedules.upsert(definition)
+            await periodic.declare(engine.schedules)
         except BaseException:
             await engine.lifecycle.stop()
             await engine.close()
@@ -413,24 +510,6 @@ class Scheduler:
 
 async def _nobody() -> None:
     """Stands for the function of a job that is scheduled by name."""
-
-
-def _definition_of(config: PeriodicJobConfig, task: str, tenant: str) -> ScheduleDefinition:
-    return ScheduleDefinition(
-        key=ScheduleKey(tenant=tenant, kind=CODE, cluster="", uid=config.source_uid),
-        name=str(config.job_name),
-        generation=0,
-        rule=config.rule,
-        template=Template(
-            task=task,
-            job_name=str(config.job_name),
-            payload=codec.encode((), {}),
-            queue="default",
-            priority=config.priority.db_value,
-            max_retries=config.max_retries,
-        ),
-        enabled=config.enabled,
-    )
 
 
 def _version() -> str:

@@ -5,6 +5,7 @@ one job and none is lost between. The next tick is computed from the rule, never
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,9 +13,11 @@ from pg_scheduler._domain.schedules import StoredSchedule
 from pg_scheduler._domain.walk import Ticks, ticks_until
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.schedules import Due, ScheduleStore
+from pg_scheduler.errors import DatabaseUnreachable
 
 BATCH = 500
 """Schedules that one transaction ticks."""
@@ -27,6 +30,7 @@ class Ticker:
         self,
         database: Database,
         schedules: ScheduleStore,
+        periodic: PeriodicJobs,
         *,
         lease: Lease,
         config: EngineConfig,
@@ -35,6 +39,7 @@ class Ticker:
     ) -> None:
         self._db = database
         self._schedules = schedules
+        self._periodic = periodic
         self._lease = lease
         self._config = config
         self._wake = wake
@@ -47,13 +52,19 @@ class Ticker:
         async with self._db.transaction() as connection:
             due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds, BATCH)
             made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
+            await self._periodic.look(connection, self._schedules)
+        await self._periodic.revive(self._schedules)
         if made:
             self._on_ticked()
         return made
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Tick up to one poll ahead, so that a tick starts on the instant, until ``stopping``."""
+        self._periodic.ticked_by(self._wake)
         await keep_running("ticker", self._pass, wake=self._wake, stopping=stopping)
+        self._periodic.ticked_by(None)
+        with contextlib.suppress(DatabaseUnreachable):  # a wish that came last; else it waits for the next start
+            await self._periodic.write_wishes(self._schedules)
 
     def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
         horizon = timedelta(seconds=self._config.poll_seconds)
@@ -72,6 +83,7 @@ class Ticker:
         ]
 
     async def _pass(self) -> float:
+        await self._periodic.write_wishes(self._schedules)
         if await self.run_once():
             return 0.0
         seconds = await self._schedules.next_tick(self._config.tenant)

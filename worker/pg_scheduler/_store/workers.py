@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pg_scheduler._store.database import Connection, Database, translated
 from pg_scheduler._store.queries import QUERIES
 
+RETIRED_REASON = "no living worker has declared it for a day"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCard:
@@ -83,6 +85,10 @@ class WorkerStore:
     async def mark_dead(self) -> list[str]:
         """Ids of the workers whose lease has run out, marked now."""
         return [row["id"] for row in await self._db.fetch(QUERIES["mark_dead"])]
+
+    async def retire_schedules(self) -> list[str]:
+        """Retire the schedules of code that no worker has declared for a day; which."""
+        return [row["source_uid"] for row in await self._db.fetch(QUERIES["retire_schedules"], RETIRED_REASON)]
 
     async def forget_dead(self) -> None:
         """Drop the rows of workers that died more than a day ago."""
