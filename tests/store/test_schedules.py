@@ -398,6 +398,25 @@ async def test_ticks_stay_on_a_fixed_grid_over_130_seconds(world: World) -> None
     assert ticks == [anchor + timedelta(seconds=n) for n in range(1, len(ticks) + 1)]
 
 
+async def test_a_long_job_does_not_move_the_grid(world: World) -> None:
+    """Design page 3 §3.4: every=5s with a 3 s job gives 26 ± 1 runs in 130 s."""
+    worker = await declared_by(world, "u")
+    await world.schedules.upsert(replace(CODE, rule=Interval(5)))
+    anchor = (await row(world))["anchor_at"]
+    runs: list[timedelta] = []
+    for tick in range(1, 27):
+        await world.advance(timedelta(seconds=5 * tick + 0.5))
+        await world.beat(worker)
+        await world.tick()
+        claimed = await world.claim(worker)
+        await world.advance(timedelta(seconds=5 * tick + 3.5))
+        runs += [job.tick_at - anchor for job in claimed if job.tick_at]
+        await world.jobs.complete(claimed, worker)
+
+    assert abs(len(runs) - 26) <= 1
+    assert runs == [timedelta(seconds=5 * n) for n in range(1, len(runs) + 1)]
+
+
 async def test_after_an_outage_the_next_tick_is_on_time(world: World) -> None:
     """Design page 3 §3.4: a schedule after an outage longer than its grace (300 s by default)."""
     worker = await declared_by(world, "u")

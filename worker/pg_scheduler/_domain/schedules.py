@@ -117,7 +117,7 @@ def changed_grid(row: StoredSchedule, definition: ScheduleDefinition, now: datet
     if definition.generation < row.definition.generation or (definition == row.definition and not row.retired):
         return None
     last = _last_made(row, now)
-    if definition.rule != row.definition.rule or (definition.runs and not row.definition.runs) or row.retired:
+    if definition.rule != row.definition.rule or (definition.runs and not row.definition.runs):
         return _anchored(definition, now, last)
     return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now))
 
