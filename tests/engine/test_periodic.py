@@ -12,6 +12,7 @@ import pytest
 from pg_scheduler import JobPriority, Scheduler
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.retry_policy import RetryPolicy
 from support.waiting import until
@@ -140,8 +141,10 @@ async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
     scheduler = await started()
 
     async def ticked(name: str, count: int) -> bool:
-        return count == await world.pool.fetchval(
-            "SELECT count(*) FROM scheduled_jobs WHERE job_name = $1 AND started_at IS NOT NULL", name
+        return bool(
+            await world.pool.fetchval(
+                "SELECT count(*) = $2 FROM scheduled_jobs WHERE job_name = $1 AND started_at IS NOT NULL", name, count
+            )
         )
 
     await until(lambda: ticked("periodic_quick", 10), timeout=15)
@@ -173,21 +176,36 @@ async def test_replicas_that_start_at_once_make_one_schedule_and_one_job_a_tick(
     assert await world.pool.fetchval("SELECT count(*) - count(DISTINCT tick_at) FROM scheduled_jobs") == 0
 
 
-async def test_a_start_wakes_the_ticker_of_a_worker_that_sleeps(
+async def test_a_change_from_elsewhere_is_seen_before_the_next_poll(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
-    declare(job, interval=HOUR, dedup_key="k")
-    sleeper = await started()
-    assert sleeper.disable_periodic_job("k")
-    await until(lambda: suspended(world))
-
-    assert await Scheduler(world.pool).resume_schedule("k")
+    key = declare(job, interval=HOUR)
+    worker, web = await started(), Scheduler(world.pool)
 
     def runs() -> bool:
-        status = sleeper.get_periodic_job_status("k")
-        return status is not None and bool(status["next_run_at"])
+        status = worker.get_periodic_job_status(key)
+        assert status is not None
+        assert status["enabled"] == (status["next_run_at"] is not None)
+        return bool(status["enabled"])
 
+    assert runs()
+    await web.suspend_schedule(key)
+    await until(lambda: not runs(), timeout=EngineConfig().poll_seconds / 2)
+    await web.resume_schedule(key)
     await until(runs, timeout=EngineConfig().poll_seconds / 2)
+
+
+async def test_a_wish_and_a_trigger_wake_what_sleeps_in_this_process(world: World) -> None:
+    triggered, ticker = asyncio.Event(), asyncio.Event()
+    config = PeriodicJobConfig(job, interval=HOUR)
+    periodic = PeriodicJobs(world.schedules, lambda: {"k": config}, tenant="", on_triggered=triggered.set)
+    periodic.ticked_by(ticker)
+
+    assert periodic.wish("k", suspended=True)
+    await asyncio.wait_for(ticker.wait(), 1)
+
+    assert await periodic.trigger("k")
+    assert triggered.is_set()
 
 
 async def test_status_has_the_keys_that_users_know(started: MakeScheduler, declare: Declare) -> None:
