@@ -23,6 +23,7 @@ from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
@@ -46,6 +47,8 @@ class SubmissionParts:
     submission: Submission
     bulk: BulkSubmission
     periodic: PeriodicJobs
+    listing: ListingStore
+    queues: QueueStore
     vacuum: VacuumStore
     vacuumer: Vacuumer
 
@@ -92,6 +95,8 @@ def wire_submission(
         submission=submission,
         bulk=bulk,
         periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
+        listing=ListingStore(database, tenant=config.tenant),
+        queues=QueueStore(database, tenant=config.tenant),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
     )

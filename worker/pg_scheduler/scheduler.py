@@ -5,8 +5,8 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,17 +26,22 @@ from pg_scheduler._wiring import (
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.job_spec import _UNSET, JobSpec
+from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnInterrupt
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
 from pg_scheduler.polling import PollingConfig
+from pg_scheduler.retry_policy import RetryPolicy
 from pg_scheduler.tasks import Registry, TaskFunction
 from pg_scheduler.tasks import registry as task_registry
+from pg_scheduler.unique import Unique
 from pg_scheduler.vacuum import VacuumConfig
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from pg_scheduler._store.database import Connection
 
 
 class Scheduler:
@@ -72,8 +77,8 @@ class Scheduler:
             db_pool: an open asyncpg pool, borrowed for submissions. A started scheduler opens connections of its own,
                 to the same place.
             max_concurrent_jobs: slots of this worker.
-            misfire_grace_time: seconds after which a job that never started expires; None never. Stored with each job,
-                not judged yet: a job that is late runs late.
+            misfire_grace_time: seconds after which a job that never started expires; None never. Judged
+                against what workers could claim: a backlog behind busy slots runs late and never expires.
             vacuum_config: retention of finished jobs.
             vacuum_enabled: whether this worker deletes what its retention lets go.
             batch_claim_limit: how many jobs one claim takes at most.
@@ -222,6 +227,20 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None | object = _UNSET,
+        connection: "Connection | None" = None,
+        queue: str = "default",
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
+        retry_policy: RetryPolicy | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        expires: datetime | timedelta | None = None,
+        keep_result: bool = False,
+        flush: Flush = "batch",
+        on_interrupt: OnInterrupt = "retry",
+        max_interruptions: int | None = None,
+        unique: Unique | None = None,
     ) -> str:
         """Schedule an async function; when this returns, the job is committed.
 
@@ -236,10 +255,25 @@ class Scheduler:
             max_retries: attempts after the first that fails.
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
-            misfire_grace_time: seconds; the scheduler's if not given, None never expires.
+            misfire_grace_time: seconds; the scheduler's if not given, None never expires. A job that is past its grace
+                now, or was when a worker first came to its queue, is stored as ``expired`` and not run.
+            connection: an asyncpg connection in a transaction of the caller's: the job is committed with it.
+            queue: 1 to 200 bytes; served by workers that name it.
+            concurrency_key: 1 to 200 bytes; jobs that share it run within its limit.
+            concurrency_limit: how many jobs of the key run at the same time; the newest submission sets it.
+            timeout: seconds, or a timedelta, after which an attempt is cancelled and counts as failed; None never.
+            retry_policy: how long retries wait; the task's, else the default one, if None.
+            tags: at most 20 texts of 1 to 64 bytes, to list by.
+            metadata: a dict for people and tools, up to 16 KiB as JSON; no argument of the function.
+            expires: an aware instant, or a timedelta after ``execution_time``, from which on the job does not start.
+            keep_result: whether what the function returns is stored.
+            flush: ``now`` writes the outcome by itself and at once instead of with the next batch (20 ms).
+            on_interrupt: what becomes of a job whose worker died: ``retry`` starts it again, ``fail`` never.
+            max_interruptions: how many deaths of its worker it survives; the worker's setting if None.
+            unique: what makes an earlier submission the same, whose id is then returned; not beside a ``job_id``.
 
         Returns:
-            The job id.
+            The job id; with ``IGNORE`` or ``unique`` that of the job that was there.
 
         Raises:
             TypeError: not an async function.
@@ -247,8 +281,30 @@ class Scheduler:
             JobExists: the id is taken (``RAISE``).
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
-        spec = JobSpec(func, execution_time, args, kwargs or {}, priority, max_retries, job_id, misfire_grace_time)
-        return await self._submission.submission.schedule(spec, conflict_resolution)
+        spec = JobSpec(
+            func,
+            execution_time,
+            args,
+            {} if kwargs is None else kwargs,
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            timeout=timeout,
+            retry_policy=retry_policy,
+            tags=tags,
+            metadata=metadata,
+            expires=expires,
+            keep_result=keep_result,
+            flush=flush,
+            on_interrupt=on_interrupt,
+            max_interruptions=max_interruptions,
+            unique=unique,
+        )
+        return await self._submission.submission.schedule(spec, conflict_resolution, connection)
 
     async def schedule_bulk(
         self,
@@ -256,6 +312,7 @@ class Scheduler:
         *,
         conflict_resolution: ConflictResolution = ConflictResolution.IGNORE,
         batch_size: int = 1000,
+        connection: "Connection | None" = None,
     ) -> list[str | None]:
         """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
 
@@ -267,6 +324,7 @@ class Scheduler:
             conflict_resolution: what to do with ids that are taken, or named twice: ``IGNORE`` keeps the first,
                 ``REPLACE`` the last.
             batch_size: jobs of one transaction, 1 to 100,000.
+            connection: an asyncpg connection in a transaction of the caller's: all of it is committed with that.
 
         Returns:
             The job ids in the order of the input, None at positions that were not inserted.
@@ -277,7 +335,7 @@ class Scheduler:
             JobExists: an id is taken (``RAISE``); nothing was written.
             DatabaseUnreachable: no answer; the last batch may or may not exist.
         """
-        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size)
+        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 
     async def schedule_job(
         self,
@@ -289,6 +347,21 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None = None,
+        *,
+        connection: "Connection | None" = None,
+        queue: str = "default",
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
+        retry_policy: RetryPolicy | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        expires: datetime | timedelta | None = None,
+        keep_result: bool = False,
+        flush: Flush = "batch",
+        on_interrupt: OnInterrupt = "retry",
+        max_interruptions: int | None = None,
+        unique: Unique | None = None,
     ) -> str:
         """Schedule by name, for tasks that this process does not have; as ``schedule`` otherwise.
 
@@ -301,6 +374,20 @@ class Scheduler:
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
             misfire_grace_time: seconds; None takes the scheduler's.
+            connection: as in ``schedule``, and so are the others.
+            queue: where it waits.
+            concurrency_key: jobs that share it run within its limit.
+            concurrency_limit: how many jobs of the key run at the same time.
+            timeout: seconds or a timedelta.
+            retry_policy: how long retries wait.
+            tags: to list by.
+            metadata: for people and tools.
+            expires: from when on it does not start.
+            keep_result: whether what the task returns is stored.
+            flush: ``batch`` or ``now``.
+            on_interrupt: ``retry`` or ``fail``.
+            max_interruptions: how many deaths of its worker it survives.
+            unique: what makes an earlier submission the same.
 
         Raises:
             InvalidArgument: as in ``schedule``, or several registered tasks share the name.
@@ -308,8 +395,30 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
         args, kwargs = codec.parts_of(task_data)
-        spec = JobSpec(_nobody, execution_time, args, kwargs, priority, max_retries, job_id, misfire_grace_time)
-        return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution)
+        spec = JobSpec(
+            _nobody,
+            execution_time,
+            args,
+            kwargs,
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            timeout=timeout,
+            retry_policy=retry_policy,
+            tags=tags,
+            metadata=metadata,
+            expires=expires,
+            keep_result=keep_result,
+            flush=flush,
+            on_interrupt=on_interrupt,
+            max_interruptions=max_interruptions,
+            unique=unique,
+        )
+        return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution, connection)
 
     async def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that has not ended; a running one is told to stop within a second, on whichever worker.
@@ -331,6 +440,77 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not be changed.
         """
         await self._submission.submission.move(job_id, status)
+
+    async def retry_job(self, job_id: str) -> None:
+        """Run a job again, now and as if it were new, that has failed, was cancelled or has expired.
+
+        Raises:
+            IllegalTransition: there is no such job, or it is open or completed.
+            OwnedByResource: it belongs to a custom resource.
+            DatabaseUnreachable: no answer; the job may or may not run again.
+        """
+        await self._submission.submission.move(job_id, JobStatus.PENDING)
+
+    async def reschedule(self, job_id: str, execution_time: datetime) -> None:
+        """Give a job that has not started another time; a worker that claims it at the same moment wins.
+
+        Args:
+            job_id: of a pending or waiting job; one that waits for its retry is one.
+            execution_time: aware instant.
+
+        Raises:
+            IllegalTransition: there is no such job, or it runs or has ended.
+            OwnedByResource: it belongs to a custom resource.
+            InvalidArgument: a time that cannot be used.
+            DatabaseUnreachable: no answer; the job may or may not be moved.
+        """
+        await self._submission.submission.reschedule(job_id, execution_time)
+
+    async def job(self, job_id: str) -> JobInfo | None:
+        """A job of this tenant as it is now; None if there is none by that id (any more)."""
+        return await self._submission.listing.job(job_id)
+
+    def jobs(self, filter: JobFilter | None = None) -> AsyncIterator[JobInfo]:  # noqa: A002  the word that people look for
+        """The jobs of this tenant, newest first: ``async for job in scheduler.jobs(JobFilter(status="failed"))``.
+
+        Pages are read as they are used, and none is held back: what is made meanwhile is not in the listing, and what
+        changes meanwhile is shown as it is when its page is read.
+
+        Args:
+            filter: what to narrow it to; all jobs if None. ``limit`` and ``after`` make pages of it.
+        """
+        return self._submission.listing.jobs(filter or JobFilter())
+
+    async def pause_queue(self, queue: str, *, reason: str | None = None, by: str | None = None) -> None:
+        """Start nothing more of a queue of this tenant, on any worker, until it is resumed; what runs goes on.
+
+        Args:
+            queue: its name, 1 to 200 bytes.
+            reason: for people, up to 1,000 bytes.
+            by: who, up to 200 bytes.
+
+        Raises:
+            InvalidArgument: text that cannot be used.
+            DatabaseUnreachable: no answer; it may or may not be paused.
+        """
+        queue = checks.checked_text("queue", queue, 200)
+        await self._submission.queues.pause(
+            queue,
+            by=None if by is None else checks.checked_text("by", by, 200),
+            reason=None if reason is None else checks.checked_text("reason", reason, 1000),
+        )
+
+    async def resume_queue(self, queue: str) -> bool:
+        """Let a paused queue go on, at once.
+
+        Returns:
+            Whether it was paused.
+        """
+        return await self._submission.queues.resume(checks.checked_text("queue", queue, 200))
+
+    async def queues(self) -> list[QueueInfo]:
+        """The queues of this tenant that were ever paused or served, by name."""
+        return await self._submission.queues.all()
 
     async def run_vacuum(self) -> dict[str, int]:
         """Delete now what the retention lets go.

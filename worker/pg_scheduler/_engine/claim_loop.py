@@ -5,6 +5,7 @@ registered.
 """
 
 import asyncio
+import logging
 from collections import deque
 from operator import attrgetter
 
@@ -17,6 +18,8 @@ from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.tasks import Registry
+
+logger = logging.getLogger("pg_scheduler.engine")
 
 LEASE_CHECK_SECONDS = 0.5
 """How soon a worker claims again once its beats are answered again."""
@@ -54,7 +57,10 @@ class ClaimLoop:
         if limit <= 0 or not tasks or not self._lease.is_valid:
             return 0
         claimed = await self._claim(tasks, limit)
-        self._executor.start(sorted(claimed, key=attrgetter("start_order")))
+        runnable = [job for job in claimed if job.attempt]
+        self._executor.start(sorted(runnable, key=attrgetter("start_order")))
+        if len(runnable) < len(claimed):
+            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
         return len(claimed)
 
     async def run(self, stopping: asyncio.Event) -> None:

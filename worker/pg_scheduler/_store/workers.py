@@ -35,7 +35,7 @@ class LeaseStore:
         self._place = place
 
     async def register(self, card: WorkerCard, tasks: Sequence[str], lease_seconds: float) -> None:
-        """Make the row, alive and with a full lease."""
+        """Make the row, alive and with a full lease; its queues are served from then on."""
         with self._translated():
             await self._connection.execute(
                 QUERIES["register_worker"],
@@ -50,11 +50,13 @@ class LeaseStore:
                 card.pod_uid,
                 card.version,
             )
+            await self._connection.execute(QUERIES["serve_queues"], card.worker_id)
 
     async def beat(self, worker_id: str, lease_seconds: float, tasks: Sequence[str]) -> set[int] | None:
         """Tokens that the database thinks this worker holds; None when it has been marked dead."""
         with self._translated():
             tokens = await self._connection.fetchrow(QUERIES["beat"], worker_id, lease_seconds, list(tasks))
+            await self._connection.execute(QUERIES["serve_queues"], worker_id)
         return None if tokens is None else set(tokens[0])
 
     async def held_tokens(self, worker_id: str) -> set[int]:
