@@ -6,20 +6,24 @@ Invariant: a definition is checked where it is written; the registry holds one f
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from pg_scheduler import tasks
-from pg_scheduler._domain import checks, codec, tick_options
+from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain.options import NAME_BYTES_MAX, options_of
 from pg_scheduler._domain.rules import Interval, Rule
 from pg_scheduler._domain.schedules import Template
 from pg_scheduler.errors import InvalidArgument, InvalidSchedule
 from pg_scheduler.job_priority import JobPriority
+from pg_scheduler.job_spec import JobSpec, OnInterrupt
 from pg_scheduler.recurrence import cron as cron_rule
 from pg_scheduler.recurrence import every as every_rule
 from pg_scheduler.retry_policy import RetryPolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for the time of a tick where only the options of its job are looked at."""
 
 
 @dataclass(slots=True)
@@ -38,11 +42,11 @@ class PeriodicJobConfig:
         dedup_key: identity over processes, 1 to 200 bytes; derived from module, name and schedule if not given.
         enabled: whether this code wants it to run; a fleet-wide suspension is another thing.
         queue: the queue of the jobs.
-        timeout: seconds that one attempt may take; None any.
+        timeout: how long one attempt may take, in seconds or as a timedelta; None any time.
         retry_policy: how long a failed job waits for its next attempt; None the default.
         on_interrupt: ``retry`` or ``fail``: what becomes of a job whose worker died.
-        tags: words for listing.
-        metadata: anything that JSON keeps exactly, for people and listing.
+        tags: at most 20 words, for listing.
+        metadata: a dict that JSON keeps exactly, for people and listing; at most 16 KiB.
         args: positional arguments of each run.
         kwargs: keyword arguments of each run.
 
@@ -62,9 +66,9 @@ class PeriodicJobConfig:
     dedup_key: str | None = None
     enabled: bool = True
     queue: str = field(default="default", kw_only=True)
-    timeout: float | None = field(default=None, kw_only=True)
+    timeout: float | timedelta | None = field(default=None, kw_only=True)
     retry_policy: RetryPolicy | None = field(default=None, kw_only=True)
-    on_interrupt: str = field(default="retry", kw_only=True)
+    on_interrupt: OnInterrupt = field(default="retry", kw_only=True)
     tags: Sequence[str] = field(default=(), kw_only=True)
     metadata: Mapping[str, Any] | None = field(default=None, kw_only=True)
     args: Sequence[Any] = field(default=(), kw_only=True)
@@ -79,7 +83,9 @@ class PeriodicJobConfig:
             self.dedup_key = _derived_key(self.func, self.rule)
         if self.job_name is None:
             self.job_name = f"periodic_{self.func.__name__}"
-        tick_options.checked_text("dedup_key", self.dedup_key)
+        checks.checked_flag("enabled", self.enabled)
+        checks.checked_flag("use_advisory_lock", self.use_advisory_lock)
+        checks.checked_text("dedup_key", self.dedup_key, NAME_BYTES_MAX)
         _ = self.template  # which checks every option
 
     @property
@@ -91,18 +97,30 @@ class PeriodicJobConfig:
     @property
     def template(self) -> Template:
         """What each tick runs; ``@task`` above ``@periodic`` may still name the function after this was made."""
+        options = options_of(self._spec(), _NO_TIME)
         return Template(
             task=tasks.key_of(self.func),
-            job_name=tick_options.checked_text("job_name", self.job_name),
+            job_name=checks.checked_text("job_name", self.job_name, NAME_BYTES_MAX),
             payload=codec.encode(self.args, self.kwargs or {}),
-            queue=tick_options.checked_text("queue", self.queue),
+            queue=checks.checked_text("queue", self.queue, NAME_BYTES_MAX),
             priority=checks.checked_priority(self.priority).db_value,
             max_retries=checks.checked_whole("max_retries", self.max_retries),
-            timeout_seconds=tick_options.checked_timeout(self.timeout),
-            retry_policy=tick_options.checked_policy(self.retry_policy),
-            on_interrupt=tick_options.checked_on_interrupt(self.on_interrupt),
-            tags=tick_options.checked_tags(self.tags),
-            metadata=tick_options.checked_metadata(self.metadata),
+            timeout_seconds=options.timeout_seconds,
+            retry_policy=options.retry_policy,
+            on_interrupt=options.on_interrupt,
+            tags=options.tags,
+            metadata=options.metadata,
+        )
+
+    def _spec(self) -> JobSpec:
+        return JobSpec(
+            self.func,
+            _NO_TIME,
+            timeout=self.timeout,
+            retry_policy=self.retry_policy,
+            on_interrupt=self.on_interrupt,
+            tags=self.tags,
+            metadata=self.metadata,
         )
 
 
@@ -149,9 +167,9 @@ class PeriodicDecorator:
         enabled: bool = True,
         *,
         queue: str = "default",
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         retry_policy: RetryPolicy | None = None,
-        on_interrupt: str = "retry",
+        on_interrupt: OnInterrupt = "retry",
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
         args: Sequence[Any] = (),
@@ -163,9 +181,11 @@ class PeriodicDecorator:
         parameters mean is said at ``PeriodicJobConfig``. Two rules on one function need a ``dedup_key`` each.
 
         Raises:
-            TypeError: not an async function.
+            TypeError: not an async function, or no parentheses.
             ValueError: the rule or an option is refused, or two rules on one function have no keys of their own.
         """
+        if callable(every):
+            raise TypeError("@periodic needs a rule: write @periodic(every=timedelta(…)) or @periodic(cron=…)")
 
         def declare(function: F) -> F:
             _require_async(function)
