@@ -12,7 +12,9 @@ import pytest
 from pg_scheduler import JobPriority, Scheduler
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
+from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.retry_policy import RetryPolicy
 from support.waiting import until
@@ -480,6 +482,37 @@ async def test_a_schedule_that_a_living_worker_declares_comes_back(
         return bool(await world.pool.fetchval("SELECT enabled AND next_tick_at IS NOT NULL FROM scheduler_schedules"))
 
     await until(lives)
+
+
+async def test_a_sweep_retires_what_nobody_declares_any_more_and_says_so(
+    world: World, declare: Declare, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = declare(job, interval=HOUR)
+    web = Scheduler(world.pool)
+    await web.trigger_periodic_job(key)
+    await world.advance(timedelta(days=2))
+    lease = Lease(30, clock=lambda: clock[0])
+    clock = [0.0]
+    rescuer = Rescuer(world.workers, world.jobs, own_lease=lease, config=EngineConfig())
+    lease.begin("me", 0.0)
+
+    await rescuer.run_once()  # whose own lease has not held for long: after an outage nobody seems to declare anything
+    assert await retired_reason(web, key) is None
+    clock[0] = 31.0
+    lease.acknowledge(31.0)
+    await rescuer.run_once()
+
+    reason = await retired_reason(web, key)
+    assert reason == "no living worker has declared it for a day"
+    assert f"{__name__}:job is retired: {reason}" in caplog.text
+
+
+async def retired_reason(scheduler: Scheduler, key: str) -> str | None:
+    status = await scheduler.schedule_status(key)
+    assert status is not None
+    reason = status["retired_reason"]
+    assert reason is None or isinstance(reason, str)
+    return reason
 
 
 async def test_listening_starts_and_ends_with_the_scheduler(

@@ -13,7 +13,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.jobs import ORPHANS_MAX, JobStore
-from pg_scheduler._store.workers import WorkerStore
+from pg_scheduler._store.workers import RETIRED_REASON, WorkerStore
 from pg_scheduler.job_status import JobStatus
 
 SWEEPS_TO_RETIRE = 40
@@ -78,7 +78,7 @@ class Rescuer:
 
     async def _retire_schedules(self) -> None:
         for uid in await self._workers.retire_schedules():
-            logger.warning("schedule %s is retired: no living worker has declared it for a day", uid)
+            logger.warning("schedule %s is retired: %s", uid, RETIRED_REASON)
 
     async def _pass(self) -> float:
         await self.run_once()
