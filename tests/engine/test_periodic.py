@@ -15,6 +15,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.rescuer import Rescuer
+from pg_scheduler.errors import SchemaMismatch
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.retry_policy import RetryPolicy
 from support.waiting import until
@@ -353,6 +354,23 @@ async def test_a_wish_right_before_the_shutdown_is_written(
     assert await suspended(world)
 
 
+async def test_a_wish_that_the_shutdown_cannot_write_waits_for_the_next_start(
+    world: World, started: MakeScheduler, declare: Declare, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = declare(job, interval=HOUR)
+    scheduler = await started(lease_seconds=1.2)
+
+    async with world.db.transaction() as other:
+        await other.execute("SELECT FROM scheduler_schedules FOR UPDATE")
+        scheduler.disable_periodic_job(key)
+        await scheduler.shutdown()
+    assert "waits for the next start" in caplog.text
+    assert not await suspended(world)
+
+    await scheduler.start()
+    await until(lambda: suspended(world))
+
+
 async def test_suspending_works_from_a_process_that_runs_nothing(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -527,6 +545,17 @@ async def test_listening_starts_and_ends_with_the_scheduler(
     await scheduler.shutdown()
 
     await asyncio.wait_for(listening, 5)
+
+
+async def test_listening_raises_what_ended_the_engine(world: World, started: MakeScheduler, declare: Declare) -> None:
+    declare(job, interval=HOUR)
+    scheduler = await started()
+    listening = asyncio.create_task(scheduler.listen_for_jobs())
+
+    await world.pool.execute("DROP TABLE scheduler_schedules; SELECT pg_notify('scheduler_schedules', '')")
+
+    with pytest.raises(SchemaMismatch):
+        await asyncio.wait_for(listening, 10)
 
 
 async def test_who_stops_listening_does_not_stop_the_scheduler(started: MakeScheduler, declare: Declare) -> None:

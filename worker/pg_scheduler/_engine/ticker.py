@@ -5,7 +5,7 @@ one job and none is lost between. The next tick is computed from the rule, never
 """
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -21,6 +21,8 @@ from pg_scheduler.errors import DatabaseUnreachable
 
 BATCH = 500
 """Schedules that one transaction ticks."""
+
+logger = logging.getLogger("pg_scheduler.engine")
 
 
 class Ticker:
@@ -63,8 +65,13 @@ class Ticker:
         self._periodic.ticked_by(self._wake)
         await keep_running("ticker", self._pass, wake=self._wake, stopping=stopping)
         self._periodic.ticked_by(None)
-        with contextlib.suppress(DatabaseUnreachable):  # a wish that came last; else it waits for the next start
+        await self._write_last_wishes()
+
+    async def _write_last_wishes(self) -> None:
+        try:
             await self._periodic.write_wishes(self._schedules)
+        except DatabaseUnreachable as error:
+            logger.warning("what was enabled or disabled last waits for the next start: %s", error)
 
     def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
         horizon = timedelta(seconds=self._config.poll_seconds)
