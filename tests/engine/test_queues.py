@@ -142,7 +142,7 @@ async def test_a_job_that_has_not_started_gets_another_time(world: World, starte
     await scheduler.reschedule(job_id, datetime.now(UTC))
 
     async def is_done() -> bool:
-        return (await world.row(job_id))["status"] == "completed"
+        return bool((await world.row(job_id))["status"] == "completed")
 
     await until(is_done, timeout=HALF_A_POLL)
     with pytest.raises(IllegalTransition, match="completed"):
