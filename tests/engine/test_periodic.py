@@ -146,7 +146,7 @@ async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
     async def ticked(name: str, count: int) -> bool:
         return bool(
             await world.pool.fetchval(
-                "SELECT count(*) = $2 FROM scheduled_jobs WHERE job_name = $1 AND started_at IS NOT NULL", name, count
+                "SELECT count(*) >= $2 FROM scheduled_jobs WHERE job_name = $1 AND started_at IS NOT NULL", name, count
             )
         )
 
@@ -161,7 +161,8 @@ async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
         )
         assert abs(len(rows) - count) <= 1
         assert {b["tick_at"] - a["tick_at"] for a, b in pairwise(rows)} == {timedelta(seconds=seconds)}
-        assert timedelta(0) <= max(row["late"] for row in rows) < timedelta(seconds=1)
+        assert timedelta(0) <= min(row["late"] for row in rows)
+        assert max(row["late"] for row in rows) < EngineConfig().poll_seconds * timedelta(seconds=0.5)
 
 
 async def test_replicas_that_start_at_once_make_one_schedule_and_one_job_a_tick(
