@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 EXPORTED = {
     "ConflictResolution",
+    "JobFilter",
+    "JobInfo",
     "JobPriority",
     "JobSpec",
     "JobStatus",
     "PollingConfig",
+    "QueueInfo",
+    "RetryPolicy",
     "Scheduler",
+    "Unique",
     "VacuumConfig",
     "VacuumPolicy",
     "VacuumTrigger",

@@ -12,6 +12,7 @@ from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
@@ -94,7 +95,8 @@ class World:
         config = EngineConfig(poll_seconds=horizon_seconds)
         lease, wake = Lease(LEASE_SECONDS), asyncio.Event()
         lease.begin("", boot_seconds())
-        ticker = Ticker(self.db, self.schedules, lease=lease, config=config, wake=wake, on_ticked=wake.set)
+        nothing = PeriodicJobs(self.schedules, dict, tenant="", on_triggered=wake.set)
+        ticker = Ticker(self.db, self.schedules, nothing, lease=lease, config=config, wake=wake, on_ticked=wake.set)
         return await ticker.run_once()
 
     async def row(self, job_id: str) -> asyncpg.Record:

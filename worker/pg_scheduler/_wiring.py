@@ -15,6 +15,7 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import Starts
@@ -26,11 +27,13 @@ from pg_scheduler._store.database import Database, Pool, connect_like, open_pool
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.kept import KeptConnection
+from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
 
@@ -47,6 +50,9 @@ class SubmissionParts:
     jobs: JobStore
     submission: Submission
     bulk: BulkSubmission
+    periodic: PeriodicJobs
+    listing: ListingStore
+    queues: QueueStore
     vacuum: VacuumStore
     vacuumer: Vacuumer
 
@@ -72,7 +78,12 @@ class ControlParts:
 
 
 def wire_submission(
-    pool: Pool, registry: Registry, config: EngineConfig, retention: VacuumConfig, bell: Bell
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    retention: VacuumConfig,
+    bell: Bell,
+    declared: Callable[[], Mapping[str, PeriodicJobConfig]],
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool))
@@ -87,6 +98,9 @@ def wire_submission(
         jobs=jobs,
         submission=submission,
         bulk=bulk,
+        periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
+        listing=ListingStore(database, tenant=config.tenant),
+        queues=QueueStore(database, tenant=config.tenant),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
     )
@@ -99,6 +113,7 @@ async def wire_engine(
     bell: Bell,
     card: WorkerCard,
     retention: VacuumConfig | None,
+    periodic: PeriodicJobs,
     *,
     new_worker_id: Callable[[], str],
 ) -> EngineParts:
@@ -113,7 +128,7 @@ async def wire_engine(
     completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
     schedules_bell = Bell()
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
-    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     ghosts, clock = Ghosts(), DatabaseClock()
     starts = Starts(Executor(registry, slots, completions), slots, clock)

@@ -15,6 +15,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_DIGITS = 1000
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """``{"args": […], "kwargs": {…}}`` as text.
@@ -26,13 +28,31 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         raise InvalidPayload(f"kwargs is a {type(kwargs).__name__}", fix="give a dict of keyword arguments")
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise InvalidPayload(f"args is a {type(args).__name__}", fix="give a list or tuple of positional arguments")
-    _check(list(args), "args", 1)
-    _check(dict(kwargs), "kwargs", 1)
-    text = json.dumps({"args": list(args), "kwargs": dict(kwargs)}, allow_nan=False, separators=(",", ":"))
-    if len(text) > MAX_BYTES:
+    data = {"args": list(args), "kwargs": dict(kwargs)}
+    _check(data["args"], "args", 1)
+    _check(data["kwargs"], "kwargs", 1)
+    return _dumped(data, "the arguments are", MAX_BYTES)
+
+
+def encode_object(value: object, name: str, most: int) -> str:
+    """A dict as text of at most so many bytes.
+
+    Raises:
+        InvalidPayload: not a dict, or something in there that JSON cannot keep exactly.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidPayload(f"{name} is a {type(value).__name__}", fix="give a dict")
+    data = dict(value)
+    _check(data, name, 1)
+    return _dumped(data, f"{name} is", most)
+
+
+def _dumped(data: object, what: str, most: int) -> str:
+    text = _ENCODER.encode(data)  # in ASCII, so characters are bytes
+    if len(text) > most:
         raise InvalidPayload(
-            f"the arguments are {len(text)} bytes as JSON",
-            why=f"at most {MAX_BYTES} are stored",
+            f"{what} {len(text)} bytes as JSON",
+            why=f"at most {most} are stored",
             fix="store the data elsewhere and pass a reference",
         )
     return text

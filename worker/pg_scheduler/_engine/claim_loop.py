@@ -7,6 +7,7 @@ The next claim is on its way before the jobs of the last one run: the server wor
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -22,6 +23,8 @@ from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler.tasks import Registry
+
+logger = logging.getLogger("pg_scheduler.engine")
 
 LEASE_CHECK_SECONDS = 0.5
 """How soon a worker claims again once its beats are answered again."""
@@ -69,7 +72,10 @@ class ClaimLoop:
             return 0
         claimed = sorted(await self._claim(tasks, limit), key=start_order)
         self._behind = len(claimed) == limit and self._clock.has_passed(claimed[-1].execution_time)
-        self._starts.start(claimed)
+        runnable = [job for job in claimed if job.attempt]
+        self._starts.start(runnable)
+        if len(runnable) < len(claimed):
+            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
         return len(claimed)
 
     async def run(self, stopping: asyncio.Event) -> None:

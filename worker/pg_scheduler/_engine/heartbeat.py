@@ -175,4 +175,3 @@ class Heartbeat:
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         return await connect_like(self._pool, command_timeout=self._config.command_seconds)
-

@@ -61,6 +61,12 @@ class Lifecycle:
         """Until a service dies; raises what killed it."""
         await asyncio.shield(self._failed)
 
+    async def wait_ended(self) -> None:
+        """Until it has stopped in order; raises what killed a service."""
+        await asyncio.wait([self._failed])
+        if not self._failed.cancelled():
+            self._failed.result()
+
     async def stop(self) -> None:
         """Stop in order; jobs that do not end in time are handed back."""
         await self._stop(self._taking, self._stop_taking)

@@ -13,8 +13,11 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.jobs import ORPHANS_MAX, JobStore
-from pg_scheduler._store.workers import WorkerStore
+from pg_scheduler._store.workers import RETIRED_REASON, WorkerStore
 from pg_scheduler.job_status import JobStatus
+
+SWEEPS_TO_RETIRE = 40
+"""Every how many sweeps schedules are retired, ten minutes with the default lease: it is a matter of a day."""
 
 logger = logging.getLogger("pg_scheduler.engine")
 
@@ -37,6 +40,7 @@ class Rescuer:
         self._own_lease = own_lease
         self._config = config
         self._wake = asyncio.Event()
+        self._sweeps = 0
 
     async def run_once(self) -> Rescued:
         """Mark the dead, then take their jobs: two statements, since the second needs a snapshot after the first."""
@@ -46,6 +50,9 @@ class Rescuer:
         dead = await self._workers.mark_dead()
         taken = await self._take_all()
         await self._jobs.forget_stopping()
+        if self._sweeps % SWEEPS_TO_RETIRE == 0:
+            await self._retire_schedules()
+        self._sweeps += 1
         await self._workers.forget_dead()
         if taken:
             await self._jobs.wake_workers()
@@ -68,6 +75,10 @@ class Rescuer:
             taken += batch
             if len(batch) < ORPHANS_MAX:
                 return taken
+
+    async def _retire_schedules(self) -> None:
+        for uid in await self._workers.retire_schedules():
+            logger.warning("schedule %s is retired: %s", uid, RETIRED_REASON)
 
     async def _pass(self) -> float:
         await self.run_once()

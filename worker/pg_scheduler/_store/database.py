@@ -41,6 +41,11 @@ _OTHER_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyn
 class Statements(Protocol):
     """What a store runs its statements on: a pool, or a connection that is kept."""
 
+    @property
+    def place(self) -> str:
+        """Host, database and user, for messages; never the password."""
+        ...
+
     async def fetch(self, query: str, *values: Any) -> list[Record]:
         """Every row."""
         ...

@@ -6,10 +6,12 @@ Invariant: every write of an outcome is fenced by id, token and worker; what doe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
+from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Statements
+from pg_scheduler._store.database import Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
@@ -38,6 +40,13 @@ class Ahead:
     tick_in: float | None
 
 
+class Stored(NamedTuple):
+    """The job that a submission stands for: its own with its status, or an equal or older one and None."""
+
+    job_id: str
+    status: JobStatus | None
+
+
 class JobStore:
     """The statements of ``sql/jobs.sql``."""
 
@@ -45,17 +54,26 @@ class JobStore:
         self._db = database
         self._wake_within = wake_within_seconds
 
-    async def insert(self, job: NewJob) -> bool:
-        """Whether the id was free and the row is committed."""
-        return await self._db.fetchrow(QUERIES["insert_job"], *job, self._wake_within) is not None
+    async def insert(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
+        """The status that the row has now; None where the id was taken."""
+        return (await self.insert_unique(job, None, connection)).status
 
-    async def replace(self, job: NewJob) -> bool:
-        """Insert or overwrite; False when a custom resource owns the row."""
-        return await self._db.fetchrow(QUERIES["replace_job"], *job, self._wake_within) is not None
+    async def insert_unique(self, job: NewJob, unique: UniqueKey | None, connection: "Connection | None") -> Stored:
+        """Insert unless an equal job is there; in the caller's own transaction on a ``connection``."""
+        key, within = unique or (None, None)
+        row = await self._submit("insert_job", connection, *job, self._wake_within, key, within)
+        if row is None:
+            raise AssertionError("insert_job answers with a row")
+        return Stored(row["job_id"], JobStatus(row["status"]) if row["status"] else None)
 
-    async def taken(self, job_id: str) -> TakenId | None:
+    async def replace(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
+        """Insert or overwrite, and the status that the row has now; None when a custom resource owns it."""
+        row = await self._submit("replace_job", connection, *job, self._wake_within)
+        return None if row is None else JobStatus(row["status"])
+
+    async def taken(self, job_id: str, connection: "Connection | None" = None) -> TakenId | None:
         """What stands under the id."""
-        row = await self._db.fetchrow(QUERIES["job_status"], job_id)
+        row = await self._submit("job_status", connection, job_id)
         if row is None:
             return None
         owner = f"{row['source_kind']} {row['source_name']}" if row["source_kind"] else None
@@ -68,6 +86,11 @@ class JobStore:
     async def run_again(self, job_id: str) -> bool:
         """Whether the row had ended without success, belongs to no custom resource, and is now pending."""
         return await self._db.fetchrow(QUERIES["run_job_again"], job_id) is not None
+
+    async def reschedule(self, job_id: str, execution_time: datetime) -> bool:
+        """Whether the row had not started, belongs to no custom resource, and is now due then."""
+        values = (job_id, execution_time, self._wake_within)
+        return await self._db.fetchrow(QUERIES["reschedule_job"], *values) is not None
 
     async def look_ahead(
         self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime = NO_FLOOR
@@ -91,6 +114,8 @@ class JobStore:
     ) -> list[ClaimedJob]:
         """At most ``limit`` jobs that are due ``within_seconds``, earlier named queues first, now running under this
         worker; in no order. Nothing that was due before ``floor`` is looked at.
+
+        Those with attempt 0 are not running: they were too late at their first claim, and have expired.
         """
         each = [limit] * len(queues)
         rows = await self._db.fetch(
@@ -130,6 +155,12 @@ class JobStore:
     async def wake_workers(self) -> None:
         """Ring every listening worker."""
         await self._db.fetchrow(QUERIES["wake_workers"])
+
+    async def _submit(self, query: str, connection: "Connection | None", *values: object) -> Record | None:
+        if connection is None:
+            return await self._db.fetchrow(QUERIES[query], *values)
+        with translated(self._db.place, connection):
+            return await connection.fetchrow(QUERIES[query], *values)
 
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         ids, tokens = [job.id for job in jobs], [job.token for job in jobs]

@@ -90,4 +90,3 @@ class Listener:
 
     def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._bells[channel].ring()
-

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pg_scheduler._store.database import Connection, Database, translated
 from pg_scheduler._store.queries import QUERIES
 
+RETIRED_REASON = "no living worker has declared it for a day"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCard:
@@ -33,7 +35,7 @@ class LeaseStore:
         self._place = place
 
     async def register(self, card: WorkerCard, tasks: Sequence[str], lease_seconds: float) -> None:
-        """Make the row, alive and with a full lease."""
+        """Make the row, alive and with a full lease; its queues are served from then on."""
         with self._translated():
             await self._connection.execute(
                 QUERIES["register_worker"],
@@ -48,11 +50,13 @@ class LeaseStore:
                 card.pod_uid,
                 card.version,
             )
+            await self._connection.execute(QUERIES["serve_queues"], card.worker_id)
 
     async def beat(self, worker_id: str, lease_seconds: float, tasks: Sequence[str]) -> set[int] | None:
         """Tokens that the database thinks this worker holds; None when it has been marked dead."""
         with self._translated():
             tokens = await self._connection.fetchrow(QUERIES["beat"], worker_id, lease_seconds, list(tasks))
+            await self._connection.execute(QUERIES["serve_queues"], worker_id)
         return None if tokens is None else set(tokens[0])
 
     async def held_tokens(self, worker_id: str) -> set[int]:
@@ -83,6 +87,10 @@ class WorkerStore:
     async def mark_dead(self) -> list[str]:
         """Ids of the workers whose lease has run out, marked now."""
         return [row["id"] for row in await self._db.fetch(QUERIES["mark_dead"])]
+
+    async def retire_schedules(self) -> list[str]:
+        """Retire the schedules of code that no worker has declared for a day; which."""
+        return [row["source_uid"] for row in await self._db.fetch(QUERIES["retire_schedules"], RETIRED_REASON)]
 
     async def forget_dead(self) -> None:
         """Drop the rows of workers that died more than a day ago."""
