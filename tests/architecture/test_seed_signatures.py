@@ -27,10 +27,6 @@ NOT_YET_SERVED = {
     "get_periodic_jobs",
     "listen_for_jobs",
     "load_task_functions",
-    "monitor_heartbeats",
-    "periodic_orphan_recovery",
-    "recover_orphaned_jobs",
-    "send_heartbeat",
     "trigger_periodic_job",
 }
 

@@ -58,8 +58,8 @@ async def test_the_fourth_death_fails_the_job(world: World) -> None:
     outcomes = []
     for _ in range(4):
         worker = await world.worker()
-        await world.claim(worker)
-        await world.pool.execute("UPDATE scheduler_workers SET state = 'dead'")
+        assert await world.claim(worker) or await world.claim_alone(worker)
+        await world.bury(worker)
         outcomes += await world.jobs.requeue_orphans(3)
 
     assert outcomes == [JobStatus.PENDING] * 3 + [JobStatus.FAILED]

@@ -13,9 +13,11 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.submission import Submission
+from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
@@ -27,6 +29,7 @@ from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
 
@@ -43,6 +46,7 @@ class SubmissionParts:
     jobs: JobStore
     submission: Submission
     bulk: BulkSubmission
+    rescuer: Rescuer
     vacuum: VacuumStore
     vacuumer: Vacuumer
 
@@ -53,6 +57,8 @@ class EngineParts:
 
     lease: Lease
     slots: Slots
+    rescuer: Rescuer
+    heartbeat: Heartbeat
     schedules: ScheduleStore
     lifecycle: Lifecycle
     close: Callable[[], Awaitable[None]]
@@ -83,6 +89,7 @@ def wire_submission(
         jobs=jobs,
         submission=submission,
         bulk=bulk,
+        rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
     )
@@ -97,6 +104,7 @@ async def wire_engine(
     retention: VacuumConfig | None,
     *,
     new_worker_id: Callable[[], str],
+    on_stall: Callable[[MainLoopStalled], None],
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
     own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
@@ -116,11 +124,14 @@ async def wire_engine(
         registry,
         lease=lease,
         ghosts=ghosts,
+        quarantine=Quarantine(jobs, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
         wake=claim_wake,
     )
     ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
-    rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
+    workers = WorkerStore(database)
+    rescuer = Rescuer(workers, jobs, own_lease=lease, config=config)
+    suspicion = Suspicion(workers, own_lease=lease, config=config, sweep_in=rescuer.sweep_in)
     listener = Listener(
         pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
     )
@@ -131,18 +142,22 @@ async def wire_engine(
         lease=lease,
         slots=slots,
         known_tokens=lambda: slots.tokens() | completions.tokens(),
+        finished_tokens=completions.tokens,
+        flush=completions.wake,
         ghosts=ghosts,
         config=config,
         new_worker_id=new_worker_id,
+        on_stall=on_stall,
     )
 
     taking: dict[str, Service] = {
         "claim loop": claim_loop.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
+        "suspicion": suspicion.run,
         "listener": listener.run,
     }
-    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, completions.wake]
+    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
     if retention is not None:
         vacuumer = Vacuumer(VacuumStore(database), tenant=config.tenant, config=retention)
         taking["vacuumer"] = vacuumer.run
@@ -165,7 +180,13 @@ async def wire_engine(
         await database.close()
 
     return EngineParts(
-        lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
+        lease=lease,
+        slots=slots,
+        rescuer=rescuer,
+        heartbeat=heartbeat,
+        schedules=schedules,
+        lifecycle=Lifecycle(services, config),
+        close=close,
     )
 
 

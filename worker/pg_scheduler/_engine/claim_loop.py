@@ -13,6 +13,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._store.jobs import JobStore
@@ -34,6 +35,7 @@ class ClaimLoop:
         *,
         lease: Lease,
         ghosts: Ghosts,
+        quarantine: Quarantine,
         config: EngineConfig,
         wake: asyncio.Event,
     ) -> None:
@@ -43,6 +45,7 @@ class ClaimLoop:
         self._registry = registry
         self._lease = lease
         self._ghosts = ghosts
+        self._quarantine = quarantine
         self._config = config
         self._wake = wake
         self._queues = deque(config.queues)
@@ -52,6 +55,11 @@ class ClaimLoop:
         limit = min(self._slots.free, self._config.claim_limit)
         tasks = self._registry.keys()
         if limit <= 0 or not tasks or not self._lease.is_valid:
+            return 0
+        if alone := await self._quarantine.run_once():
+            self._executor.start([alone])
+            return 1
+        if self._quarantine.is_closed:
             return 0
         claimed = await self._claim(tasks, limit)
         self._executor.start(sorted(claimed, key=attrgetter("start_order")))
@@ -69,6 +77,9 @@ class ClaimLoop:
             )
         return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
 
+    async def _next_due(self) -> float | None:
+        return await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
+
     async def _pass(self) -> float:
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
@@ -76,7 +87,7 @@ class ClaimLoop:
             return self._config.poll_seconds  # a released slot wakes this loop
         if await self.run_once():
             return 0.0
-        due_in = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
+        due_in = None if self._quarantine.is_closed else await self._next_due()
         if due_in is None:
             return self._config.poll_seconds
         if due_in <= 0:  # due, but not ours to have: another worker holds the row's lock

@@ -68,6 +68,17 @@ class JobStore:
         rows = await self._db.fetch(QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit)
         return [ClaimedJob(*row) for row in rows]
 
+    async def claim_poison(
+        self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
+    ) -> ClaimedJob | None:
+        """One due job that has outlived two workers, now running under this worker, which must hold nothing else."""
+        row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
+        return None if row is None else ClaimedJob(*row)
+
+    async def must_make_room(self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> bool:
+        """Whether such a job waits, and it is this worker that is to hold nothing for it."""
+        return bool(await self._db.fetchval(QUERIES["must_make_room"], worker_id, tenant, queues, tasks))
+
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""
         return await self._fenced("complete_jobs", jobs, worker_id)

@@ -64,11 +64,13 @@ FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority
     SELECT j.execution_time FROM scheduled_jobs j
     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
       AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+      AND j.interruptions < 2
     ORDER BY j.execution_time, j.id LIMIT 1) d;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
--- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
+-- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table. What has outlived two
+-- workers is claimed alone, by claim_poison_job.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -81,7 +83,7 @@ due AS MATERIALIZED (
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now()
+              AND j.execution_time <= scheduler_now() AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
     LIMIT $6)
@@ -138,21 +140,32 @@ RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS
 -- a missing worker row as dead too. Fenced by the token seen in the snapshot: the recheck after a row lock does not look
 -- again at the anti-join, and would take a job that a living worker has claimed meanwhile. The limit is a literal, since a
 -- generic plan for an unknown one scans the table (seen on 15 and 18).
+-- Charged are those with the most interruptions of what the dead worker held, so that a poison job does not drag its
+-- neighbours along; each gets the record of the attempt that ended so.
 WITH orphan AS MATERIALIZED (
-    SELECT j.id, j.token FROM scheduled_jobs j
-    WHERE j.status = 'running' AND NOT EXISTS (
-        SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
-    LIMIT 500),
+    SELECT o.id, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
+        SELECT j.id, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
+        WHERE j.status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
+        LIMIT 500) o),
 mine AS MATERIALIZED (
-    SELECT j.id FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
-    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED)
-UPDATE scheduled_jobs j
-SET interruptions = interruptions + 1,
-    status = CASE WHEN interruptions >= $1 THEN 'failed' ELSE 'pending' END,
-    finished_at = CASE WHEN interruptions >= $1 THEN scheduler_now() END,
-    error_message = CASE WHEN interruptions >= $1 THEN 'worker died' ELSE error_message END
-FROM mine WHERE j.id = mine.id
-RETURNING j.job_id, j.status;
+    SELECT j.id, o.is_charged::int AS charge,
+           j.on_interrupt = 'fail' OR o.is_charged AND j.interruptions >= coalesce(j.max_interruptions, $1) AS is_over
+    FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
+    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED),
+taken AS (
+    UPDATE scheduled_jobs j
+    SET interruptions = interruptions + charge,
+        status = CASE WHEN is_over THEN 'failed' ELSE 'pending' END,
+        finished_at = CASE WHEN is_over THEN scheduler_now() END,
+        error_message = CASE WHEN is_over THEN 'worker died' ELSE error_message END
+    FROM mine WHERE j.id = mine.id
+    RETURNING j.job_id, j.status, j.token, j.attempt, j.worker_id, j.started_at),
+noted AS (
+    INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+    SELECT job_id, token, attempt, worker_id, started_at, 'WorkerDied', 'worker died', '' FROM taken
+    ON CONFLICT (job_id, token) DO NOTHING)
+SELECT job_id, status FROM taken;
 
 -- name: forget_stopping
 -- Nobody is left to report the end of these coroutines, or it has not come within 30 seconds (design page 2 §2.6).
