@@ -187,17 +187,28 @@ class Heartbeat:
         logger.error("worker %s was marked dead while it lived; it goes on under a new id", self._lease.worker_id)
         self._lease.lose()
         await self._write_what_is_finished()
-        self._stop_lost(self._slots.tokens())
+        await self._told(self._slots.stop, self._slots.tokens(), StopReason.LOST)
         await self._incarnate(
             store
         )  # which holds nothing: a claim that is answered only now is stopped by the next check
 
     async def _write_what_is_finished(self) -> None:
-        """Have the main loop flush, and wait for it as long as for a statement: it may be blocked."""
         finished, deadline = self._finished_tokens(), boot_seconds() + self._config.command_seconds
-        self._main.call_soon_threadsafe(self._flush)
+        await self._told(self._flush)
         while finished & self._finished_tokens() and boot_seconds() < deadline:
             await sleep(FLUSH_LOOK_SECONDS, self._stopping)
+
+    async def _told(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Have the main loop call this, and wait for it as long as for a statement: it may be blocked."""
+        done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def call() -> None:
+            callback(*arguments)
+            with contextlib.suppress(RuntimeError):  # this thread has ended meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        self._main.call_soon_threadsafe(call)
+        await sleep(self._config.command_seconds, done)
 
     async def _check_held(self, store: LeaseStore) -> None:
         held = self._slots.tokens()
