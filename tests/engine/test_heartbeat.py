@@ -14,7 +14,7 @@ from pg_scheduler import Scheduler
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
-from pg_scheduler._engine.rescuer import Rescued, Rescuer
+from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._store.jobs import JobStore
@@ -24,9 +24,6 @@ from support.waiting import until
 if TYPE_CHECKING:
     from engine.conftest import MakeScheduler
     from support.world import World
-
-
-CUTS = 100
 
 
 def now() -> datetime:
@@ -246,32 +243,3 @@ async def test_the_seeds_constants_set_the_lease(
 
         assert expected - 5 < left <= expected
         assert len(str(scheduler.worker_id)) == 13
-
-
-async def test_a_living_worker_loses_nothing_however_often_its_connection_is_cut(
-    world: World, started: MakeScheduler
-) -> None:
-    scheduler = await started(jobs.hang)
-    job_id = await scheduler.schedule(jobs.hang, execution_time=now())
-    await until(lambda: scheduler.active_jobs == {job_id})
-    before = await world.row(job_id)
-    lease = await held_lease(world)
-    suspicion = Suspicion(world.workers, own_lease=lease, config=EngineConfig(), sweep_in=lambda _: None)
-    rescuer = Rescuer(world.workers, world.jobs, own_lease=lease, config=EngineConfig())
-    suspected = 0
-
-    for _ in range(CUTS):
-        cut = await lease_of(world, scheduler)
-        await world.pool.execute("SELECT pg_terminate_backend($1, 1000)", cut["backend_pid"])
-        suspected += await suspicion.run_once()
-
-        async def is_back(lost: int = cut["backend_pid"]) -> bool:
-            row = await lease_of(world, scheduler)
-            return bool(row["backend_pid"] != lost and row["seconds_left"] > 50)
-
-        await until(is_back, timeout=8)
-        assert await rescuer.run_once() == Rescued()
-
-    after = await world.row(job_id)
-    assert suspected, "the looker never came between a cut and the next connection: this test shows nothing"
-    assert (after["token"], after["status"], after["interruptions"]) == (before["token"], "running", 0)

@@ -155,7 +155,7 @@ class Heartbeat:
         """At once, at most a second apart while others may suspect us, then with patience: for as long as it takes."""
         await _close(self._connection)
         for pause in _reconnect_pauses():
-            await sleep(pause, self._stopping)
+            await sleep(min(pause, self._config.beat_seconds), self._stopping)
             if self._stopping.is_set():
                 break
             with contextlib.suppress(DatabaseUnreachable):

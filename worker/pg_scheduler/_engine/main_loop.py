@@ -11,8 +11,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
-from pg_scheduler._engine.service import sleep
 from pg_scheduler.errors import MainLoopStalled
 
 STALL_SECONDS = 5.0
@@ -36,6 +36,7 @@ class MainLoopWatch:
         self._look_seconds = min(LOOK_SECONDS, self._warn_seconds / 2)
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop
+        self._timer: asyncio.TimerHandle
         self._thread_id: int | None = None
         self._answered = True
         self._warned = False
@@ -52,10 +53,17 @@ class MainLoopWatch:
         Raises:
             MainLoopStalled: it has not turned for ``max_stall_seconds``.
         """
+        stalled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
         self._looked_at = self._clock()
-        while not stopping.is_set():
-            self.look()
-            await sleep(self._look_seconds, stopping)
+        self._look_later(stalled)
+        try:
+            await asyncio.wait([stalled, stop], return_when=asyncio.FIRST_COMPLETED)
+            if stalled.done():
+                stalled.result()
+        finally:
+            self._timer.cancel()
+            stop.cancel()
 
     def look(self) -> None:
         """Ask the loop, or count on while it owes the answer.
@@ -78,6 +86,19 @@ class MainLoopWatch:
                 why="a job blocks it, or it is deadlocked; the warning before has its stack",
                 fix="await instead of blocking, or give the work to a thread or process; max_stall allows more",
             )
+
+    def _look_later(self, stalled: "asyncio.Future[Any]") -> None:
+        # A callback and not a task, which would look only after the next select(): there the GIL is let go, and a main
+        # thread that has held it leaves the line at fault.
+        self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_on_time, stalled)
+
+    def _look_on_time(self, stalled: "asyncio.Future[Any]") -> None:
+        try:
+            self.look()
+        except MainLoopStalled as error:
+            stalled.set_exception(error)
+        else:
+            self._look_later(stalled)
 
     def _ask(self) -> None:
         self._answered, self._warned, self._stalled_seconds = False, False, 0.0
