@@ -22,10 +22,6 @@ NOT_YET_SERVED = {
     "execute_job",
     "execute_job_with_concurrency_control",
     "load_task_functions",
-    "monitor_heartbeats",
-    "periodic_orphan_recovery",
-    "recover_orphaned_jobs",
-    "send_heartbeat",
 }
 
 WIDER = {"jobs": {"Iterable"}}

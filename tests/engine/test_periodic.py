@@ -151,6 +151,7 @@ async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
         )
 
     await until(lambda: ticked("periodic_quick", 10), timeout=15)
+    await until(lambda: ticked("periodic_slow", 5), timeout=15)
     await scheduler.shutdown()
 
     for name, seconds, count in (("periodic_quick", 1, 10), ("periodic_slow", 2, 5)):

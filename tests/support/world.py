@@ -83,6 +83,16 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
+    async def claim_alone(self, worker_id: str) -> ClaimedJob | None:
+        """A job that has outlived two workers."""
+        return await self.jobs.claim_poison(worker_id, "", ["default"], ["t"])
+
+    async def bury(self, *worker_ids: str) -> None:
+        """Mark these workers dead, or all of them."""
+        await self.pool.execute(
+            "UPDATE scheduler_workers SET state = 'dead' WHERE id = ANY($1) OR $1 = '{}'", list(worker_ids)
+        )
+
     async def running(self, worker_id: str) -> ClaimedJob:
         """A job that this worker holds."""
         job_id = await self.pending()

@@ -16,10 +16,12 @@ from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.submission import Submission
+from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
@@ -33,6 +35,7 @@ from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
@@ -53,6 +56,7 @@ class SubmissionParts:
     periodic: PeriodicJobs
     listing: ListingStore
     queues: QueueStore
+    rescuer: Rescuer
     vacuum: VacuumStore
     vacuumer: Vacuumer
 
@@ -63,6 +67,8 @@ class EngineParts:
 
     lease: Lease
     slots: Slots
+    rescuer: Rescuer
+    heartbeat: Heartbeat
     schedules: ScheduleStore
     lifecycle: Lifecycle
     close: Callable[[], Awaitable[None]]
@@ -101,6 +107,7 @@ def wire_submission(
         periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
         listing=ListingStore(database, tenant=config.tenant),
         queues=QueueStore(database, tenant=config.tenant),
+        rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
     )
@@ -116,6 +123,7 @@ async def wire_engine(
     periodic: PeriodicJobs,
     *,
     new_worker_id: Callable[[], str],
+    on_stall: Callable[[MainLoopStalled], None],
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
     own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
@@ -132,19 +140,23 @@ async def wire_engine(
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     ghosts, clock = Ghosts(), DatabaseClock()
     starts = Starts(Executor(registry, slots, completions), slots, clock)
+    claims = JobStore(claiming, wake_within_seconds=config.poll_seconds)
     claim_loop = ClaimLoop(
-        JobStore(claiming, wake_within_seconds=config.poll_seconds),
+        claims,
         starts,
         slots,
         registry,
         lease=lease,
         ghosts=ghosts,
         clock=clock,
+        quarantine=Quarantine(claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
         wake=claim_wake,
         on_look=lambda ahead: ticker.expect(ahead.tick_in),
     )
-    rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
+    workers = WorkerStore(database)
+    rescuer = Rescuer(workers, jobs, own_lease=lease, config=config)
+    suspicion = Suspicion(workers, own_lease=lease, config=config, sweep_in=rescuer.sweep_in)
     listener = Listener(
         pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
     )
@@ -155,9 +167,12 @@ async def wire_engine(
         lease=lease,
         slots=slots,
         known_tokens=lambda: slots.tokens() | completions.tokens(),
+        finished_tokens=completions.tokens,
+        flush=completions.wake,
         ghosts=ghosts,
         config=config,
         new_worker_id=new_worker_id,
+        on_stall=on_stall,
     )
 
     taking: dict[str, Service] = {
@@ -165,9 +180,10 @@ async def wire_engine(
         "claim loop": claim_loop.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
+        "suspicion": suspicion.run,
         "listener": listener.run,
     }
-    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, completions.wake]
+    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
     if retention is not None:
         vacuumer = Vacuumer(VacuumStore(database), tenant=config.tenant, config=retention)
         taking["vacuumer"] = vacuumer.run
@@ -192,7 +208,13 @@ async def wire_engine(
         await database.close()
 
     return EngineParts(
-        lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
+        lease=lease,
+        slots=slots,
+        rescuer=rescuer,
+        heartbeat=heartbeat,
+        schedules=schedules,
+        lifecycle=Lifecycle(services, config),
+        close=close,
     )
 
 

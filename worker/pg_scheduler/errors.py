@@ -15,6 +15,7 @@
     |-- EmbeddedPostgresFailed       the embedded server ended or never answered
     |-- DatabaseUnreachable          nobody answers there, or not to us
     |-- SchemaMismatch               tables missing, or newer than this release reads
+    |-- MainLoopStalled              a worker's event loop has not turned for max_stall
     `-- OwnedByResource              the row belongs to a custom resource: edit that
 
 Invariant: a message holds what, why and fix, and never a password or a job's argument.
@@ -120,3 +121,9 @@ class OwnedByResource(PgSchedulerError):
     """The row belongs to a custom resource, which is where it is edited."""
 
     code = "PGS-014"
+
+
+class MainLoopStalled(PgSchedulerError):
+    """A worker's event loop has not turned for ``max_stall``: it has stopped beating, and others take its jobs."""
+
+    code = "PGS-020"

@@ -5,7 +5,7 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
@@ -25,6 +25,7 @@ from pg_scheduler._wiring import (
     worker_card,
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
+from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnInterrupt
 from pg_scheduler.job_status import JobStatus
@@ -68,6 +69,7 @@ class Scheduler:
         tenant: str | None = None,
         queues: Sequence[str] = ("default",),
         lease_seconds: float | None = None,
+        max_stall: float = 300.0,
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
     ) -> None:
@@ -85,7 +87,10 @@ class Scheduler:
             polling_config: pace of polling; of it only ``min_interval`` is used yet.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
-            lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.
+            lease_seconds: how long the database believes in this worker without a beat; the lesser of
+                ``LEASE_DURATION`` and ``HEARTBEAT_THRESHOLD`` if None.
+            max_stall: seconds that the event loop may stand still; then this worker ends its beats, so that others take
+                its jobs, and ``wait_failed`` raises ``MainLoopStalled``.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
 
@@ -102,7 +107,10 @@ class Scheduler:
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
             slots=max_concurrent_jobs,
             claim_limit=batch_claim_limit,
-            lease_seconds=self.LEASE_DURATION if lease_seconds is None else lease_seconds,
+            lease_seconds=(
+                min(self.LEASE_DURATION, self.HEARTBEAT_THRESHOLD) if lease_seconds is None else lease_seconds
+            ),
+            max_stall_seconds=max_stall,
             shutdown_seconds=shutdown_timeout,
             misfire_grace_time=misfire_grace_time,
             polling=polling_config or PollingConfig(),
@@ -113,6 +121,7 @@ class Scheduler:
             db_pool, self._registry, self._config, self.vacuum_config, self._bell, periodic_registry.all
         )
         self._engine: EngineParts | None = None
+        self._on_stall: Callable[[MainLoopStalled], None] = _only_raise
         self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -205,6 +214,39 @@ class Scheduler:
         """Until a part of the engine dies; raises what killed it. Returns at once unless started."""
         if self._engine is not None:
             await self._engine.lifecycle.wait_failed()
+
+    def on_stall(self, callback: Callable[[MainLoopStalled], None]) -> None:
+        """Have ``callback`` called when the event loop has stood still for ``max_stall``; before ``start``.
+
+        It runs in the heartbeat's thread, since the loop's own is stuck: all it can do is to end the process.
+        """
+        self._on_stall = callback
+
+    async def recover_orphaned_jobs(self) -> int:
+        """Return the jobs of dead workers to the queue, as this worker's sweep does from time to time; how many.
+
+        Raises:
+            DatabaseUnreachable: no answer; the next sweep does it.
+        """
+        rescuer = self._engine.rescuer if self._engine else self._submission.rescuer
+        rescued = await rescuer.take_from_the_dead()
+        return rescued.requeued + rescued.failed
+
+    async def periodic_orphan_recovery(self) -> None:
+        """Until the sweep, which runs since ``start``, has ended. Returns at once unless started."""
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_ended("rescuer")
+
+    async def monitor_heartbeats(self) -> None:
+        """Until the heartbeat, which runs since ``start``, has ended. Returns at once unless started."""
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_ended("heartbeat")
+
+    async def send_heartbeat(self, job_id: str) -> None:
+        """Renew this worker's lease now, which covers all that it holds, ``job_id`` too. Nothing unless started."""
+        del job_id
+        if self._engine is not None:
+            self._engine.heartbeat.beat_soon()
 
     async def __aenter__(self) -> "Scheduler":
         await self.start()
@@ -633,7 +675,7 @@ class Scheduler:
         """
         await self.start()
         if self._engine is not None:
-            await self._engine.lifecycle.wait_ended()
+            await self._engine.lifecycle.wait_stopped()
 
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
@@ -667,10 +709,12 @@ class Scheduler:
             self.vacuum_config if self.vacuum_enabled else None,
             periodic,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
+            on_stall=self._on_stall,
         )
         try:
             await engine.lifecycle.start()
             await periodic.declare(engine.schedules)
+            await engine.rescuer.take_from_the_dead(pod_uid=card.pod_uid, tenant=card.tenant)
         except BaseException:
             await engine.lifecycle.stop()
             await engine.close()
@@ -686,6 +730,10 @@ class Scheduler:
                     await engine.close()
         finally:
             self._stopping = None
+
+
+def _only_raise(_: MainLoopStalled) -> None:
+    """What happens in the thread if nobody asked for more: ``wait_failed`` raises it once the loop turns again."""
 
 
 async def _nobody() -> None:

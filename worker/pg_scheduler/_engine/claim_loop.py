@@ -18,6 +18,7 @@ from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
@@ -45,6 +46,7 @@ class ClaimLoop:
         lease: Lease,
         ghosts: Ghosts,
         clock: DatabaseClock,
+        quarantine: Quarantine,
         config: EngineConfig,
         wake: asyncio.Event,
         on_look: Callable[[Ahead], None],
@@ -56,12 +58,13 @@ class ClaimLoop:
         self._lease = lease
         self._ghosts = ghosts
         self._clock = clock
+        self._quarantine = quarantine
         self._config = config
         self._wake = wake
         self._on_look = on_look
         self._queues = deque(config.queues)
         self._behind = False
-        self._waits_for_slots = False
+        self._waits_for_slots = self._one_waits_alone = False
         self._look_at = 0.0
 
     async def run_once(self) -> int:
@@ -69,6 +72,11 @@ class ClaimLoop:
         limit = min(self._slots.free, self._config.claim_limit)
         tasks = self._registry.keys()
         if limit <= 0 or not tasks or not self._lease.is_valid:
+            return 0
+        if alone := await self._quarantine.run_once():
+            self._starts.start([alone])
+            return 1
+        if self._quarantine.is_closed:
             return 0
         claimed = sorted(await self._claim(tasks, limit), key=start_order)
         self._behind = len(claimed) == limit and self._clock.has_passed(claimed[-1].execution_time)
@@ -85,6 +93,8 @@ class ClaimLoop:
     def slot_released(self) -> None:
         """There is a slot again. Far from it that each is worth a claim: nothing may be due, or nothing due yet."""
         if self._waits_for_slots and (self._behind or self._slots.free >= self._config.claim_limit):
+            self._wake.set()
+        if self._one_waits_alone and self._slots.is_idle:
             self._wake.set()
 
     async def _claim(self, tasks: list[str], limit: int) -> list[ClaimedJob]:
@@ -112,7 +122,7 @@ class ClaimLoop:
             if pause > 0:
                 return pause
         limit = min(self._slots.free, self._config.claim_limit)
-        if limit <= 0:
+        if limit <= 0 or self._quarantine.is_closed:
             return self._wait_for_slots()
         if await self.run_once() == limit:
             self._look_at = inf
@@ -130,6 +140,10 @@ class ClaimLoop:
         ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.keys())
         self._clock.observe(ahead.now)
         self._on_look(ahead)
+        self._one_waits_alone = ahead.alone
+        if ahead.alone and self._slots.is_idle:
+            self._quarantine.expect()
+            return 0.0
         due_in = inf if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
         if due_in < self._config.poll_seconds:
             self._look_at = inf

@@ -32,12 +32,13 @@ class TakenId:
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """The database's time, and the seconds from then to the first claimable job and to the tenant's first tick:
-    negative when late, None when there is none.
+    negative when late, None when there is none. ``alone``: a job that has outlived two workers is due.
     """
 
     now: datetime
     due_in: float | None
     tick_in: float | None
+    alone: bool
 
 
 class Stored(NamedTuple):
@@ -122,6 +123,17 @@ class JobStore:
             QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit, within_seconds, floor
         )
         return [ClaimedJob._make(row) for row in rows]
+
+    async def claim_poison(
+        self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
+    ) -> ClaimedJob | None:
+        """One due job that has outlived two workers, now running under this worker, which must hold nothing else."""
+        row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
+        return None if row is None else ClaimedJob._make(row)
+
+    async def must_make_room(self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> bool:
+        """Whether such a job waits, and it is this worker that is to hold nothing for it."""
+        return bool(await self._db.fetchval(QUERIES["must_make_room"], worker_id, tenant, queues, tasks))
 
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""

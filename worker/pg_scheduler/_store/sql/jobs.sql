@@ -77,14 +77,15 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- name: look_ahead
 -- What time it is, and the seconds until the first job that this worker could claim and until the tenant's first tick: of
 -- the same rows as claim_jobs and due_schedules, but for queues that are paused: a resume wakes. One index probe for each
--- queue and priority; $4 is the floor of claim_jobs.
+-- queue and priority; $4 is the floor of claim_jobs. At last, whether a job that has outlived two workers is due: it is
+-- claimed alone, by claim_poison_job.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
           AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-          AND j.execution_time >= $4
+          AND j.execution_time >= $4 AND j.interruptions < 2
         ORDER BY j.execution_time, j.id LIMIT 1) d
     WHERE NOT EXISTS (
         SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS due_in, (
@@ -92,7 +93,11 @@ SELECT scheduler_now() AS now, (
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
-    ) AS tick_in;
+    ) AS tick_in,
+    EXISTS (SELECT 1 FROM scheduled_jobs j
+            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended AND j.concurrency_key IS NULL
+              AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
+              AND j.execution_time <= scheduler_now()) AS alone;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
@@ -101,7 +106,7 @@ SELECT scheduler_now() AS now, (
 -- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows
 -- of nothing pending: without it a claim walks the dead entries that a long transaction elsewhere keeps at the index's
 -- beginning. A job that is too late at its first claim expires instead (attempt 0 comes back): nobody served its queue until
--- its grace was over. A queue whose row is missing or stale is served since now.
+-- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is served since now.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -124,6 +129,7 @@ due AS MATERIALIZED (
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
               AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= $8
+              AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
     LIMIT $6),
@@ -190,21 +196,32 @@ RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS
 -- a missing worker row as dead too. Fenced by the token seen in the snapshot: the recheck after a row lock does not look
 -- again at the anti-join, and would take a job that a living worker has claimed meanwhile. The limit is a literal, since a
 -- generic plan for an unknown one scans the table (seen on 15 and 18).
+-- Charged are those with the most interruptions of what the dead worker held, so that a poison job does not drag its
+-- neighbours along; each gets the record of the attempt that ended so.
 WITH orphan AS MATERIALIZED (
-    SELECT j.id, j.token FROM scheduled_jobs j
-    WHERE j.status = 'running' AND NOT EXISTS (
-        SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
-    LIMIT 500),
+    SELECT o.id, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
+        SELECT j.id, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
+        WHERE j.status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
+        LIMIT 500) o),
 mine AS MATERIALIZED (
-    SELECT j.id FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
-    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED)
-UPDATE scheduled_jobs j
-SET interruptions = interruptions + 1,
-    status = CASE WHEN interruptions >= $1 THEN 'failed' ELSE 'pending' END,
-    finished_at = CASE WHEN interruptions >= $1 THEN scheduler_now() END,
-    error_message = CASE WHEN interruptions >= $1 THEN 'worker died' ELSE error_message END
-FROM mine WHERE j.id = mine.id
-RETURNING j.job_id, j.status;
+    SELECT j.id, o.is_charged::int AS charge,
+           j.on_interrupt = 'fail' OR o.is_charged AND j.interruptions >= coalesce(j.max_interruptions, $1) AS is_over
+    FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
+    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED),
+taken AS (
+    UPDATE scheduled_jobs j
+    SET interruptions = interruptions + charge,
+        status = CASE WHEN is_over THEN 'failed' ELSE 'pending' END,
+        finished_at = CASE WHEN is_over THEN scheduler_now() END,
+        error_message = CASE WHEN is_over THEN 'worker died' ELSE error_message END
+    FROM mine WHERE j.id = mine.id
+    RETURNING j.job_id, j.status, j.token, j.attempt, j.worker_id, j.started_at),
+noted AS (
+    INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+    SELECT job_id, token, attempt, worker_id, started_at, 'WorkerDied', 'worker died', '' FROM taken
+    ON CONFLICT (job_id, token) DO NOTHING)
+SELECT job_id, status FROM taken;
 
 -- name: forget_stopping
 -- Nobody is left to report the end of these coroutines, or it has not come within 30 seconds (design page 2 §2.6).
