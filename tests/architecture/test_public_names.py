@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXPORTED = {
+    "Cancel",
     "ConflictResolution",
+    "Fail",
+    "JobContext",
     "JobPriority",
     "JobSpec",
     "JobStatus",
     "PollingConfig",
+    "RetryPolicy",
     "Scheduler",
+    "Snooze",
     "VacuumConfig",
     "VacuumPolicy",
     "VacuumTrigger",

@@ -21,12 +21,9 @@ from pg_scheduler import Scheduler
 NOT_YET_SERVED = {
     "disable_periodic_job",
     "enable_periodic_job",
-    "execute_job",
-    "execute_job_with_concurrency_control",
     "get_periodic_job_status",
     "get_periodic_jobs",
     "listen_for_jobs",
-    "load_task_functions",
     "monitor_heartbeats",
     "periodic_orphan_recovery",
     "recover_orphaned_jobs",

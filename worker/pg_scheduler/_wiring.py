@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
+from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
@@ -13,8 +14,12 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.rescuer import Rescuer
-from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.results import Results
+from pg_scheduler._engine.runtime import JobServices, context_of
+from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
@@ -22,11 +27,14 @@ from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
+from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.context import JobContext
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
 
@@ -45,6 +53,7 @@ class SubmissionParts:
     bulk: BulkSubmission
     vacuum: VacuumStore
     vacuumer: Vacuumer
+    results: Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,7 @@ class EngineParts:
     slots: Slots
     schedules: ScheduleStore
     lifecycle: Lifecycle
+    executor: Executor
     close: Callable[[], Awaitable[None]]
 
 
@@ -85,7 +95,14 @@ def wire_submission(
         bulk=bulk,
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
+        results=_wire_results(pool, database, config),
     )
+
+
+def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Results:
+    bell = Bell()
+    listener = Listener(pool, {RESULTS_CHANNEL: bell}, command_timeout=config.command_seconds)
+    return Results(ResultStore(database), bell, listener)
 
 
 async def wire_engine(
@@ -96,6 +113,8 @@ async def wire_engine(
     card: WorkerCard,
     retention: VacuumConfig | None,
     *,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware] = (),
     new_worker_id: Callable[[], str],
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
@@ -109,9 +128,17 @@ async def wire_engine(
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
     slots = Slots(config.slots, on_release=claim_wake.set)
     ghosts = Ghosts()
+    offloading = Offloading(config.slots)
+    services = _wire_job_services(pool, registry, config, bell, jobs, submitting)
+
+    def make_context(held: HeldJob, deadline: float | None) -> JobContext:
+        return context_of(held, services, deadline)
+
+    calls = Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
+    executor = Executor(Performer(calls), slots, completions)
     claim_loop = ClaimLoop(
         jobs,
-        Executor(registry, slots, completions),
+        executor,
         slots,
         registry,
         lease=lease,
@@ -152,7 +179,7 @@ async def wire_engine(
         for wake in wakes:
             wake()
 
-    services = Services(
+    running = Services(
         taking=taking,
         completions=completions,
         heartbeat=heartbeat,
@@ -162,11 +189,42 @@ async def wire_engine(
 
     async def close() -> None:
         bell.unsubscribe(claim_wake)
+        offloading.close()
         await database.close()
 
     return EngineParts(
-        lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
+        lease=lease,
+        slots=slots,
+        schedules=schedules,
+        lifecycle=Lifecycle(running, config),
+        executor=executor,
+        close=close,
     )
+
+
+def _wire_job_services(
+    pool: Pool, registry: Registry, config: EngineConfig, bell: Bell, engine_jobs: JobStore, submitting: SubmissionParts
+) -> JobServices:
+    def submission_on(database: Database) -> Submission:
+        """On the connection of a transaction nobody is told before the commit."""
+        if database is submitting.database:
+            return submitting.submission
+        jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+        return Submission(jobs, registry, config=config, on_submitted=_tell_nobody)
+
+    return JobServices(
+        database=submitting.database,
+        jobs=submitting.jobs,
+        transactions=JobTransactions(
+            pool, engine_jobs, lease_seconds=config.lease_seconds, command_seconds=config.command_seconds
+        ),
+        submission_on=submission_on,
+        on_submitted=bell.ring,
+    )
+
+
+def _tell_nobody() -> None:
+    """The job is part of a transaction; its end tells."""
 
 
 async def wire_control(dsn: str) -> ControlParts:

@@ -5,15 +5,18 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
+from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import require_pool
 from pg_scheduler._store.wakeups import Bell
@@ -26,6 +29,7 @@ from pg_scheduler._wiring import (
     worker_card,
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
+from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, JobSpec
 from pg_scheduler.job_status import JobStatus
@@ -66,6 +70,7 @@ class Scheduler:
         lease_seconds: float | None = None,
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -84,8 +89,11 @@ class Scheduler:
             lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
+            middleware: async functions ``(call, ctx)`` around each job, the first outermost: ``await call()`` runs the
+                job and gives its result, which the middleware returns.
 
         Raises:
+            TypeError: a middleware is no async function.
             InvalidArgument: a setting out of its range, or a pool that is closed.
         """
         require_pool(db_pool)
@@ -93,6 +101,7 @@ class Scheduler:
         self.vacuum_config = vacuum_config or VacuumConfig()
         self.vacuum_enabled = vacuum_enabled
         self._auto_migrate = auto_migrate
+        self._middleware = require_middleware(middleware)
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
@@ -157,6 +166,11 @@ class Scheduler:
         """The asyncio tasks of the jobs that run here now, by job id."""
         held_jobs = self._engine.slots.held() if self._engine else []
         return {held.job.job_id: held.task for held in held_jobs if held.task is not None}
+
+    @property
+    def job_semaphore(self) -> SlotsView:
+        """The slots of this worker as they are now: ``free``, ``capacity`` and ``locked()``."""
+        return SlotsView(capacity=self._config.slots, held=len(self._engine.slots.held()) if self._engine else 0)
 
     def register(self, *functions_or_modules: TaskFunction | ModuleType) -> list[str]:
         """Make tasks runnable here: an async function, or every public one that a module defines; their keys.
@@ -312,6 +326,29 @@ class Scheduler:
         spec = JobSpec(_nobody, execution_time, args, kwargs, priority, max_retries, job_id, misfire_grace_time)
         return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution)
 
+    async def result(self, job_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109  one call, one deadline
+        """Wait until a job has ended and give what it returned, if it was kept (``@task(keep_result=True)``).
+
+        Any process may wait, also one that has not started its scheduler.
+
+        Args:
+            job_id: the job.
+            timeout: seconds to wait at most; None waits for as long as it takes.
+
+        Returns:
+            The result as JSON gives it back: tuples are lists by then.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+            JobFailed: it failed; the error's attributes hold the record of its last attempt.
+            JobCancelled: it was cancelled.
+            JobExpired: it expired before it was started.
+            ResultNotKept: it completed, and its result is not stored.
+            UnknownJob: there is no such job.
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.results.wait(job_id, timeout)
+
     async def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that has not ended; a running one is told to stop within a second, on whichever worker.
 
@@ -332,6 +369,36 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not be changed.
         """
         await self._submission.submission.move(job_id, status)
+
+    async def execute_job(self, job_row: Mapping[str, Any]) -> None:
+        """Run the job of a row that this worker has claimed, and see it to its outcome; waits for no slot.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, or does not hold the row.
+        """
+        engine, job = self._holder_of(job_row)
+        await engine.executor.run_alone(job)
+
+    async def execute_job_with_concurrency_control(self, job_row: Mapping[str, Any]) -> None:
+        """As ``execute_job``, once a slot is free.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, or does not hold the row.
+        """
+        engine, job = self._holder_of(job_row)
+        while engine.slots.free <= 0:  # noqa: ASYNC110  the seed's own pace for this
+            await asyncio.sleep(self._config.polling.semaphore_full_interval)
+        await engine.executor.run_alone(job)
+
+    async def load_task_functions(self) -> None:
+        """Make runnable here what decorators of this process have named since the start."""
+        self._declare()
 
     async def run_vacuum(self) -> dict[str, int]:
         """Delete now what the retention lets go.
@@ -358,6 +425,15 @@ class Scheduler:
         if not self.vacuum_config.track_metrics:
             return {}
         return dict(await self._submission.vacuum.totals())
+
+    def _holder_of(self, job_row: Mapping[str, Any]) -> tuple[EngineParts, ClaimedJob]:
+        if self._engine is None:
+            raise InvalidArgument("this scheduler runs no jobs", fix="start() it first")
+        if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:
+            raise InvalidArgument(
+                f"job {job_row['job_id']!r} is not held by this worker", why="a job runs under the claim of its worker"
+            )
+        return self._engine, ClaimedJob.of_row(job_row)
 
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
@@ -388,6 +464,8 @@ class Scheduler:
             self._bell,
             card,
             self.vacuum_config if self.vacuum_enabled else None,
+            submitting=self._submission,
+            middleware=self._middleware,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
         )
         try:

@@ -28,14 +28,22 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         raise InvalidPayload(f"args is a {type(args).__name__}", fix="give a list or tuple of positional arguments")
     _check(list(args), "args", 1)
     _check(dict(kwargs), "kwargs", 1)
-    text = json.dumps({"args": list(args), "kwargs": dict(kwargs)}, allow_nan=False, separators=(",", ":"))
-    if len(text) > MAX_BYTES:
-        raise InvalidPayload(
-            f"the arguments are {len(text)} bytes as JSON",
-            why=f"at most {MAX_BYTES} are stored",
-            fix="store the data elsewhere and pass a reference",
-        )
-    return text
+    return _text({"args": list(args), "kwargs": dict(kwargs)}, "the arguments are")
+
+
+def encode_result(value: Any) -> str:
+    """What a job returned, as text, by the same rules as its arguments.
+
+    Raises:
+        InvalidPayload: something in there that JSON cannot keep exactly, nesting above 64, or text above 1 MiB.
+    """
+    _check(value, "result", 1)
+    return _text(value, "the result is")
+
+
+def decode_result(text: str) -> Any:
+    """The value that ``encode_result`` made text of."""
+    return json.loads(text)
 
 
 def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -52,6 +60,17 @@ def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise InvalidPayload("task_data holds args or kwargs of another type", fix="args is a list, kwargs an object")
     return args, kwargs
+
+
+def _text(value: Any, subject: str) -> str:
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    if len(text) > MAX_BYTES:
+        raise InvalidPayload(
+            f"{subject} {len(text)} bytes as JSON",
+            why=f"at most {MAX_BYTES} are stored",
+            fix="store the data elsewhere and pass a reference",
+        )
+    return text
 
 
 def parts_of(task_data: object) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
 """A job before it is stored, and a job as a worker holds it."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class NewJob(NamedTuple):
@@ -59,6 +60,11 @@ class ClaimedJob(NamedTuple):
     on_interrupt: str = "retry"
     keep_result: bool = False
     flush_now: bool = False
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "ClaimedJob":
+        """The job of a whole row of ``scheduled_jobs``."""
+        return cls(*(row["task_data" if name == "payload" else name] for name in cls._fields))
 
     @property
     def start_order(self) -> tuple[int, datetime, int]:

@@ -8,9 +8,10 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
-from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain import checks, codec, typed_arguments
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
@@ -18,7 +19,7 @@ from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, OwnedByResource
 from pg_scheduler.job_spec import _UNSET, JobSpec
-from pg_scheduler.tasks import Registry
+from pg_scheduler.tasks import Registry, options_of
 
 logger = logging.getLogger("pg_scheduler.engine")
 
@@ -71,6 +72,9 @@ class Submission:
         """
         task = self._registry.add(spec.func)
         checks.require_call(spec.func, spec.args, spec.kwargs)
+        if options_of(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+            args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
+            spec = replace(spec, args=args, kwargs=kwargs)
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is _UNSET else spec.misfire_grace_time
         return self._job(task, spec.func.__name__, spec, grace)
 
