@@ -5,14 +5,14 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import checks, codec
-from pg_scheduler._domain.jobs import ClaimedJob
+from pg_scheduler._domain.jobs import ClaimedJob, Row
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
@@ -370,7 +370,7 @@ class Scheduler:
         """
         await self._submission.submission.move(job_id, status)
 
-    async def execute_job(self, job_row: Mapping[str, Any]) -> None:
+    async def execute_job(self, job_row: Row) -> None:
         """Run the job of a row that this worker has claimed, and see it to its outcome; waits for no slot.
 
         Args:
@@ -382,7 +382,7 @@ class Scheduler:
         engine, job = self._holder_of(job_row)
         await engine.executor.run_alone(job)
 
-    async def execute_job_with_concurrency_control(self, job_row: Mapping[str, Any]) -> None:
+    async def execute_job_with_concurrency_control(self, job_row: Row) -> None:
         """As ``execute_job``, once a slot is free.
 
         Args:
@@ -426,7 +426,7 @@ class Scheduler:
             return {}
         return dict(await self._submission.vacuum.totals())
 
-    def _holder_of(self, job_row: Mapping[str, Any]) -> tuple[EngineParts, ClaimedJob]:
+    def _holder_of(self, job_row: Row) -> tuple[EngineParts, ClaimedJob]:
         if self._engine is None:
             raise InvalidArgument("this scheduler runs no jobs", fix="start() it first")
         if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:

@@ -1,8 +1,13 @@
 """A job before it is stored, and a job as a worker holds it."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+
+class Row(Protocol):
+    """Columns by name: a mapping, or a record of the driver."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class NewJob(NamedTuple):
@@ -62,7 +67,7 @@ class ClaimedJob(NamedTuple):
     flush_now: bool = False
 
     @classmethod
-    def of_row(cls, row: Mapping[str, Any]) -> "ClaimedJob":
+    def of_row(cls, row: "Row") -> "ClaimedJob":
         """The job of a whole row of ``scheduled_jobs``."""
         return cls(*(row["task_data" if name == "payload" else name] for name in cls._fields))
 

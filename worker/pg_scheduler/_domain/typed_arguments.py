@@ -4,6 +4,7 @@ Invariant: what ``dumped`` makes of an instance, ``built`` makes an equal instan
 loaded modules and never imported: who annotates a model has loaded it.
 """
 
+import contextlib
 import dataclasses
 import sys
 import types
@@ -128,12 +129,15 @@ def _build(annotation: Any, value: Any, path: str) -> Any:
 
 
 def _build_union(choices: Sequence[Any], value: Any, path: str) -> Any:
-    for choice in choices:
-        try:
-            return _build(choice, value, path)
-        except InvalidArguments as error:
-            last = error
-    raise last
+    """As the first that fits; if none does, the first says why."""
+    first, *others = choices
+    try:
+        return _build(first, value, path)
+    except InvalidArguments:
+        for other in others:
+            with contextlib.suppress(InvalidArguments):
+                return _build(other, value, path)
+        raise
 
 
 def _build_model(kind: Any, value: Any, path: str) -> Any:

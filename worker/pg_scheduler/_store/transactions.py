@@ -86,11 +86,11 @@ class JobTransactions:
                     await self._complete(connection, job)
                 except BaseException as error:
                     set_settled(False)
-                    await _rolled_back(connection, transaction)
+                    await _rolled_back(transaction, watch)
                     watch.raise_if_lost(error)
                     raise
                 try:
-                    told_to_stop = await self._commit(connection, transaction, job, watch)
+                    told_to_stop = await self._commit(transaction, job, watch)
                 except BaseException:
                     set_settled(False)
                     raise
@@ -102,7 +102,7 @@ class JobTransactions:
 
     async def _begun(self, connection: Connection, watch: "_Watch") -> Any:
         transaction = connection.transaction()
-        with translated(place_of(self._pool), connection):
+        with translated(place_of(self._pool)):
             await transaction.start()
             watch.begin(await connection.fetchrow(QUERIES["limit_idling"], self._idle_milliseconds))
         return transaction
@@ -114,18 +114,18 @@ class JobTransactions:
                 why="it was cancelled, replaced or given to another worker; the transaction was rolled back",
             )
 
-    async def _commit(self, connection: Connection, transaction: Any, job: ClaimedJob, watch: "_Watch") -> bool:
+    async def _commit(self, transaction: Any, job: ClaimedJob, watch: "_Watch") -> bool:
         """Commit, also against a cancellation, which would leave the answer unknown; whether one came meanwhile."""
         commit = asyncio.ensure_future(transaction.commit())
         told_to_stop = await _ended(commit, self._command_seconds)
         if not commit.done():
-            connection.terminate()  # a silent server: the commit fails here now, and may have taken place there
+            watch.terminate()  # a silent server: the commit fails here now, and may have taken place there
             told_to_stop |= await _ended(commit, None)
         error = commit.exception()
         if error is None:
             return told_to_stop
         if _is_unknown(error):
-            connection.terminate()
+            watch.terminate()
             if await self._was_completed(job, self._command_seconds if told_to_stop else self._ask_seconds):
                 return told_to_stop
             watch.raise_if_lost(error)
@@ -144,7 +144,10 @@ class JobTransactions:
 
 
 class _Watch:
-    """When the connection last worked and when it was lost, to tell why: asyncpg drops what the server said."""
+    """When the connection last worked and when it was lost, to tell why: asyncpg drops what the server said.
+
+    A pooled connection that is lost goes back to its pool at once, and from then on cannot even be asked.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -163,9 +166,19 @@ class _Watch:
     def note_loss(self, _: object) -> None:
         self._lost_at = time.monotonic()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._lost_at is not None
+
+    def terminate(self) -> None:
+        """Give the connection up without another word to the server."""
+        if not self.is_lost:
+            self._connection.terminate()
+
     def raise_if_lost(self, error: BaseException) -> None:
         """Raise what really happened in the place of an error that only says that the connection is closed."""
-        if not self._connection.is_closed() or not isinstance(error, _DRIVER_ERRORS):
+        if not self.is_lost or not isinstance(error, _DRIVER_ERRORS):
             return
         raise TransactionLost(
             "the connection of ctx.transaction() was lost and nothing was committed", why=self._reason(error)
@@ -174,7 +187,7 @@ class _Watch:
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, asyncpg.PostgresError):
             return f"PostgreSQL says: {error}"
-        lost_at = time.monotonic() if self._lost_at is None else self._lost_at
+        lost_at = self._lost_at or self._last_ended_at
         if self._total_seconds and lost_at - self._began_at >= self._total_seconds * CLOCK_SLACK:
             return f"it took longer than transaction_timeout, {self._total_seconds:g} s"
         if self._idle_seconds and lost_at - self._last_ended_at >= self._idle_seconds * CLOCK_SLACK:
@@ -196,15 +209,15 @@ async def _watched(connection: Connection) -> AsyncIterator[_Watch]:
     try:
         yield watch
     finally:
-        connection.remove_termination_listener(watch.note_loss)
-        connection.remove_query_logger(watch.note_query)
+        if not watch.is_lost:
+            connection.remove_termination_listener(watch.note_loss)
+            connection.remove_query_logger(watch.note_query)
 
 
-async def _rolled_back(connection: Connection, transaction: Any) -> None:
-    if connection.is_closed():
-        return
-    with contextlib.suppress(*_DRIVER_ERRORS):  # the connection is gone, and its transaction with it
-        await transaction.rollback()
+async def _rolled_back(transaction: Any, watch: _Watch) -> None:
+    if not watch.is_lost:
+        with contextlib.suppress(*_DRIVER_ERRORS):  # it is lost just now, and its transaction with it
+            await transaction.rollback()
 
 
 async def _ended(future: "asyncio.Future[T]", seconds: float | None) -> bool:
