@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXPORTED = {
+    "Cancel",
     "ConflictResolution",
+    "Fail",
+    "JobContext",
     "JobFilter",
     "JobInfo",
     "JobPriority",
@@ -23,6 +26,7 @@ EXPORTED = {
     "QueueInfo",
     "RetryPolicy",
     "Scheduler",
+    "Snooze",
     "Unique",
     "VacuumConfig",
     "VacuumPolicy",

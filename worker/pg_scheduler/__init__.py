@@ -1,6 +1,7 @@
 """Jobs and schedules as rows of PostgreSQL, run by async workers."""
 
 from pg_scheduler.conflict_resolution import ConflictResolution
+from pg_scheduler.context import Cancel, Fail, JobContext, Snooze
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import JobSpec
 from pg_scheduler.job_status import JobStatus
@@ -16,7 +17,10 @@ from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy, VacuumTrigger
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cancel",
     "ConflictResolution",
+    "Fail",
+    "JobContext",
     "JobFilter",
     "JobInfo",
     "JobPriority",
@@ -26,6 +30,7 @@ __all__ = [
     "QueueInfo",
     "RetryPolicy",
     "Scheduler",
+    "Snooze",
     "Unique",
     "VacuumConfig",
     "VacuumPolicy",

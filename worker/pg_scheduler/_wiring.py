@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
+from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
@@ -15,10 +16,14 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
-from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.results import Results
+from pg_scheduler._engine.runtime import JobServices, context_of
+from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.suspicion import Suspicion
@@ -30,11 +35,14 @@ from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
+from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
+from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.context import JobContext
 from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.tasks import Registry
@@ -59,6 +67,7 @@ class SubmissionParts:
     rescuer: Rescuer
     vacuum: VacuumStore
     vacuumer: Vacuumer
+    results: Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +80,7 @@ class EngineParts:
     heartbeat: Heartbeat
     schedules: ScheduleStore
     lifecycle: Lifecycle
+    executor: Executor
     close: Callable[[], Awaitable[None]]
 
 
@@ -110,7 +120,14 @@ def wire_submission(
         rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
+        results=_wire_results(pool, database, config),
     )
+
+
+def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Results:
+    bell = Bell()
+    listener = Listener(pool, {RESULTS_CHANNEL: bell}, command_timeout=config.command_seconds)
+    return Results(ResultStore(database), bell, listener)
 
 
 async def wire_engine(
@@ -122,6 +139,8 @@ async def wire_engine(
     retention: VacuumConfig | None,
     periodic: PeriodicJobs,
     *,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware] = (),
     new_worker_id: Callable[[], str],
     on_stall: Callable[[MainLoopStalled], None],
 ) -> EngineParts:
@@ -139,7 +158,15 @@ async def wire_engine(
     ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     ghosts, clock = Ghosts(), DatabaseClock()
-    starts = Starts(Executor(registry, slots, completions), slots, clock)
+    offloading = Offloading(config.slots)
+    services = _wire_job_services(pool, registry, config, bell, jobs, submitting)
+
+    def make_context(held: HeldJob, deadline: float | None) -> JobContext:
+        return context_of(held, services, deadline)
+
+    calls = Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
+    executor = Executor(Performer(calls), slots, completions)
+    starts = Starts(executor, slots, clock)
     claims = JobStore(claiming, wake_within_seconds=config.poll_seconds)
     claim_loop = ClaimLoop(
         claims,
@@ -193,7 +220,7 @@ async def wire_engine(
         for wake in wakes:
             wake()
 
-    services = Services(
+    running = Services(
         taking=taking,
         completions=completions,
         heartbeat=heartbeat,
@@ -205,6 +232,7 @@ async def wire_engine(
         bell.unsubscribe(claim_wake)
         await claiming.close()
         await finishing.close()
+        offloading.close()
         await database.close()
 
     return EngineParts(
@@ -213,9 +241,35 @@ async def wire_engine(
         rescuer=rescuer,
         heartbeat=heartbeat,
         schedules=schedules,
-        lifecycle=Lifecycle(services, config),
+        lifecycle=Lifecycle(running, config),
+        executor=executor,
         close=close,
     )
+
+
+def _wire_job_services(
+    pool: Pool, registry: Registry, config: EngineConfig, bell: Bell, engine_jobs: JobStore, submitting: SubmissionParts
+) -> JobServices:
+    def submission_on(database: Database) -> Submission:
+        """On the connection of a transaction nobody is told before the commit."""
+        if database is submitting.database:
+            return submitting.submission
+        jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+        return Submission(jobs, registry, config=config, on_submitted=_tell_nobody)
+
+    return JobServices(
+        database=submitting.database,
+        jobs=submitting.jobs,
+        transactions=JobTransactions(
+            pool, engine_jobs, lease_seconds=config.lease_seconds, command_seconds=config.command_seconds
+        ),
+        submission_on=submission_on,
+        on_submitted=bell.ring,
+    )
+
+
+def _tell_nobody() -> None:
+    """The job is part of a transaction; its end tells."""
 
 
 async def wire_control(dsn: str) -> ControlParts:

@@ -12,7 +12,10 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain.jobs import ClaimedJob, Row
+from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import require_pool
 from pg_scheduler._store.wakeups import Bell
@@ -25,7 +28,7 @@ from pg_scheduler._wiring import (
     worker_card,
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
-from pg_scheduler.errors import MainLoopStalled
+from pg_scheduler.errors import InvalidArgument, MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnInterrupt
 from pg_scheduler.job_status import JobStatus
@@ -72,6 +75,7 @@ class Scheduler:
         max_stall: float = 300.0,
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -93,8 +97,11 @@ class Scheduler:
                 its jobs, and ``wait_failed`` raises ``MainLoopStalled``.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
+            middleware: async functions ``(call, ctx)`` around each job, the first outermost: ``await call()`` runs the
+                job and gives its result, which the middleware returns.
 
         Raises:
+            TypeError: a middleware is no async function.
             InvalidArgument: a setting out of its range, or a pool that is closed.
         """
         require_pool(db_pool)
@@ -102,6 +109,7 @@ class Scheduler:
         self.vacuum_config = vacuum_config or VacuumConfig()
         self.vacuum_enabled = vacuum_enabled
         self._auto_migrate = auto_migrate
+        self._middleware = require_middleware(middleware)
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
@@ -170,6 +178,11 @@ class Scheduler:
         """The asyncio tasks of the jobs that run here now, by job id."""
         held_jobs = self._engine.slots.held() if self._engine else []
         return {held.job.job_id: held.task for held in held_jobs if held.task is not None}
+
+    @property
+    def job_semaphore(self) -> SlotsView:
+        """The slots of this worker as they are now: ``free``, ``capacity`` and ``locked()``."""
+        return SlotsView(capacity=self._config.slots, held=len(self._engine.slots.held()) if self._engine else 0)
 
     def register(self, *functions_or_modules: TaskFunction | ModuleType) -> list[str]:
         """Make tasks runnable here: an async function, or every public one that a module defines; their keys.
@@ -462,6 +475,29 @@ class Scheduler:
         )
         return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution, connection)
 
+    async def result(self, job_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109  one call, one deadline
+        """Wait until a job has ended and give what it returned, if it was kept (``@task(keep_result=True)``).
+
+        Any process may wait, also one that has not started its scheduler.
+
+        Args:
+            job_id: the job.
+            timeout: seconds to wait at most; None waits for as long as it takes.
+
+        Returns:
+            The result as JSON gives it back: tuples are lists by then.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+            JobFailed: it failed; the error's attributes hold the record of its last attempt.
+            JobCancelled: it was cancelled.
+            JobExpired: it expired before it was started.
+            ResultNotKept: it completed, and its result is not stored.
+            UnknownJob: there is no such job.
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.results.wait(job_id, timeout)
+
     async def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that has not ended; a running one is told to stop within a second, on whichever worker.
 
@@ -553,6 +589,36 @@ class Scheduler:
     async def queues(self) -> list[QueueInfo]:
         """The queues of this tenant that were ever paused or served, by name."""
         return await self._submission.queues.all()
+
+    async def execute_job(self, job_row: Row) -> None:
+        """Run the job of a row that this worker has claimed, and see it to its outcome; waits for no slot.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, or does not hold the row.
+        """
+        engine, job = self._holder_of(job_row)
+        await engine.executor.run_alone(job)
+
+    async def execute_job_with_concurrency_control(self, job_row: Row) -> None:
+        """As ``execute_job``, once a slot is free.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, or does not hold the row.
+        """
+        engine, job = self._holder_of(job_row)
+        while engine.slots.free <= 0:  # noqa: ASYNC110  the seed's own pace for this
+            await asyncio.sleep(self._config.polling.semaphore_full_interval)
+        await engine.executor.run_alone(job)
+
+    async def load_task_functions(self) -> None:
+        """Make runnable here what decorators of this process have named since the start."""
+        self._register_declared()
 
     async def run_vacuum(self) -> dict[str, int]:
         """Delete now what the retention lets go.
@@ -677,6 +743,15 @@ class Scheduler:
         if self._engine is not None:
             await self._engine.lifecycle.wait_stopped()
 
+    def _holder_of(self, job_row: Row) -> tuple[EngineParts, ClaimedJob]:
+        if self._engine is None:
+            raise InvalidArgument("this scheduler runs no jobs", fix="start() it first")
+        if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:
+            raise InvalidArgument(
+                f"job {job_row['job_id']!r} is not held by this worker", why="a job runs under the claim of its worker"
+            )
+        return self._engine, ClaimedJob.of_row(job_row)
+
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
             await self.initialize_db()
@@ -708,6 +783,8 @@ class Scheduler:
             card,
             self.vacuum_config if self.vacuum_enabled else None,
             periodic,
+            submitting=self._submission,
+            middleware=self._middleware,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
             on_stall=self._on_stall,
         )

@@ -8,10 +8,11 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain import checks, codec, typed_arguments
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, unique_key
 from pg_scheduler._domain.states import Move, move_to
@@ -23,6 +24,7 @@ from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, O
 from pg_scheduler.job_spec import _UNSET, JobSpec
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.tasks import Registry
+from pg_scheduler.tasks import options_of as task_options_of
 
 if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
@@ -96,6 +98,9 @@ class Submission:
         """
         task = self._registry.add(spec.func)
         checks.require_call(spec.func, spec.args, spec.kwargs)
+        if task_options_of(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+            args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
+            spec = replace(spec, args=args, kwargs=kwargs)
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is _UNSET else spec.misfire_grace_time
         return self._job(task, spec.func.__name__, spec, grace)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.options import UniqueKey
-from pg_scheduler._domain.outcomes import ErrorRecord
+from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
 from pg_scheduler._store.database import Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
@@ -150,6 +150,27 @@ class JobStore:
     async def retry(self, job: ClaimedJob, error: ErrorRecord, seconds: float) -> bool:
         """Whether the job was still ours and is pending again, due after ``seconds``."""
         return await self._db.fetchrow(QUERIES["retry_job"], *_fence(job), *_error(error), seconds) is not None
+
+    async def complete_with(self, job: ClaimedJob, result: KeptResult) -> bool:
+        """Whether the job was still ours and is now completed, with its result beside it."""
+        query = QUERIES["complete_job_with_result"]
+        return await self._db.fetchrow(query, *_fence(job), result.value, result.refused) is not None
+
+    async def snooze(self, job: ClaimedJob, seconds: float) -> bool:
+        """Whether the job was still ours and is pending again, due after ``seconds``."""
+        return await self._db.fetchrow(QUERIES["snooze_job"], *_fence(job), seconds) is not None
+
+    async def cancel_running(self, job: ClaimedJob, reason: str) -> bool:
+        """Whether the job was still ours and is now cancelled, with this reason."""
+        return await self._db.fetchrow(QUERIES["cancel_running_job"], *_fence(job), reason) is not None
+
+    async def was_completed(self, job: ClaimedJob) -> bool:
+        """Whether the job has been completed under this token; waits for a transaction that may just do so."""
+        return bool(await self._db.fetchval(QUERIES["was_completed"], *_fence(job)))
+
+    async def set_progress(self, job: ClaimedJob, fraction: float, note: str) -> bool:
+        """Whether the job was still ours and its progress is written."""
+        return await self._db.fetchrow(QUERIES["set_progress"], *_fence(job), fraction, note) is not None
 
     async def report_stopped(self, job: ClaimedJob) -> None:
         """Say that the coroutine of a cancelled or replaced job has ended."""
