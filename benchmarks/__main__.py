@@ -1,0 +1,98 @@
+"""``python -m benchmarks``: run scenarios on a server of the run's own and say which goals are met.
+
+Invariant: standard output carries the result only; progress goes to standard error. Exit code 0: every goal that was
+measured is met, 1: one is not, 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmarks.bench import Bench, Scenario
+from benchmarks.child import loop_factory
+from benchmarks.report import print_figures
+from benchmarks.scenarios import SCENARIOS
+from pg_scheduler.cli.output import Output, output_option, progress
+from pg_scheduler.embedded import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benchmarks.figures import Figure
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+NOTES = "\n".join(
+    f"  {scenario.name:<15} {scenario.about}{'' if scenario.usual else ' (only by name)'}" for scenario in SCENARIOS
+)
+
+
+@click.command(
+    "benchmarks",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"\b\nScenarios:\n{NOTES}",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(BY_NAME)),
+    metavar="SCENARIO",
+    help="Run this scenario; may be given more than once. Without it all run but those marked below.",
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of each scenario's jobs and seconds; goals hold at 1.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(1, 100), default=5, show_default=True, help="How often ours and bare take turns."
+)
+@click.option(
+    "--loop",
+    type=click.Choice(["asyncio", "uvloop"]),
+    default="asyncio",
+    show_default=True,
+    help="Event loop of both sides.",
+)
+@click.option("--dsn", help="Database on a server of yours; without it a PostgreSQL is started for the run.")
+@output_option
+def benchmarks(only: Sequence[str], scale: float, pairs: int, loop: str, dsn: str | None, output: Output) -> None:
+    """Measure the library beside a bare asyncpg loop, on the same server in the same run.
+
+    Prints ours, bare, their ratio, the goal and whether it is met. The exit code is 1 where one is not.
+    """
+    chosen = [scenario for scenario in SCENARIOS if (scenario.name in only if only else scenario.usual)]
+    with _server(dsn) as address, asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        bench = Bench(dsn=address, scale=scale, pairs=pairs, loop=loop, say=progress)
+        figures = runner.run(_run(bench, chosen))
+    print_figures(figures, output)
+    sys.exit(any(figure.met is False for figure in figures))
+
+
+@contextmanager
+def _server(dsn: str | None) -> Iterator[str]:
+    if dsn:
+        yield dsn
+        return
+    with EmbeddedPostgres() as server:
+        yield server.dsn
+
+
+async def _run(bench: Bench, scenarios: Sequence[Scenario]) -> list[Figure]:
+    figures: list[Figure] = []
+    for scenario in scenarios:
+        began = time.monotonic()
+        figures += await scenario.run(bench)
+        bench.say(f"{scenario.name}: done in {time.monotonic() - began:.0f} s")
+    return figures
+
+
+if __name__ == "__main__":
+    benchmarks()
