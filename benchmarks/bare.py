@@ -1,12 +1,12 @@
 """The yardstick: a queue of one table, written by hand on asyncpg, with nothing in it that a queue can do without.
 
-What it does, on one connection and one statement after the other: claim up to n due rows by ``UPDATE … FOR UPDATE SKIP
-LOCKED LIMIT n RETURNING``, await an async function for each row, complete them all by one ``UPDATE … = ANY``; where nothing
-is due, wait for a NOTIFY or the next due time. Its statements avoid the plans that are known to be slow: the claim does not
-join, ties in the order are left to the index, and no other index changes.
+What it does, on one connection and one statement after the other: claim up to n due rows by ``UPDATE … FOR UPDATE
+SKIP LOCKED LIMIT n RETURNING``, await an async function for each row, complete them all by one ``UPDATE … = ANY``;
+where nothing is due, wait for a NOTIFY or the next due time. Its statements avoid the plans that are known to be slow:
+the claim does not join, ties in the order are left to the index, and no other index changes.
 
-What it has not: it decodes no arguments (unless the scenario's task takes the due time), has no leases, tokens, retries,
-time-outs, contexts, priorities or queues, loses the jobs of a process that dies, and breaks at the first error.
+What it has not: it decodes no arguments, has no leases, tokens, retries, time-outs, contexts, priorities or queues,
+loses the jobs of a process that dies, and breaks at the first error.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from benchmarks import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    Connection = asyncpg.Connection[asyncpg.Record]
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 SCHEMA = """
 CREATE TABLE bare_jobs (
@@ -52,14 +53,17 @@ SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM bare_jobs WHE
 ORDER BY due_at LIMIT 1
 """
 INSERT = "INSERT INTO bare_jobs (task, payload, due_at) VALUES ($1, $2, $3) RETURNING id"
-INSERT_AND_NOTIFY = f"WITH made AS ({INSERT}) SELECT id, pg_notify('bare_jobs', '') FROM made"
+INSERT_AND_NOTIFY = """
+WITH made AS (INSERT INTO bare_jobs (task, payload, due_at) VALUES ($1, $2, $3) RETURNING id)
+SELECT id, pg_notify('bare_jobs', '') FROM made
+"""
 POLL_SECONDS = 1.0
 
 
 class BareWorker:
     """The loop; ``batch`` is how many rows it claims at once."""
 
-    def __init__(self, connection: Connection, *, batch: int) -> None:
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], *, batch: int) -> None:
         self._connection = connection
         self._batch = batch
         self._bell = asyncio.Event()

@@ -50,7 +50,7 @@ class Figure:
     goal: Goal | None
     samples: int
     spread: float | None = None
-    """(largest − smallest) / median of ours over the pairs: how far the machine lets the ratio be believed."""
+    """(largest - smallest) / median of ours over the pairs: how far the machine lets the ratio be believed."""
 
     @property
     def met(self) -> bool | None:
@@ -79,7 +79,7 @@ def compared(
         ratio=middle / other if other else None,
         goal=goal,
         samples=len(ours),
-        spread=(max(ours) - min(ours)) / middle if middle else None,
+        spread=(max(ours) - min(ours)) / middle if middle and len(ours) > 1 else None,
     )
 
 
@@ -92,3 +92,25 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     """The smallest sample that at least ``percent`` of all do not exceed; samples must not be empty."""
     ranked = sorted(samples)
     return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+
+
+def percentile_figure(
+    scenario: str,
+    case: str,
+    percent: float,
+    ours: Sequence[float],
+    bare: Sequence[float],
+    goal: Goal | None = None,
+) -> Figure:
+    """The figure of a percentile in milliseconds, over all samples of each side."""
+    middle, other = percentile(ours, percent), percentile(bare, percent)
+    return Figure(
+        scenario=scenario,
+        case=f"{case}, p{percent:g}",
+        unit="ms",
+        ours=middle,
+        bare=other,
+        ratio=middle / other if other > 0 else None,
+        goal=goal,
+        samples=len(ours),
+    )
