@@ -25,10 +25,15 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
 
-    def __str__(self) -> str:
+    @property
+    def bounds(self) -> str:
+        """The bounds as a person writes them."""
         low = "" if self.at_least is None else f"≥ {self.at_least:g}"
         high = "" if self.at_most is None else f"≤ {self.at_most:g}"
-        return " ".join(filter(None, (low, high))) + ("" if self.of == "ratio" else " (ours)")
+        return " ".join(filter(None, (low, high)))
+
+    def __str__(self) -> str:
+        return f"{self.of} {self.bounds}"
 
     def is_met(self, value: float) -> bool:
         """Whether the value lies within both bounds."""

@@ -28,7 +28,7 @@ async def _at_once(bench: Bench, side: Side, jobs: int, lead_seconds: float) -> 
 async def run(bench: Bench) -> list[Figure]:
     """Both ways, in turn."""
     jobs = bench.scaled(JOBS, least=40)
-    lead = max(2.0, LEAD_SECONDS * min(1.0, bench.scale))
+    lead = max(0.5, LEAD_SECONDS * min(1.0, bench.scale))
     herd: dict[Side, list[float]] = {side: [] for side in SIDES}
     steady: dict[Side, list[float]] = {side: [] for side in SIDES}
     second_starts = 0

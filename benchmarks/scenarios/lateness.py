@@ -44,9 +44,10 @@ async def run(bench: Bench) -> list[Figure]:
 
 async def _run_at(bench: Bench, rate: int) -> list[Figure]:
     jobs = bench.scaled(rate * SECONDS)
+    lead = max(0.5, LEAD_SECONDS * min(1.0, bench.scale))
     sides: dict[str, Callable[[], Awaitable[list[float]]]] = {
-        "ours": lambda: with_lead(partial(_lateness_of, bench, "ours", rate, jobs), seconds=LEAD_SECONDS),
-        "bare": lambda: with_lead(partial(_lateness_of, bench, "bare", rate, jobs), seconds=LEAD_SECONDS),
+        "ours": lambda: with_lead(partial(_lateness_of, bench, "ours", rate, jobs), seconds=lead),
+        "bare": lambda: with_lead(partial(_lateness_of, bench, "bare", rate, jobs), seconds=lead),
         "timer": lambda: _timer(rate, jobs),
     }
     late: dict[str, list[float]] = {side: [] for side in sides}
