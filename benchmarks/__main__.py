@@ -71,9 +71,21 @@ NOTES = "\n".join(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw the result into this file too (svg or png); needs matplotlib.",
 )
+@click.option(
+    "--profile",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Write a profile of each of our worker processes into this folder; it makes ours slower.",
+)
 @output_option
 def benchmarks(
-    only: Sequence[str], scale: float, pairs: int, loop: str, dsn: str | None, plot: Path | None, output: Output
+    only: Sequence[str],
+    scale: float,
+    pairs: int,
+    loop: str,
+    dsn: str | None,
+    plot: Path | None,
+    profile: Path | None,
+    output: Output,
 ) -> None:
     """Measure the library beside a bare asyncpg loop, on the same server in the same run.
 
@@ -83,7 +95,7 @@ def benchmarks(
     draw = _drawing() if plot else None  # before anything is measured, should it not be there
     chosen = [scenario for scenario in SCENARIOS if (scenario.name in only if only else scenario.usual)]
     with _server(dsn) as address, asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        bench = Bench(dsn=address, scale=scale, pairs=pairs, loop=loop, say=progress)
+        bench = Bench(dsn=address, scale=scale, pairs=pairs, loop=loop, profile=profile, say=progress)
         circumstances = runner.run(_circumstances(bench))
         progress(str(circumstances))
         figures, broken = runner.run(run_all(bench, chosen))

@@ -18,6 +18,7 @@ from pg_scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from pathlib import Path
     from typing import TypeAlias
 
     from benchmarks.figures import Figure
@@ -43,6 +44,8 @@ class Bench:
     scale: float
     pairs: int
     loop: str
+    profile: Path | None = None
+    """Folder for what each of our worker processes spent its time on; profiling makes ours slower."""
     say: Callable[[str], None]
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 

@@ -7,9 +7,13 @@ writes one JSON object a line: that it is ready, how many jobs it has run so far
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import json
+import os
+import pstats
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
@@ -19,10 +23,11 @@ from benchmarks.bare import BareWorker
 from pg_scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
 REPORT_SECONDS = 0.1
+PROFILE_LINES = 60
 
 Side = Literal["ours", "bare"]
 Tell = Literal["often", "each", "end"]
@@ -104,6 +109,18 @@ def _say(**what: object) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def _profiled(folder: str | None) -> Iterator[None]:
+    """Write what the main thread spent its time on into the folder, if there is one, as text."""
+    if folder is None:
+        yield
+        return
+    with cProfile.Profile() as profile:
+        yield
+    with Path(folder, f"worker-{os.getpid()}.txt").open("w") as file:
+        pstats.Stats(profile, stream=file).sort_stats("tottime").print_stats(PROFILE_LINES)
+
+
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """The event loop of this name: ``asyncio`` or ``uvloop``."""
     if name == "uvloop":
@@ -115,5 +132,5 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
-    with asyncio.Runner(loop_factory=loop_factory(settings["loop"])) as runner:
+    with _profiled(settings["profile"]), asyncio.Runner(loop_factory=loop_factory(settings["loop"])) as runner:
         runner.run(_serve(settings))

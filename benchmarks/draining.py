@@ -86,7 +86,7 @@ async def drain_in(
     due_in_seconds: float | None = None,
 ) -> Drained:
     """The same in a database that may hold other rows; none of them pending."""
-    async with workers(processes, side, dsn, setting, loop=bench.loop) as working:
+    async with workers(processes, side, dsn, setting, bench=bench) as working:
         now = datetime.now(UTC)
         due_at = None if due_in_seconds is None else now + timedelta(seconds=due_in_seconds)
         await fill(side, dsn, [due_at] * jobs if due_at else list(_past_instants(jobs)))

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 MET, MISSED = "#2a7f62", "#c1432e"
 ROW_INCHES = 0.34
-TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
-NARROWEST, WIDEST = 0.02, 50.0
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+NARROWEST, WIDEST = 0.02, 20.0
+"""Bars end here, whatever their factor: the words beside them tell."""
 
 
 def draw(circumstances: Circumstances, figures: Sequence[Figure], file: Path) -> None:
@@ -35,28 +36,19 @@ def draw(circumstances: Circumstances, figures: Sequence[Figure], file: Path) ->
     canvas = Canvas(figsize=(11, 1.6 + ROW_INCHES * len(factors)), layout="constrained")
     axes = canvas.subplots()
     for row, (figure, factor) in enumerate(factors):
-        colour = MET if figure.met else MISSED
-        axes.barh(row, factor - 1, left=1, color=colour, height=0.62)
-        axes.annotate(
-            _words(figure),
-            (factor, row),
-            xytext=(4 if factor >= 1 else -4, 0),
-            textcoords="offset points",
-            ha="left" if factor >= 1 else "right",
-            va="center",
-            fontsize=8,
-            color="#333333",
+        axes.barh(row, factor - 1, left=1, color=MET if figure.met else MISSED, height=0.62)
+        axes.annotate(  # beside the line, where a bar to the left leaves room
+            _words(figure), (max(1.0, factor), row), (5, 0), textcoords="offset points", va="center", fontsize=8
         )
-    values = [factor for _, factor in factors] or [1.0]
     axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *values) / 4, max(2.0, *values) * 4)
-    shown = [tick for tick in TICKS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown], minor=False)
+    axes.set_xlim(NARROWEST * 0.8, WIDEST * 10)
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(factors)), [f"{figure.scenario}: {figure.case}" for figure, _ in factors], fontsize=8)
+    axes.set_ylim(-0.7, max(1, len(factors)) - 0.3)
     axes.axvline(1, color="#333333", linewidth=1)
-    axes.set_xlabel("times as good as the goal (right of the line: met)")
-    axes.set_title(str(circumstances), fontsize=9, loc="left")
+    axes.set_xlabel("times as good as the goal; right of the line it is met", fontsize=9)
+    canvas.suptitle(str(circumstances).replace(", scale", "\nscale"), fontsize=9)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from benchmarks.bench import Bench
     from benchmarks.child import Side, Tell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,13 +90,13 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def workers(
-    number: int, side: Side, dsn: str, setting: Setting, *, loop: str, tell: Tell = "often"
+    number: int, side: Side, dsn: str, setting: Setting, *, bench: Bench, tell: Tell = "often"
 ) -> AsyncIterator[list[WorkerProcess]]:
     """So many workers of one side, all serving; ended with the block."""
     started: list[WorkerProcess] = []
     try:
         for _ in range(number):
-            started.append(await _start(side, dsn, setting, loop, tell))  # noqa: PERF401 - those before are to be ended
+            started.append(await _start(side, dsn, setting, bench, tell))  # noqa: PERF401 - those before are to be ended
         for worker in started:
             await worker.ready()
         yield started
@@ -103,8 +104,16 @@ async def workers(
         await asyncio.gather(*(worker.end() for worker in started))
 
 
-async def _start(side: Side, dsn: str, setting: Setting, loop: str, tell: Tell) -> WorkerProcess:
-    options = {"side": side, "dsn": dsn, "slots": setting.slots, "batch": setting.batch, "loop": loop, "tell": tell}
+async def _start(side: Side, dsn: str, setting: Setting, bench: Bench, tell: Tell) -> WorkerProcess:
+    options = {
+        "side": side,
+        "dsn": dsn,
+        "slots": setting.slots,
+        "batch": setting.batch,
+        "loop": bench.loop,
+        "tell": tell,
+        "profile": str(bench.profile) if bench.profile and side == "ours" else None,
+    }
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.child", json.dumps(options)),

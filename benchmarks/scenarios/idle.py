@@ -7,9 +7,11 @@ statement on the table of jobs, by ``pg_stat_statements``. That extension is why
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ from benchmarks.bench import Bench, Scenario
 from benchmarks.figures import Figure, Goal, alone, compared
 from benchmarks.processes import DEFAULTS, workers
 from pg_scheduler import JobSpec, Scheduler
-from pg_scheduler.embedded import EmbeddedPostgres
+from pg_scheduler.embedded import EmbeddedPostgres, find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,19 +44,35 @@ WHERE d.datname = $1 AND query LIKE '%scheduled_jobs%' AND query NOT LIKE '%pg_s
 
 
 async def run(bench: Bench) -> list[Figure]:
-    """One long look at each side: a rate of two a minute has no use for pairs."""
+    """On the release of this run, and on the oldest that is tested, where it is installed."""
+    figures = await _run_on(bench, find_binaries())
+    if oldest := _oldest_release():
+        return figures + await _run_on(bench, oldest)
+    bench.say("idle: not measured on PostgreSQL 15, which is not installed here")
+    return figures
+
+
+def _oldest_release() -> Path | None:
+    given = os.environ.get("PGSCHEDULER_PG_BIN_15")
+    folder = Path(given or "/usr/lib/postgresql/15/bin")
+    return folder if (folder / "initdb").exists() else None
+
+
+async def _run_on(bench: Bench, bin_dir: Path) -> list[Figure]:
+    """One long look at each side: a rate of a few a minute has no use for pairs."""
     jobs = bench.scaled(JOBS)
-    with EmbeddedPostgres(settings={"shared_preload_libraries": "pg_stat_statements"}) as server:
+    with EmbeddedPostgres(bin_dir=bin_dir, settings={"shared_preload_libraries": "pg_stat_statements"}) as server:
         own = replace(bench, dsn=server.dsn)
         async with own.database() as dsn, _admin(own) as admin:
-            bench.say(f"idle: submitting {jobs:,} jobs")
+            release = str(await admin.fetchval("SHOW server_version")).partition(" ")[0]
+            bench.say(f"idle: submitting {jobs:,} jobs to PostgreSQL {release}")
             await _fill(dsn, jobs)
             ours, poll_ms = await _look(own, admin, "ours", dsn)
             bare, _ = await _look(own, admin, "bare", dsn)
-    case = f"{jobs:,} jobs in the future"
+    case = f"{jobs:,} future jobs on {release}"
     return [
         compared("idle", case, "transactions/s", [ours], [bare], Goal(of="ours", at_most=0.6)),
-        alone("idle", f"{case}, slowest statement on jobs", "ms", poll_ms, Goal(of="ours", at_most=2)),
+        alone("idle", f"{case}, slowest poll", "ms", poll_ms, Goal(of="ours", at_most=2)),
     ]
 
 
@@ -87,7 +105,7 @@ async def _look(bench: Bench, admin: Connection, side: Side, dsn: str) -> tuple[
     database = urlsplit(dsn).path.removeprefix("/")
     window = max(2.0, WINDOW_SECONDS * bench.scale)
     bench.say(f"idle: {side}, for {window:.0f} s")
-    async with workers(1, side, dsn, DEFAULTS, loop=bench.loop):
+    async with workers(1, side, dsn, DEFAULTS, bench=bench):
         await asyncio.sleep(SETTLE_SECONDS * min(1.0, bench.scale))
         await admin.execute("SELECT pg_stat_statements_reset()")
         before = await admin.fetchval(TRANSACTIONS, database)

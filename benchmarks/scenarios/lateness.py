@@ -65,7 +65,7 @@ async def _run_at(bench: Bench, rate: int) -> list[Figure]:
 
 async def _lateness_of(bench: Bench, side: Side, rate: int, jobs: int, lead_seconds: float) -> list[float]:
     async with bench.database() as dsn:
-        async with workers(1, side, dsn, DEFAULTS, loop=bench.loop, tell="end") as (worker,):
+        async with workers(1, side, dsn, DEFAULTS, bench=bench, tell="end") as (worker,):
             ahead_seconds = await _clock_ahead(dsn)
             now = datetime.now(UTC)
             dues = [now + timedelta(seconds=lead_seconds + number / rate) for number in range(jobs)]

@@ -29,7 +29,7 @@ async def run(bench: Bench) -> list[Figure]:
         async with bench.database() as dsn, _command(dsn) as pid:
             await asyncio.sleep(rest)
             ours.append(await _resident_mb(pid))
-        async with bench.database() as dsn, workers(1, "bare", dsn, DEFAULTS, loop=bench.loop) as (worker,):
+        async with bench.database() as dsn, workers(1, "bare", dsn, DEFAULTS, bench=bench) as (worker,):
             await asyncio.sleep(rest)
             bare.append(await _resident_mb(worker.pid))
     return [compared("memory", "worker at rest", "MB", ours, bare, Goal(of="ours", at_most=60))]

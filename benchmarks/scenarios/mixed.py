@@ -86,7 +86,7 @@ async def run(bench: Bench) -> list[Figure]:
 async def _measured(bench: Bench, side: Side, rounds: int) -> float:
     async with (
         bench.database() as dsn,
-        workers(1, side, dsn, LARGE, loop=bench.loop) as working,
+        workers(1, side, dsn, LARGE, bench=bench) as working,
         asyncpg.create_pool(dsn, min_size=CLIENTS, max_size=CLIENTS) as pool,
     ):
         began_at = datetime.now(UTC)

@@ -74,7 +74,7 @@ async def _measured(place: AbstractAsyncContextManager[tuple[Submit, Begun]], jo
 async def _elsewhere(bench: Bench, side: Side) -> AsyncIterator[tuple[Submit, Begun]]:
     async with (
         bench.database() as dsn,
-        workers(1, side, dsn, DEFAULTS, loop=bench.loop, tell="each") as (worker,),
+        workers(1, side, dsn, DEFAULTS, bench=bench, tell="each") as (worker,),
         asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool,
     ):
         submit = _our_submit(Scheduler(pool)) if side == "ours" else _bare_submit(pool)

@@ -167,3 +167,9 @@ def test_scaled_number_has_a_floor() -> None:
 
     assert bench.scaled(50_000) == 50
     assert bench.scaled(100) == 20
+
+
+def test_every_scenario_is_explained() -> None:
+    page = (ROOT / "docs" / "explanation" / "benchmarks.md").read_text(encoding="utf-8")
+
+    assert [scenario.name for scenario in SCENARIOS if f"`{scenario.name}`" not in page] == []
