@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from click.testing import CliRunner
 
@@ -44,7 +45,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
-def test_scenario_runs_and_gives_its_figures(name: str, pg_server: PgServer) -> None:
+async def test_scenario_runs_and_gives_its_figures(name: str, pg_server: PgServer) -> None:
     scale = SCALES.get(name, 0.002)
 
     ended = run("--dsn", pg_server.dsn, "--only", name, "--scale", str(scale), "--pairs", "1", "-o", "json")
@@ -57,6 +58,14 @@ def test_scenario_runs_and_gives_its_figures(name: str, pg_server: PgServer) -> 
     assert_figures(name, result["figures"])
     goals = [figure["met"] for figure in result["figures"] if figure["goal"]]
     assert ended.returncode == (0 if all(goals) else 1)
+    assert await databases_of_benchmarks(pg_server.dsn) == []
+
+
+async def databases_of_benchmarks(dsn: str) -> list[str]:
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'bench%'")
+    await connection.close()
+    return [row["datname"] for row in rows]
 
 
 def assert_figures(name: str, figures: list[dict[str, Any]]) -> None:
