@@ -1,6 +1,7 @@
 """What a caller gives, checked: the value as it is stored, or an error that names field, value and fix."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,6 +31,8 @@ def checked_id(job_id: object) -> str:
 
 def checked_time(instant: object, name: str = "execution_time") -> datetime:
     """An aware instant, in UTC."""
+    if type(instant) is datetime and instant.tzinfo is UTC and FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return instant
     if not isinstance(instant, datetime):
         fix = "give datetime.now(UTC) + it" if isinstance(instant, timedelta) else _TIME_FIX
         raise InvalidArgument(f"{name} is a {type(instant).__name__}", why=str(instant)[:40], fix=fix)
@@ -94,6 +97,9 @@ def checked_flag(name: str, value: object) -> bool:
 
 def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not take."""
+    fewest, most = _positional(function)
+    if not kwargs and fewest <= len(args) <= most:
+        return
     try:
         _signature(function).bind(*args, **kwargs)
     except TypeError as error:
@@ -102,6 +108,17 @@ def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapp
 
 _signature = lru_cache(maxsize=1024)(inspect.signature)
 """Reading a signature takes 20 µs, binding to it 2; a bulk of jobs is mostly one function."""
+
+
+@lru_cache(maxsize=1024)
+def _positional(function: Callable[..., Any]) -> tuple[int, float]:
+    """How many positional arguments alone are enough, and how many are too many: known without binding them."""
+    parameters = _signature(function).parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return (1, 0)
+    by_place = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    any_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return (sum(p.default is p.empty for p in by_place), math.inf if any_more else len(by_place))
 
 
 _TIME_FIX = "give an aware datetime, such as datetime.now(UTC)"
