@@ -111,7 +111,12 @@ class Scheduler:
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
-            db_pool, self._registry, self._config, self.vacuum_config, self._bell
+            db_pool,
+            self._registry,
+            self._config,
+            self.vacuum_config,
+            self._bell,
+            runs_here=lambda: self.is_running,
         )
         self._engine: EngineParts | None = None
         self._changing = asyncio.Lock()

@@ -7,6 +7,7 @@ which come back as lists, and whole-number keys, which come back as text.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -15,6 +16,8 @@ from pg_scheduler.errors import InvalidPayload
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_DIGITS = 1000
+PATH_MAX = 60
+"""How much of the way to a value a message shows."""
 
 FLAT_MAX, SHORT, SHORT_TEXT = 16, 10**18, 1000
 """Arguments, and their sizes, that are plain enough for the short way; all of them together are far below the limit."""
@@ -109,7 +112,11 @@ def parts_of(task_data: object) -> tuple[Any, Any]:
 
 def _check(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InvalidPayload(f"{path} is nested deeper than {MAX_DEPTH} levels", fix="flatten it or pass a reference")
+        raise InvalidPayload(
+            f"{path[:PATH_MAX]}… is nested deeper than {MAX_DEPTH} levels",
+            why="or it contains itself",
+            fix="flatten it or pass a reference",
+        )
     match value:
         case None | bool():
             return
@@ -125,7 +132,7 @@ def _check(value: Any, path: str, depth: int) -> None:
             for key, item in value.items():
                 _check(item, f"{path}[{key!r}]", depth + 1)
         case _:
-            raise InvalidPayload(f"{path} is a {type(value).__name__}", fix=_HINTS.get(type(value).__name__, _HINT))
+            raise InvalidPayload(f"{path[:PATH_MAX]} is a {type(value).__name__}", fix=_hint(value))
 
 
 def _check_number(value: object, path: str) -> None:
@@ -157,6 +164,14 @@ def _check_text(value: str, path: str) -> None:
             raise InvalidPayload(f"{path} contains half a surrogate pair", why="it is no Unicode text") from error
 
 
+def _hint(value: object) -> str:
+    if is_dataclass(value):
+        return "pass dataclasses.asdict(value)"
+    if hasattr(value, "model_dump"):
+        return 'pass value.model_dump(mode="json")'
+    return _HINTS.get(type(value).__name__, _HINT)
+
+
 _HINT = "pass text, numbers, booleans, None, lists or dicts"
 _HINTS = {
     "bytes": "encode it, with base64 for instance",
@@ -164,5 +179,8 @@ _HINTS = {
     "date": "pass .isoformat()",
     "Decimal": "pass str(value)",
     "UUID": "pass str(value)",
+    "timedelta": "pass .total_seconds()",
+    "complex": "pass its two parts",
     "set": "pass a sorted list",
+    "frozenset": "pass a sorted list",
 }

@@ -38,12 +38,19 @@ class Submission:
     """Checks jobs and inserts them."""
 
     def __init__(
-        self, jobs: JobStore, registry: Registry, *, config: EngineConfig, on_submitted: Callable[[], None]
+        self,
+        jobs: JobStore,
+        registry: Registry,
+        *,
+        config: EngineConfig,
+        on_submitted: Callable[[], None],
+        runs_here: Callable[[], bool],
     ) -> None:
         self._jobs = jobs
         self._registry = registry
         self._config = config
         self._on_submitted = on_submitted
+        self._runs_here = runs_here
         self._tasks: dict[int, tuple[str, TaskFunction]] = {}
 
     @property
@@ -106,9 +113,19 @@ class Submission:
         task = self._tasks.get(id(function))
         if task is None or task[1] is not function:
             task = self._tasks[id(function)] = (self._registry.add(function), function)
+            self._warn_of_main(task[0])
             if len(self._tasks) > TASKS_MAX:
                 self._tasks.pop(next(iter(self._tasks)))
         return task[0]
+
+    def _warn_of_main(self, task: str) -> None:
+        """Once for a function: every script has a ``__main__`` of its own, and here none runs what this one has."""
+        if task.startswith("__main__:") and not self._runs_here():
+            logger.warning(
+                "task %s is known to this script only: put it into a module, or name it with @task(name=…), so that "
+                "a worker that runs another script can have it",
+                task,
+            )
 
     def unique_key(self, spec: JobSpec, job: NewJob, conflict: ConflictResolution) -> UniqueKey | None:
         """What this submission is the same by; None where it is not to be compared.
