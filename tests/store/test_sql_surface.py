@@ -126,7 +126,7 @@ async def test_enqueue_of_a_taken_id_raises_ignores_or_replaces(world: World) ->
     assert await enqueue(world, job_id=job_id, on_conflict="'replace'") == job.job_id
 
     row = await world.row(job.job_id)
-    assert (row["status"], row["stopping_worker"], row["attempt"]) == ("pending", job.worker_id, 0)
+    assert (row["status"], row["stopping_worker"], row["attempt"], row["token"]) == ("pending", job.worker_id, 0, 0)
     assert await world.jobs.complete([job], job.worker_id) == set()
 
 
