@@ -100,11 +100,13 @@ def wire_submission(
     retention: VacuumConfig,
     bell: Bell,
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
+    *,
+    runs_here: Callable[[], bool],
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool))
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
     bulk = BulkSubmission(
         submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
     )
@@ -255,7 +257,7 @@ def _wire_job_services(
         if database is submitting.database:
             return submitting.submission
         jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-        return Submission(jobs, registry, config=config, on_submitted=_tell_nobody)
+        return Submission(jobs, registry, config=config, on_submitted=_tell_nobody, runs_here=_yes)
 
     return JobServices(
         database=submitting.database,
@@ -266,6 +268,11 @@ def _wire_job_services(
         submission_on=submission_on,
         on_submitted=bell.ring,
     )
+
+
+def _yes() -> bool:
+    """A job that submits runs in a worker."""
+    return True
 
 
 def _tell_nobody() -> None:
