@@ -50,7 +50,7 @@ class ClaimLoop:
     async def run_once(self) -> int:
         """Claim once and start what came, by priority and time; how many."""
         limit = min(self._slots.free, self._config.claim_limit)
-        tasks = self._registry.keys()
+        tasks = self._registry.claimable()
         if limit <= 0 or not tasks or not self._lease.is_valid:
             return 0
         claimed = await self._claim(tasks, limit)
@@ -76,7 +76,7 @@ class ClaimLoop:
             return self._config.poll_seconds  # a released slot wakes this loop
         if await self.run_once():
             return 0.0
-        due_in = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
+        due_in = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.claimable())
         if due_in is None:
             return self._config.poll_seconds
         if due_in <= 0:  # due, but not ours to have: another worker holds the row's lock
