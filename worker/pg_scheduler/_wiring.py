@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.claim_loop import ClaimLoop
@@ -13,15 +14,19 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.older_package import OlderPackage
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.migration_files import Migration
+from pg_scheduler._store.older_package import OlderPackageStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
@@ -45,6 +50,7 @@ class SubmissionParts:
     bulk: BulkSubmission
     vacuum: VacuumStore
     vacuumer: Vacuumer
+    older_package: OlderPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    migrate: Callable[..., Awaitable[list[Migration]]]
 
 
 def wire_submission(
@@ -85,6 +92,7 @@ def wire_submission(
         bulk=bulk,
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
+        older_package=OlderPackage(OlderPackageStore(database), registry, tenant=config.tenant),
     )
 
 
@@ -127,7 +135,7 @@ async def wire_engine(
     heartbeat = Heartbeat(
         pool,
         card,
-        registry.keys,
+        registry.claimable,
         lease=lease,
         slots=slots,
         known_tokens=lambda: slots.tokens() | completions.tokens(),
@@ -177,6 +185,7 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        migrate=partial(migrator.migrate_place_of, pool),
     )
 
 
