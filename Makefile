@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench lint format e2e lock release-fixture clean venv
+.PHONY: help demo test bench lint format e2e lock schema release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	@$(LOCK) --extra image pyproject.toml -c requirements/dev.txt -o requirements/image.txt
 	@sed -n 's/^requires = \["\(hatchling.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+
+schema: venv ## write worker/pg_scheduler/_store/schema.sql anew from the migrations
+	@PYTHONPATH=tests $(BIN)/python -m support.schema_file
 
 # The wheel as it was released: what the next schema has to serve (docs/how-to/release.md).
 release-fixture: venv ## keep this release's wheel for the tests of later ones

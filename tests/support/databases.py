@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,9 +79,7 @@ class PgServer:
 
     async def _make_template(self) -> None:
         await self._admin.execute(f"CREATE DATABASE {MIGRATED}")
-        connection = await asyncpg.connect(with_database(self.dsn, MIGRATED))
-        await migrate(connection)
-        await connection.close()
+        await migrate(lambda: asyncpg.connect(with_database(self.dsn, MIGRATED)))
 
     async def _drop(self, name: str) -> None:
         try:
@@ -128,6 +126,13 @@ def _start(release: int, stack: ExitStack) -> PgServer:
     server = PgServer(embedded, clone="file_copy" if roomy else "wal_log")
     stack.callback(server.close)
     return server
+
+
+@contextmanager
+def started(release: int) -> Iterator[PgServer]:
+    """A server outside of any test."""
+    with ExitStack() as stack:
+        yield _start(release, stack)
 
 
 def pytest_configure(config: pytest.Config) -> None:

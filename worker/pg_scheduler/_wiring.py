@@ -17,6 +17,7 @@ from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.older_package import OlderPackage
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
@@ -29,12 +30,15 @@ from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import Database, Pool, connect_like, open_pool, open_pool_like, place_of
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
+from pg_scheduler._store.migration_files import Migration
+from pg_scheduler._store.older_package import OlderPackageStore
 from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
@@ -68,6 +72,7 @@ class SubmissionParts:
     vacuum: VacuumStore
     vacuumer: Vacuumer
     results: Results
+    older_package: OlderPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    migrate: Callable[..., Awaitable[list[Migration]]]
 
 
 def wire_submission(
@@ -123,6 +129,7 @@ def wire_submission(
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
         results=_wire_results(pool, database, config),
+        older_package=OlderPackage(OlderPackageStore(database), registry, tenant=config.tenant),
     )
 
 
@@ -192,7 +199,7 @@ async def wire_engine(
     heartbeat = Heartbeat(
         pool,
         card,
-        registry.keys,
+        registry.claimable,
         lease=lease,
         slots=slots,
         known_tokens=lambda: slots.tokens() | completions.tokens(),
@@ -287,6 +294,7 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        migrate=partial(migrator.migrate_place_of, pool),
     )
 
 

@@ -2,6 +2,10 @@
 
 Invariant: one key means one function. The same code may register again (a module loaded twice); other code under a
 taken key is an error where it is registered, never a surprise where it runs.
+
+Rows also name tasks by a bare function name: jobs adopted from the older package, which knew no other names, and jobs
+that were scheduled by name where nobody knew the task. Such a name means the one function here that is called so; where
+two are, it means none, and its jobs wait.
 """
 
 import inspect
@@ -23,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 G = TypeVar("G", bound=Callable[..., Any])
 TIMEOUT_SECONDS_MAX = 366 * 24 * 3600
 _NAME_ATTRIBUTE = "__pg_scheduler_task__"
+_OWN_PREFIX = "pgscheduler."
 _OPTIONS_ATTRIBUTE = "__pg_scheduler_options__"
 
 
@@ -61,6 +66,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction] = {}
+        self._bare: dict[str, TaskFunction] = {}
+        self._claimable: list[str] = []
 
     def add(self, function: TaskFunction, key: str | None = None) -> str:
         """Register and return the key: the given one, the one of ``@task``, else ``module:qualname``.
@@ -79,6 +86,9 @@ class Registry:
                 fix="give one of them another name with @task(name=…)",
             )
         self._functions[key] = function
+        if known is not function:
+            self._bare = {name: found[0] for name, found in self._by_bare_name().items() if len(found) == 1}
+            self._claimable = sorted(self._functions.keys() | self._bare.keys())
         return key
 
     def add_module(self, module: ModuleType) -> list[str]:
@@ -90,9 +100,9 @@ class Registry:
         ]
         return [self.add(function) for function in own]
 
-    def __getitem__(self, key: str) -> TaskFunction:
-        """The function of a key; a registration is never taken back."""
-        return self._functions[key]
+    def __getitem__(self, task: str) -> TaskFunction:
+        """The function that a row means: by its key, else by its bare name."""
+        return self._functions.get(task) or self._bare[task]
 
     def named(self, name: str) -> list[str]:
         """Keys whose bare function name, or which themselves, are ``name``."""
@@ -102,9 +112,26 @@ class Registry:
         """Every key, sorted."""
         return sorted(self._functions)
 
+    def claimable(self) -> list[str]:
+        """What rows that run here may name as their task: every key, and every bare name that is clear here."""
+        return self._claimable
+
+    def unclear_names(self) -> dict[str, list[str]]:
+        """Bare names that several functions here share, with their keys."""
+        shared = (name for name, found in self._by_bare_name().items() if len(found) > 1)
+        return {name: self.named(name) for name in shared}
+
     def functions(self) -> dict[str, TaskFunction]:
         """A copy: the functions by key."""
         return dict(self._functions)
+
+    def _by_bare_name(self) -> dict[str, list[TaskFunction]]:
+        """Functions by bare name, one for each place in the code; without names that are keys, and our own."""
+        found: dict[str, dict[str, TaskFunction]] = {}
+        for key, function in self._functions.items():
+            if function.__name__ not in self._functions and not key.startswith(_OWN_PREFIX):
+                found.setdefault(function.__name__, {})[_source_of(function)] = function
+        return {name: list(places.values()) for name, places in found.items()}
 
 
 registry = Registry()
@@ -257,3 +284,9 @@ def _same_place(known: TaskFunction, new: TaskFunction) -> bool:
 def _place_of(function: TaskFunction) -> str:
     code = _code_of(function)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else default_key(function)
+
+
+def _source_of(function: TaskFunction) -> str:
+    """Where its code stands: a module loaded under two names is one source. Code that no file holds goes by its key."""
+    place = _place_of(function)
+    return default_key(function) if place.startswith("<") else place

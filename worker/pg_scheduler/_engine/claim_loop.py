@@ -70,7 +70,7 @@ class ClaimLoop:
     async def run_once(self) -> int:
         """Claim once and see that what came is started, by priority and time; how many."""
         limit = min(self._slots.free, self._config.claim_limit)
-        tasks = self._registry.keys()
+        tasks = self._registry.claimable()
         if limit <= 0 or not tasks or not self._lease.is_valid:
             return 0
         if alone := await self._quarantine.run_once():
@@ -137,7 +137,7 @@ class ClaimLoop:
 
     async def _look(self) -> float:
         """How long to sleep; 0 when something is due within the prefetch."""
-        ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.keys())
+        ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.claimable())
         self._clock.observe(ahead.now)
         self._on_look(ahead)
         self._one_waits_alone = ahead.alone

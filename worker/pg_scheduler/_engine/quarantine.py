@@ -86,4 +86,4 @@ class Quarantine:
         return job
 
     def _mine(self) -> tuple[str, list[str], list[str]]:
-        return self._config.tenant, list(self._config.queues), self._registry.keys()
+        return self._config.tenant, list(self._config.queues), self._registry.claimable()

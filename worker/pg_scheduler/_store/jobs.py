@@ -166,7 +166,7 @@ class JobStore:
 
     async def was_completed(self, job: ClaimedJob) -> bool:
         """Whether the job has been completed under this token; waits for a transaction that may just do so."""
-        return bool(await self._db.fetchval(QUERIES["was_completed"], *_fence(job)))
+        return bool(await self._db.fetchval(QUERIES["was_completed"], job.job_id, job.token, job.worker_id))
 
     async def set_progress(self, job: ClaimedJob, fraction: float, note: str) -> bool:
         """Whether the job was still ours and its progress is written."""

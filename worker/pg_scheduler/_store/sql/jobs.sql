@@ -199,15 +199,15 @@ RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS
 -- Charged are those with the most interruptions of what the dead worker held, so that a poison job does not drag its
 -- neighbours along; each gets the record of the attempt that ended so.
 WITH orphan AS MATERIALIZED (
-    SELECT o.id, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
-        SELECT j.id, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
+    SELECT o.ctid, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
+        SELECT j.ctid, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
         WHERE j.status = 'running' AND NOT EXISTS (
             SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
         LIMIT 500) o),
 mine AS MATERIALIZED (
-    SELECT j.id, o.is_charged::int AS charge,
+    SELECT j.ctid, o.is_charged::int AS charge,
            j.on_interrupt = 'fail' OR o.is_charged AND j.interruptions >= coalesce(j.max_interruptions, $1) AS is_over
-    FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
+    FROM scheduled_jobs j JOIN orphan o ON j.ctid = o.ctid AND j.token = o.token
     WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED),
 taken AS (
     UPDATE scheduled_jobs j
@@ -215,7 +215,7 @@ taken AS (
         status = CASE WHEN is_over THEN 'failed' ELSE 'pending' END,
         finished_at = CASE WHEN is_over THEN scheduler_now() END,
         error_message = CASE WHEN is_over THEN 'worker died' ELSE error_message END
-    FROM mine WHERE j.id = mine.id
+    FROM mine WHERE j.ctid = mine.ctid
     RETURNING j.job_id, j.status, j.token, j.attempt, j.worker_id, j.started_at),
 noted AS (
     INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)

@@ -41,7 +41,7 @@ RETURNING token;
 
 -- name: was_completed
 -- Whether a commit whose answer was lost took place. FOR UPDATE waits for the transaction that may still be under way.
-SELECT status = 'completed' AND token = $2 AND worker_id = $3 AS ours FROM scheduled_jobs WHERE id = $1 FOR UPDATE;
+SELECT status = 'completed' AND token = $2 AND worker_id = $3 AS ours FROM scheduled_jobs WHERE job_id = $1 FOR UPDATE;
 
 -- name: set_progress
 -- Only under the token that runs.

@@ -1,0 +1,573 @@
+-- Made from the migrations by `make schema`: change those, never this file.
+-- digest: 20a786fb533010391b5ad605ffde57cd91c88b741ea6280b693229fbd5351deb
+
+-- object: FUNCTION scheduler_enqueue(text, json, json, timestamp with time zone, text, text, text, text, text, integer, integer, double precision, json, text, text[], json, timestamp with time zone, boolean, text, integer, text, interval)
+CREATE FUNCTION scheduler_enqueue(task text, args json DEFAULT '[]'::json, kwargs json DEFAULT '{}'::json, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, queue text DEFAULT 'default'::text, priority text DEFAULT 'normal'::text, job_id text DEFAULT NULL::text, on_conflict text DEFAULT 'raise'::text, tenant text DEFAULT ''::text, max_retries integer DEFAULT 0, misfire_grace_time integer DEFAULT NULL::integer, timeout_seconds double precision DEFAULT NULL::double precision, retry_policy json DEFAULT NULL::json, concurrency_key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata json DEFAULT NULL::json, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, keep_result boolean DEFAULT false, on_interrupt text DEFAULT 'retry'::text, max_interruptions integer DEFAULT NULL::integer, unique_key text DEFAULT NULL::text, unique_within interval DEFAULT NULL::interval) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+DECLARE
+    new_id   text := coalesce(scheduler_enqueue.job_id, gen_random_uuid()::text);
+    due_at   timestamptz := coalesce(run_at, scheduler_now());
+    level    integer := CASE scheduler_enqueue.priority
+                        WHEN 'critical' THEN 1 WHEN 'high' THEN 3 WHEN 'normal' THEN 5 WHEN 'low' THEN 8 END;
+    late     boolean;
+    found_in text;
+BEGIN
+    PERFORM scheduler_refuse(problem, remedy) FROM (VALUES
+        (coalesce(scheduler_enqueue.task, '') = '' OR octet_length(scheduler_enqueue.task) > 500,
+         'task is empty or longer than 500 bytes', 'give a task''s key, such as ''shop.mail:send'''),
+        (json_typeof(coalesce(args, 'null')) <> 'array', 'args is no JSON array', 'give for instance ''[1, "a"]'''),
+        (json_typeof(coalesce(kwargs, 'null')) <> 'object', 'kwargs is no JSON object', 'give for instance ''{"a": 1}'''),
+        (octet_length(args::text) + octet_length(kwargs::text) > 1048576, 'args and kwargs are longer than 1 MiB',
+         'store the data elsewhere and pass a reference'),
+        (NOT isfinite(due_at) OR due_at >= '9999-01-01 00:00:00+00', 'run_at is infinite or beyond the year 9998',
+         'give a time before that'),
+        (octet_length(scheduler_enqueue.queue) NOT BETWEEN 1 AND 200 OR scheduler_enqueue.queue IS NULL,
+         'queue is not of 1 to 200 bytes', 'give a queue''s name'),
+        (level IS NULL, 'priority is unknown', 'give critical, high, normal or low'),
+        (octet_length(new_id) NOT BETWEEN 1 AND 200, 'job_id is not of 1 to 200 bytes', 'give a shorter one'),
+        (new_id ~ '^(sj-|pj-|key:)', 'job_id begins with a reserved prefix',
+         'sj-, pj- and key: belong to custom resources; begin it otherwise'),
+        (on_conflict IS NULL OR on_conflict NOT IN ('raise', 'ignore', 'replace'), 'on_conflict is unknown',
+         'give raise, ignore or replace'),
+        (scheduler_enqueue.max_retries IS NULL OR scheduler_enqueue.max_retries < 0, 'max_retries is negative',
+         'give 0 or more'),
+        (scheduler_enqueue.misfire_grace_time < 0, 'misfire_grace_time is negative', 'give seconds from 0, or NULL'),
+        (scheduler_enqueue.timeout_seconds <= 0 OR scheduler_enqueue.timeout_seconds > 31622400,
+         'timeout_seconds is not above 0 and up to 366 days', 'give seconds, or NULL'),
+        (json_typeof(scheduler_enqueue.retry_policy) <> 'object', 'retry_policy is no JSON object',
+         'give for instance ''{"initial": 5}'''),
+        (octet_length(scheduler_enqueue.concurrency_key) NOT BETWEEN 1 AND 200,
+         'concurrency_key is not of 1 to 200 bytes', 'give a shorter one, or NULL'),
+        (cardinality(scheduler_enqueue.tags) > 20 OR array_position(scheduler_enqueue.tags, NULL) IS NOT NULL
+         OR EXISTS (SELECT 1 FROM unnest(scheduler_enqueue.tags) t WHERE octet_length(t) NOT BETWEEN 1 AND 64),
+         'tags is not a list of at most 20 texts of 1 to 64 bytes', 'give fewer or shorter ones'),
+        (json_typeof(scheduler_enqueue.metadata) <> 'object' OR octet_length(scheduler_enqueue.metadata::text) > 16384,
+         'metadata is no JSON object of up to 16 KiB', 'give for instance ''{"order": 7}'''),
+        (scheduler_enqueue.on_interrupt IS NULL OR scheduler_enqueue.on_interrupt NOT IN ('retry', 'fail'),
+         'on_interrupt is unknown', 'give retry or fail'),
+        (scheduler_enqueue.max_interruptions < 0, 'max_interruptions is negative', 'give 0 or more, or NULL'),
+        (octet_length(unique_key) NOT BETWEEN 1 AND 200, 'unique_key is not of 1 to 200 bytes', 'give a shorter one'),
+        (unique_within <= interval '0', 'unique_within is not positive', 'give an interval, or NULL while it is open'),
+        (unique_within IS NOT NULL AND unique_key IS NULL, 'unique_within is given without unique_key', 'give both'),
+        (unique_key IS NOT NULL AND (scheduler_enqueue.job_id IS NOT NULL OR on_conflict = 'replace'),
+         'unique_key is given together with a job_id or with replace', 'give only one of them')
+    ) AS rules(broken, problem, remedy) WHERE broken;
+
+    IF unique_key IS NOT NULL THEN
+        found_in := scheduler_hold_key(scheduler_enqueue.tenant, unique_key, new_id, unique_within);
+        IF found_in <> new_id THEN
+            RETURN found_in;
+        END IF;
+    END IF;
+    late := coalesce(scheduler_is_late(due_at, scheduler_enqueue.misfire_grace_time, scheduler_enqueue.expires_at,
+                                       scheduler_now()), false);
+    INSERT INTO scheduled_jobs AS j (
+        job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
+        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, tags,
+        metadata, status, finished_at, error_message)
+    VALUES (
+        new_id, scheduler_enqueue.tenant, scheduler_enqueue.queue, scheduler_enqueue.task, scheduler_enqueue.task,
+        json_build_object('args', args, 'kwargs', kwargs), due_at, level, scheduler_enqueue.max_retries,
+        scheduler_enqueue.misfire_grace_time, scheduler_enqueue.concurrency_key, scheduler_enqueue.timeout_seconds,
+        scheduler_enqueue.retry_policy, scheduler_enqueue.on_interrupt, scheduler_enqueue.max_interruptions,
+        scheduler_enqueue.expires_at, scheduler_enqueue.keep_result, to_json(nullif(scheduler_enqueue.tags, '{}')),
+        scheduler_enqueue.metadata, CASE WHEN late THEN 'expired' ELSE 'pending' END,
+        CASE WHEN late THEN scheduler_now() END, CASE WHEN late THEN 'expired: too late when it was submitted' END)
+    ON CONFLICT (job_id) DO UPDATE SET
+        tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
+        task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
+        max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
+        concurrency_key = excluded.concurrency_key, timeout_seconds = excluded.timeout_seconds,
+        retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
+        max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
+        keep_result = excluded.keep_result, flush_now = false, tags = excluded.tags, metadata = excluded.metadata,
+        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
+        error_message = excluded.error_message, token = 0,
+        stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
+        stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
+    WHERE on_conflict = 'replace' AND j.source_uid IS NULL
+    RETURNING j.status INTO found_in;
+
+    IF found_in = 'pending' AND due_at <= scheduler_now() + interval '5 seconds' THEN
+        PERFORM pg_notify('scheduler_wakeup', '');
+    ELSIF found_in = 'expired' THEN
+        RAISE WARNING 'job % was past its grace when it was submitted and is stored as expired', new_id;
+    ELSIF found_in IS NULL AND on_conflict <> 'ignore' THEN
+        RAISE EXCEPTION 'job % already exists', quote_literal(left(new_id, 40))
+            USING ERRCODE = 'unique_violation', DETAIL = coalesce((
+                SELECT 'it is ' || j.status || coalesce(' and belongs to ' || j.source_kind || ' ' || j.source_name, '')
+                FROM scheduled_jobs j WHERE j.job_id = new_id), 'it is gone by now'),
+            HINT = 'use another job_id, or on_conflict ignore or replace';
+    END IF;
+    RETURN new_id;
+END $$;
+
+-- object: FUNCTION scheduler_hold_key(text, text, text, interval)
+CREATE FUNCTION scheduler_hold_key(for_tenant text, wanted text, new_job_id text, within interval) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    holder text;
+    until timestamptz;
+BEGIN
+    INSERT INTO scheduler_keys AS k (tenant, key, job_id, expires_at)
+    VALUES (for_tenant, wanted, new_job_id, scheduler_now() + within)
+    ON CONFLICT (tenant, key) DO UPDATE SET job_id = k.job_id
+    RETURNING k.job_id, k.expires_at INTO holder, until;
+    IF holder = new_job_id THEN
+        RETURN holder;
+    END IF;
+    IF until > scheduler_now() OR until IS NULL AND EXISTS (
+        SELECT 1 FROM scheduled_jobs j WHERE j.job_id = holder AND j.finished_at IS NULL) THEN
+        RETURN holder;
+    END IF;
+    UPDATE scheduler_keys k SET job_id = new_job_id, expires_at = scheduler_now() + within
+    WHERE k.tenant = for_tenant AND k.key = wanted;
+    RETURN new_job_id;
+END $$;
+
+-- object: FUNCTION scheduler_now()
+CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN now();
+
+-- object: FUNCTION scheduler_is_late(timestamp with time zone, integer, timestamp with time zone, timestamp with time zone)
+CREATE FUNCTION scheduler_is_late(execution_time timestamp with time zone, misfire_grace_time integer, expires_at timestamp with time zone, served_since timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ((expires_at <= scheduler_now()) OR (served_since > (execution_time + make_interval(secs => (misfire_grace_time)::double precision))));
+
+-- object: FUNCTION scheduler_refuse(text, text)
+CREATE FUNCTION scheduler_refuse(problem text, remedy text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'scheduler_enqueue: %', problem USING ERRCODE = 'invalid_parameter_value', HINT = remedy;
+END $$;
+
+-- object: TABLE scheduled_jobs
+CREATE TABLE scheduled_jobs (
+    job_id text NOT NULL,
+    id bigint NOT NULL,
+    tenant text DEFAULT ''::text NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    task text NOT NULL,
+    job_name text NOT NULL,
+    task_data json NOT NULL,
+    priority integer DEFAULT 5 NOT NULL,
+    execution_time timestamp with time zone NOT NULL,
+    misfire_grace_time integer,
+    timeout_seconds double precision,
+    status text DEFAULT 'pending'::text NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    worker_id text,
+    token bigint DEFAULT 0 NOT NULL,
+    attempt bigint DEFAULT 0 NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    max_retries integer DEFAULT 0 NOT NULL,
+    interruptions bigint DEFAULT 0 NOT NULL,
+    error_message text,
+    schedule_id bigint,
+    tick_at timestamp with time zone,
+    concurrency_key text,
+    stopping_worker text,
+    stop_asked_at timestamp with time zone,
+    source_cluster text,
+    source_kind text,
+    source_uid text,
+    source_name text,
+    source_generation bigint,
+    traceparent text,
+    retry_policy json,
+    on_interrupt text DEFAULT 'retry'::text NOT NULL,
+    max_interruptions integer,
+    expires_at timestamp with time zone,
+    keep_result boolean DEFAULT false NOT NULL,
+    flush_now boolean DEFAULT false NOT NULL,
+    tags json,
+    metadata json,
+    CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
+    CONSTRAINT scheduled_jobs_final_has_an_end CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
+    CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
+    CONSTRAINT scheduled_jobs_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
+    CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
+    CONSTRAINT scheduled_jobs_running_has_a_worker CHECK (((status <> 'running'::text) OR (worker_id IS NOT NULL))),
+    CONSTRAINT scheduled_jobs_status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+    CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
+
+-- object: SEQUENCE scheduled_jobs_id_seq
+ALTER TABLE scheduled_jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME scheduled_jobs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- object: TABLE scheduler_adopted
+CREATE TABLE scheduler_adopted (
+    job_id text NOT NULL,
+    original json NOT NULL,
+    adopted_at timestamp with time zone DEFAULT scheduler_now() NOT NULL
+);
+
+-- object: TABLE scheduler_attempts
+CREATE TABLE scheduler_attempts (
+    job_id text NOT NULL,
+    token bigint NOT NULL,
+    attempt bigint NOT NULL,
+    worker_id text NOT NULL,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    error_type text NOT NULL,
+    message text NOT NULL,
+    traceback text NOT NULL
+);
+
+-- object: VIEW scheduler_jobs_overview
+CREATE VIEW scheduler_jobs_overview AS
+ SELECT id,
+    job_id,
+    tenant,
+    queue,
+    task,
+    job_name,
+    status,
+    priority,
+    execution_time,
+    created_at,
+    started_at,
+    finished_at,
+    expires_at,
+    worker_id,
+    attempt,
+    retry_count,
+    max_retries,
+    interruptions,
+    suspended,
+    concurrency_key,
+    timeout_seconds,
+    schedule_id,
+        CASE
+            WHEN (schedule_id IS NOT NULL) THEN source_name
+            ELSE NULL::text
+        END AS schedule,
+    tick_at,
+    error_message AS error,
+    tags,
+    metadata
+   FROM scheduled_jobs j;
+
+-- object: TABLE scheduler_keys
+CREATE TABLE scheduler_keys (
+    tenant text NOT NULL,
+    key text NOT NULL,
+    job_id text NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT scheduler_keys_key_fits_an_index CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 200)))
+);
+
+-- object: TABLE scheduler_workers
+CREATE TABLE scheduler_workers (
+    id text NOT NULL,
+    tenant text NOT NULL,
+    queues text[] NOT NULL,
+    tasks text[] NOT NULL,
+    schedules text[] DEFAULT '{}'::text[] NOT NULL,
+    slots integer NOT NULL,
+    state text DEFAULT 'alive'::text NOT NULL,
+    lease_until timestamp with time zone NOT NULL,
+    drain_until timestamp with time zone,
+    started_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    pod text,
+    pod_uid text,
+    version text NOT NULL,
+    backend_pid integer,
+    backend_started_at timestamp with time zone,
+    backend_watched boolean DEFAULT false NOT NULL,
+    CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
+    CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
+)
+WITH (fillfactor='50');
+
+-- object: VIEW scheduler_living_workers
+CREATE VIEW scheduler_living_workers AS
+ SELECT id,
+    tenant,
+    queues,
+    tasks,
+    schedules,
+    slots
+   FROM scheduler_workers
+  WHERE ((state = 'alive'::text) AND (lease_until > scheduler_now()));
+
+-- object: TABLE scheduler_queues
+CREATE TABLE scheduler_queues (
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    paused_at timestamp with time zone,
+    paused_by text,
+    reason text,
+    served_since timestamp with time zone,
+    served_until timestamp with time zone
+)
+WITH (fillfactor='50');
+
+-- object: VIEW scheduler_queue_depth
+CREATE VIEW scheduler_queue_depth AS
+ WITH RECURSIVE plain AS (
+        ( SELECT scheduled_jobs.tenant,
+            scheduled_jobs.queue
+           FROM scheduled_jobs
+          WHERE ((scheduled_jobs.status = 'pending'::text) AND (NOT scheduled_jobs.suspended) AND (scheduled_jobs.concurrency_key IS NULL))
+          ORDER BY scheduled_jobs.tenant, scheduled_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT n.tenant,
+            n.queue
+           FROM (plain p
+             CROSS JOIN LATERAL ( SELECT j.tenant,
+                    j.queue
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NULL) AND (ROW(j.tenant, j.queue) > ROW(p.tenant, p.queue)))
+                  ORDER BY j.tenant, j.queue
+                 LIMIT 1) n)
+        ), keyed AS (
+        ( SELECT scheduled_jobs.tenant,
+            scheduled_jobs.queue
+           FROM scheduled_jobs
+          WHERE ((scheduled_jobs.status = 'pending'::text) AND (NOT scheduled_jobs.suspended) AND (scheduled_jobs.concurrency_key IS NOT NULL))
+          ORDER BY scheduled_jobs.tenant, scheduled_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT n.tenant,
+            n.queue
+           FROM (keyed k
+             CROSS JOIN LATERAL ( SELECT j.tenant,
+                    j.queue
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NOT NULL) AND (ROW(j.tenant, j.queue) > ROW(k.tenant, k.queue)))
+                  ORDER BY j.tenant, j.queue
+                 LIMIT 1) n)
+        ), counted AS (
+         SELECT q.tenant,
+            q.queue,
+            d.due,
+            (0)::bigint AS running,
+            d.since
+           FROM ((plain q
+             CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority))
+             CROSS JOIN LATERAL ( SELECT count(*) AS due,
+                    min(j.execution_time) AS since
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NULL) AND (j.tenant = q.tenant) AND (j.queue = q.queue) AND (j.priority = p.priority) AND (j.execution_time <= scheduler_now()))) d)
+        UNION ALL
+         SELECT q.tenant,
+            q.queue,
+            d.due,
+            0,
+            d.since
+           FROM ((keyed q
+             CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority))
+             CROSS JOIN LATERAL ( SELECT count(*) AS due,
+                    min(j.execution_time) AS since
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NOT NULL) AND (j.tenant = q.tenant) AND (j.queue = q.queue) AND (j.priority = p.priority) AND (j.execution_time <= scheduler_now()))) d)
+        UNION ALL
+         SELECT j.tenant,
+            j.queue,
+            0,
+            1,
+            NULL::timestamp with time zone
+           FROM scheduled_jobs j
+          WHERE (j.status = 'running'::text)
+        UNION ALL
+         SELECT q.tenant,
+            q.queue,
+            0,
+            0,
+            NULL::timestamp with time zone
+           FROM scheduler_queues q
+        )
+ SELECT tenant,
+    queue,
+    (sum(due))::bigint AS due,
+    (sum(running))::bigint AS running,
+    (COALESCE(EXTRACT(epoch FROM (scheduler_now() - min(since))), (0)::numeric))::double precision AS oldest_due_seconds,
+    (EXISTS ( SELECT 1
+           FROM scheduler_queues p
+          WHERE ((p.tenant = c.tenant) AND (p.queue = c.queue) AND (p.paused_at IS NOT NULL)))) AS paused
+   FROM counted c
+  GROUP BY tenant, queue;
+
+-- object: TABLE scheduler_results
+CREATE TABLE scheduler_results (
+    job_id text NOT NULL,
+    token bigint NOT NULL,
+    progress double precision,
+    note text,
+    result json,
+    refused text,
+    stored_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    CONSTRAINT scheduler_results_kept_or_refused CHECK (((result IS NULL) OR (refused IS NULL))),
+    CONSTRAINT scheduler_results_progress_check CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision)))
+);
+
+-- object: TABLE scheduler_schedules
+CREATE TABLE scheduler_schedules (
+    id bigint NOT NULL,
+    tenant text DEFAULT ''::text NOT NULL,
+    source_kind text NOT NULL,
+    source_cluster text DEFAULT ''::text NOT NULL,
+    source_uid text NOT NULL,
+    source_name text NOT NULL,
+    source_generation bigint DEFAULT 0 NOT NULL,
+    interval_seconds bigint,
+    cron text[],
+    time_zone text DEFAULT 'Etc/UTC'::text NOT NULL,
+    anchor_at timestamp with time zone NOT NULL,
+    last_tick_at timestamp with time zone,
+    next_tick_at timestamp with time zone,
+    ticks bigint DEFAULT 0 NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    task text NOT NULL,
+    job_name text NOT NULL,
+    task_data json NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    priority integer DEFAULT 5 NOT NULL,
+    max_retries integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    timeout_seconds double precision,
+    retry_policy json,
+    on_interrupt text DEFAULT 'retry'::text NOT NULL,
+    tags json,
+    metadata json,
+    retired_at timestamp with time zone,
+    retired_reason text,
+    CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
+    CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
+    CONSTRAINT scheduler_schedules_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
+    CONSTRAINT scheduler_schedules_priority_check CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
+    CONSTRAINT scheduler_schedules_retired_has_a_reason CHECK (((retired_at IS NULL) = (retired_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision))
+);
+
+-- object: SEQUENCE scheduler_schedules_id_seq
+ALTER TABLE scheduler_schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME scheduler_schedules_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- object: SEQUENCE scheduler_token
+CREATE SEQUENCE scheduler_token
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+-- object: TABLE vacuum_stats
+CREATE TABLE vacuum_stats (
+    stat_date date NOT NULL,
+    deleted_completed bigint DEFAULT 0 NOT NULL,
+    deleted_failed bigint DEFAULT 0 NOT NULL,
+    deleted_cancelled bigint DEFAULT 0 NOT NULL,
+    deleted_expired bigint DEFAULT 0 NOT NULL,
+    last_run timestamp with time zone,
+    worker_id text
+);
+
+-- object: CONSTRAINT scheduled_jobs scheduled_jobs_pkey
+ALTER TABLE ONLY scheduled_jobs
+    ADD CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_adopted scheduler_adopted_pkey
+ALTER TABLE ONLY scheduler_adopted
+    ADD CONSTRAINT scheduler_adopted_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_attempts scheduler_attempts_pkey
+ALTER TABLE ONLY scheduler_attempts
+    ADD CONSTRAINT scheduler_attempts_pkey PRIMARY KEY (job_id, token);
+
+-- object: CONSTRAINT scheduler_keys scheduler_keys_pkey
+ALTER TABLE ONLY scheduler_keys
+    ADD CONSTRAINT scheduler_keys_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_queues scheduler_queues_pkey
+ALTER TABLE ONLY scheduler_queues
+    ADD CONSTRAINT scheduler_queues_pkey PRIMARY KEY (tenant, queue);
+
+-- object: CONSTRAINT scheduler_results scheduler_results_pkey
+ALTER TABLE ONLY scheduler_results
+    ADD CONSTRAINT scheduler_results_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_schedules scheduler_schedules_pkey
+ALTER TABLE ONLY scheduler_schedules
+    ADD CONSTRAINT scheduler_schedules_pkey PRIMARY KEY (id);
+
+-- object: CONSTRAINT scheduler_schedules scheduler_schedules_source
+ALTER TABLE ONLY scheduler_schedules
+    ADD CONSTRAINT scheduler_schedules_source UNIQUE (tenant, source_kind, source_cluster, source_uid);
+
+-- object: CONSTRAINT scheduler_workers scheduler_workers_pkey
+ALTER TABLE ONLY scheduler_workers
+    ADD CONSTRAINT scheduler_workers_pkey PRIMARY KEY (id);
+
+-- object: CONSTRAINT vacuum_stats vacuum_stats_pkey
+ALTER TABLE ONLY vacuum_stats
+    ADD CONSTRAINT vacuum_stats_pkey PRIMARY KEY (stat_date);
+
+-- object: INDEX scheduled_jobs_due
+CREATE INDEX scheduled_jobs_due ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) INCLUDE (task) WHERE ((status = 'pending'::text) AND (NOT suspended) AND (concurrency_key IS NULL));
+
+-- object: INDEX scheduled_jobs_due_keyed
+CREATE INDEX scheduled_jobs_due_keyed ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) INCLUDE (task) WHERE ((status = 'pending'::text) AND (NOT suspended) AND (concurrency_key IS NOT NULL));
+
+-- object: INDEX scheduled_jobs_finished
+CREATE INDEX scheduled_jobs_finished ON scheduled_jobs USING btree (finished_at) WHERE (finished_at IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_open_by_source
+CREATE INDEX scheduled_jobs_open_by_source ON scheduled_jobs USING btree (source_cluster) WHERE ((source_uid IS NOT NULL) AND (finished_at IS NULL));
+
+-- object: INDEX scheduled_jobs_poison
+CREATE INDEX scheduled_jobs_poison ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) WHERE ((status = 'pending'::text) AND (interruptions >= 2));
+
+-- object: INDEX scheduled_jobs_running
+CREATE INDEX scheduled_jobs_running ON scheduled_jobs USING btree (worker_id, token) WHERE (status = 'running'::text);
+
+-- object: INDEX scheduled_jobs_stopping
+CREATE INDEX scheduled_jobs_stopping ON scheduled_jobs USING btree (stopping_worker) WHERE (stopping_worker IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_tick
+CREATE UNIQUE INDEX scheduled_jobs_tick ON scheduled_jobs USING btree (schedule_id, tick_at) WHERE (schedule_id IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_waiting
+CREATE INDEX scheduled_jobs_waiting ON scheduled_jobs USING btree (tenant, concurrency_key) WHERE (status = 'waiting'::text);
+
+-- object: INDEX scheduler_keys_expired
+CREATE INDEX scheduler_keys_expired ON scheduler_keys USING btree (expires_at);
+
+-- object: INDEX scheduler_schedules_due
+CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
+
+-- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
+ALTER TABLE ONLY scheduler_attempts
+    ADD CONSTRAINT scheduler_attempts_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;
+
+-- object: FK CONSTRAINT scheduler_results scheduler_results_job_id_fkey
+ALTER TABLE ONLY scheduler_results
+    ADD CONSTRAINT scheduler_results_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;
