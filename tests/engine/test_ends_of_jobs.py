@@ -136,17 +136,40 @@ async def test_a_missing_result_says_why(world: World, started: MakeScheduler) -
         await scheduler.result(expired, timeout=10)
 
 
-async def test_a_job_that_died_with_its_worker_has_failed_without_a_record(
+async def test_a_job_that_failed_without_an_attempt_of_its_own_says_what_its_row_says(
     world: World, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    job = await world.running(await world.worker())
-    await pool.execute("UPDATE scheduler_workers SET state = 'dead'")
-    await world.jobs.requeue_orphans(0)
+    job_id = await world.pending()
+    await pool.execute("UPDATE scheduled_jobs SET status = 'failed', finished_at = now(), error_message = 'by hand'")
 
     with pytest.raises(JobFailed) as failed:
-        await Scheduler(pool).result(job.job_id, timeout=10)
+        await Scheduler(pool).result(job_id, timeout=10)
 
-    assert (failed.value.error_type, failed.value.error_message, failed.value.attempt) == ("", "worker died", 0)
+    assert (failed.value.error_type, failed.value.error_message, failed.value.attempt) == ("", "by hand", 0)
+
+
+async def test_options_of_a_job_reach_its_attempt(started: MakeScheduler) -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def parent(ctx: JobContext) -> None:
+        await ctx.enqueue(no_result, job_id="child", keep_result=True, flush="now")
+
+    scheduler = await started()
+    await scheduler.schedule(parent, execution_time=now())
+    late = await scheduler.schedule(wait, execution_time=now(), timeout=0.01)
+
+    with pytest.raises(JobFailed) as failed:
+        await scheduler.result(late, timeout=10)
+    assert (failed.value.error_type, failed.value.error_message) == ("JobTimeout", "timed out after 0.01 s")
+
+    async def result() -> Any:
+        try:
+            return await scheduler.result("child", timeout=10)
+        except UnknownJob as error:
+            raise AssertionError from error
+
+    assert await until(result) == 1
 
 
 async def test_a_result_of_an_earlier_run_is_not_taken_for_the_new_one(world: World, started: MakeScheduler) -> None:

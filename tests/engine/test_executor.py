@@ -51,12 +51,13 @@ class Bench:
     def hurry(self) -> None:
         self.hurried += 1
 
-    def job(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> ClaimedJob:
+    def job(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> HeldJob:
         self._token += 1
         key = self.registry.add(function)
         payload = codec.encode(args, {})
         now = datetime.now(UTC)
-        return ClaimedJob(self._token, f"j{self._token}", self._token, "w", key, payload, "default", 5, now, 1, 0, 0)
+        job = ClaimedJob(self._token, f"j{self._token}", self._token, "w", key, payload, "default", 5, now, 1, 0, 0)
+        return self.slots.hold(job)
 
 
 @pytest.fixture
@@ -143,10 +144,10 @@ async def test_a_late_stop_hits_its_own_job_or_none(bench: Bench) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     gate.set()
-    bench.slots.stop([first.token], StopReason.LOST)
+    bench.slots.stop([first.job.token], StopReason.LOST)
     await bench.slots.wait_idle()
 
-    assert bench.outcomes == {first.token: ReportStopped(), second.token: Complete()}
+    assert bench.outcomes == {first.job.token: ReportStopped(), second.job.token: Complete()}
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [(StopReason.LOST, ReportStopped()), (StopReason.SHUTDOWN, Release())])
@@ -162,7 +163,7 @@ async def test_a_job_stopped_before_its_turn_never_starts(bench: Bench, reason: 
     await bench.slots.wait_idle()
 
     assert started == []
-    assert bench.outcomes == {job.token: outcome}
+    assert bench.outcomes == {job.job.token: outcome}
 
 
 async def test_a_coroutine_that_ignores_its_cancellation_completes(bench: Bench) -> None:
@@ -179,7 +180,7 @@ async def test_a_coroutine_that_ignores_its_cancellation_completes(bench: Bench)
     bench.slots.stop_all(StopReason.SHUTDOWN)
     await bench.slots.wait_idle()
 
-    assert bench.outcomes == {job.token: Complete()}
+    assert bench.outcomes == {job.job.token: Complete()}
 
 
 async def test_errors_after_a_wait_are_the_jobs_own(bench: Bench) -> None:

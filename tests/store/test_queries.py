@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from support.world import World
 
 HOT: dict[str, tuple[str, list[object]]] = {
-    "next_due": ("scheduled_jobs_due", ["", ["default"], ["t"]]),
-    "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10]),
-    "complete_jobs": ("scheduled_jobs_id_key|scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
+    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01"]),
+    "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10, 0.15, "2020-01-01"]),
+    "claim_poison_job": ("scheduled_jobs_poison", ["w", "", ["default"], ["t"]]),
+    "must_make_room": ("scheduled_jobs_poison", ["w", "", ["default"], ["t"]]),
+    "complete_jobs": ("scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
     "requeue_orphans": ("scheduled_jobs_running", [3]),
     "held_tokens": ("scheduled_jobs_running", ["w"]),
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
+    "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500]),
 }
 
@@ -75,4 +78,12 @@ async def _fill(world: World) -> None:
                                          next_tick_at, task, job_name, task_data)
         SELECT 'PeriodicJob', 'u' || n, 'n', 60, now(), now() + make_interval(secs => n), 't', 't', '{}'
         FROM generate_series(1, 5000) n""")
+    await world.pool.execute("""
+        INSERT INTO scheduler_schedules (source_kind, source_uid, source_name, interval_seconds, anchor_at,
+                                         next_tick_at, task, job_name, task_data)
+        SELECT 'code', 'code' || n, 'n', 60, now(), now() + make_interval(secs => n), 't', 't', '{}'
+        FROM generate_series(1, 100) n""")
+    await world.pool.execute("""
+        UPDATE scheduled_jobs j SET tick_at = execution_time, schedule_id = s.id, started_at = j.finished_at
+        FROM scheduler_schedules s WHERE s.source_uid = 'code' || (j.id % 100)""")
     await world.pool.execute("VACUUM ANALYZE scheduled_jobs, scheduler_schedules")

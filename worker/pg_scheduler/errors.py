@@ -26,6 +26,7 @@
     |   |-- UnknownJob               there is no such job
     |   `-- ResultNotKept            it completed, and its result was not stored
     |-- SchemaMismatch               tables missing, or newer than this release reads
+    |-- MainLoopStalled              a worker's event loop has not turned for max_stall
     `-- OwnedByResource              the row belongs to a custom resource: edit that
 
 Invariant: a message holds what, why and fix, and never a password or a job's argument.
@@ -131,6 +132,12 @@ class OwnedByResource(PgSchedulerError):
     """The row belongs to a custom resource, which is where it is edited."""
 
     code = "PGS-014"
+
+
+class MainLoopStalled(PgSchedulerError):
+    """A worker's event loop has not turned for ``max_stall``: it has stopped beating, and others take its jobs."""
+
+    code = "PGS-020"
 
 
 class LostClaim(PgSchedulerError):

@@ -1,4 +1,4 @@
-"""How long a failed job waits for its next attempt: initial, initial × factor, … up to maximum.
+"""How long a failed job waits for its next attempt: initial, then each time longer by factor, up to maximum.
 
 Invariant: a policy that exists has been checked, and it comes back equal from its JSON form, which a job's row keeps.
 """

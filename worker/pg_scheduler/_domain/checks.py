@@ -1,16 +1,18 @@
 """What a caller gives, checked: the value as it is stored, or an error that names field, value and fix."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pg_scheduler._domain.parameters import signature_of
+from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.job_priority import JobPriority
 
 RESERVED_PREFIXES = ("sj-", "pj-", "key:")
 JOB_ID_BYTES_MAX = 200
-LAST_YEAR = 9998
+FIRST_YEAR, LAST_YEAR = 2, 9998
+"""A year inside of what datetime knows, so that no zone leads out of it."""
 WHOLE_MAX = 2**31 - 1
 
 
@@ -25,22 +27,23 @@ def checked_id(job_id: object) -> str:
     return job_id
 
 
-def checked_time(execution_time: object) -> datetime:
+def checked_time(instant: object, name: str = "execution_time") -> datetime:
     """An aware instant, in UTC."""
-    if not isinstance(execution_time, datetime):
+    if not isinstance(instant, datetime):
+        fix = "give datetime.now(UTC) + it" if isinstance(instant, timedelta) else _TIME_FIX
+        raise InvalidArgument(f"{name} is a {type(instant).__name__}", why=str(instant)[:40], fix=fix)
+    if instant.utcoffset() is None:
         raise InvalidArgument(
-            f"execution_time is a {type(execution_time).__name__}",
-            fix="give an aware datetime, such as datetime.now(UTC)",
-        )
-    if execution_time.utcoffset() is None:
-        raise InvalidArgument(
-            f"execution_time {execution_time} has no time zone",
+            f"{name} {instant} has no time zone",
             why="it would be read in whatever zone a machine happens to have",
             fix="use datetime.now(UTC), or .replace(tzinfo=…) with the zone you mean",
         )
-    if execution_time.year > LAST_YEAR:
-        raise InvalidArgument(f"execution_time {execution_time} is too late", fix=f"give a year up to {LAST_YEAR}")
-    return execution_time.astimezone(UTC)
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise InvalidArgument(
+            f"{name} {instant} is too {'late' if instant.year > LAST_YEAR else 'early'}",
+            fix=f"give a year from {FIRST_YEAR} to {LAST_YEAR}",
+        )
+    return instant.astimezone(UTC)
 
 
 def checked_priority(priority: object) -> JobPriority:
@@ -50,10 +53,41 @@ def checked_priority(priority: object) -> JobPriority:
     return priority
 
 
+def checked_conflict(conflict: object) -> ConflictResolution:
+    """One of the three; their values do not stand for them."""
+    if not isinstance(conflict, ConflictResolution):
+        raise InvalidArgument(
+            f"conflict_resolution is {str(conflict)[:40]!r}",
+            fix="give ConflictResolution.RAISE, IGNORE or REPLACE",
+        )
+    return conflict
+
+
 def checked_whole(name: str, value: object, *, low: int = 0, high: int = WHOLE_MAX) -> int:
     """A whole number in a range."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give a whole number from {low} to {high}")
+    return value
+
+
+def checked_text(name: str, value: object, most: int) -> str:
+    """Text of 1 to so many bytes, as PostgreSQL stores it."""
+    if not isinstance(value, str) or not 1 <= _bytes(value) <= most or "\x00" in value:
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give text of 1 to {most} bytes")
+    return value
+
+
+def checked_word(name: str, value: object, words: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in words:
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give {' or '.join(map(repr, words))}")
+    return str(value)
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix="give True or False")
     return value
 
 
@@ -63,6 +97,9 @@ def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapp
         signature_of(function).bind(*args, **kwargs)
     except TypeError as error:
         raise InvalidArgument(f"{function.__name__} cannot be called with these arguments: {error}") from error
+
+
+_TIME_FIX = "give an aware datetime, such as datetime.now(UTC)"
 
 
 def _bytes(text: str) -> int:

@@ -15,6 +15,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_DIGITS = 1000
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """``{"args": […], "kwargs": {…}}`` as text.
@@ -26,9 +28,10 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         raise InvalidPayload(f"kwargs is a {type(kwargs).__name__}", fix="give a dict of keyword arguments")
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise InvalidPayload(f"args is a {type(args).__name__}", fix="give a list or tuple of positional arguments")
-    _check(list(args), "args", 1)
-    _check(dict(kwargs), "kwargs", 1)
-    return _text({"args": list(args), "kwargs": dict(kwargs)}, "the arguments are")
+    data = {"args": list(args), "kwargs": dict(kwargs)}
+    _check(data["args"], "args", 1)
+    _check(data["kwargs"], "kwargs", 1)
+    return _dumped(data, "the arguments are", MAX_BYTES)
 
 
 def encode_result(value: Any) -> str:
@@ -38,12 +41,36 @@ def encode_result(value: Any) -> str:
         InvalidPayload: something in there that JSON cannot keep exactly, nesting above 64, or text above 1 MiB.
     """
     _check(value, "result", 1)
-    return _text(value, "the result is")
+    return _dumped(value, "the result is", MAX_BYTES)
 
 
 def decode_result(text: str) -> Any:
     """The value that ``encode_result`` made text of."""
     return json.loads(text)
+
+
+def encode_object(value: object, name: str, most: int) -> str:
+    """A dict as text of at most so many bytes.
+
+    Raises:
+        InvalidPayload: not a dict, or something in there that JSON cannot keep exactly.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidPayload(f"{name} is a {type(value).__name__}", fix="give a dict")
+    data = dict(value)
+    _check(data, name, 1)
+    return _dumped(data, f"{name} is", most)
+
+
+def _dumped(data: object, what: str, most: int) -> str:
+    text = _ENCODER.encode(data)  # in ASCII, so characters are bytes
+    if len(text) > most:
+        raise InvalidPayload(
+            f"{what} {len(text)} bytes as JSON",
+            why=f"at most {most} are stored",
+            fix="store the data elsewhere and pass a reference",
+        )
+    return text
 
 
 def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -52,6 +79,8 @@ def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
     Raises:
         InvalidPayload: the text is not of that form (a row written by hand).
     """
+    if text == _NOTHING:
+        return [], {}
     try:
         data = json.loads(text)
         args, kwargs = data.get("args", []), data.get("kwargs", {})
@@ -60,17 +89,6 @@ def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise InvalidPayload("task_data holds args or kwargs of another type", fix="args is a list, kwargs an object")
     return args, kwargs
-
-
-def _text(value: Any, subject: str) -> str:
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    if len(text) > MAX_BYTES:
-        raise InvalidPayload(
-            f"{subject} {len(text)} bytes as JSON",
-            why=f"at most {MAX_BYTES} are stored",
-            fix="store the data elsewhere and pass a reference",
-        )
-    return text
 
 
 def parts_of(task_data: object) -> tuple[Any, Any]:
@@ -134,6 +152,8 @@ def _check_text(value: str, path: str) -> None:
             raise InvalidPayload(f"{path} contains half a surrogate pair", why="it is no Unicode text") from error
 
 
+_NOTHING = encode((), {})
+"""What most jobs carry; told by comparing, since parsing it takes as long as all else that is done for such a job."""
 _HINT = "pass text, numbers, booleans, None, lists or dicts"
 _HINTS = {
     "bytes": "encode it, with base64 for instance",

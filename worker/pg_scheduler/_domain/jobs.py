@@ -1,6 +1,7 @@
 """A job before it is stored, and a job as a worker holds it."""
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 
@@ -72,11 +73,10 @@ class ClaimedJob(NamedTuple):
         return cls(*(row["task_data" if name == "payload" else name] for name in cls._fields))
 
     @property
-    def start_order(self) -> tuple[int, datetime, int]:
-        """The order in which the jobs of one claim start: priority, then time, then age."""
-        return (self.priority, self.execution_time, self.id)
-
-    @property
     def retries_left(self) -> bool:
         """Whether one more failure is followed by another attempt."""
         return self.retry_count < self.max_retries
+
+
+start_order = attrgetter("priority", "execution_time", "id")
+"""The order in which the jobs of one claim start: priority, then time, then age."""

@@ -6,21 +6,33 @@ batch.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from pg_scheduler._domain import checks
 from pg_scheduler._domain.jobs import NewJob
-from pg_scheduler._engine.submission import Submission
+from pg_scheduler._domain.options import UniqueKey
+from pg_scheduler._engine.submission import Submission, warn_of_expired
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore, BulkWriter, IdTaken
+from pg_scheduler._store.callers import require_transaction
 from pg_scheduler.conflict_resolution import ConflictResolution
-from pg_scheduler.errors import JobExists
+from pg_scheduler.errors import InvalidArgument, JobExists
 from pg_scheduler.job_spec import JobSpec
+
+if TYPE_CHECKING:
+    from pg_scheduler._store.database import Connection
 
 BATCH_MAX = 100_000
 
-Batch = list[NewJob]
+
+@dataclass(slots=True)
+class Batch:
+    """Checked jobs, and by job id the keys of those that are not to be there twice."""
+
+    jobs: list[NewJob] = field(default_factory=list)
+    keys: dict[str, UniqueKey] = field(default_factory=dict)
 
 
 class BulkSubmission:
@@ -35,33 +47,54 @@ class BulkSubmission:
         self._on_submitted = on_submitted
 
     async def schedule(
-        self, specs: Iterable[JobSpec], conflict: ConflictResolution, batch_size: int
+        self,
+        specs: Iterable[JobSpec],
+        conflict: ConflictResolution,
+        batch_size: int,
+        connection: "Connection | None" = None,
     ) -> list[str | None]:
         """Submit them; ids aligned with the input, None where nothing was inserted."""
         size = checks.checked_whole("batch_size", batch_size, low=1, high=BATCH_MAX)
+        checks.checked_conflict(conflict)
+        if connection is not None:
+            require_transaction(connection)
         ids: list[str | None] = []
-        batches: Iterable[Batch] = self._checked_batches(specs, size, ids)
+        batches: Iterable[Batch] = self._checked_batches(specs, conflict, size, ids)
         few = False
         if isinstance(specs, Sequence):
             batches, few = list(batches), len(specs) < COPY_FROM
             if not specs:
                 return []
-        async with self._store.writer(few=few) as writer:
+        async with self._store.writer(few=few, connection=connection) as writer:
             await self._write(writer, batches, conflict, ids)
-        self._on_submitted()
+        warn_of_expired(writer.expired)
+        if connection is None:
+            self._on_submitted()
         return ids
 
-    def _checked_batches(self, specs: Iterable[JobSpec], size: int, committed: Sequence[object]) -> Iterator[Batch]:
+    def _checked_batches(
+        self, specs: Iterable[JobSpec], conflict: ConflictResolution, size: int, committed: Sequence[object]
+    ) -> Iterator[Batch]:
         numbered = enumerate(specs)
         while numbers := list(islice(numbered, size)):
-            yield [self._checked(index, spec, committed) for index, spec in numbers]
+            batch = Batch()
+            for index, spec in numbers:
+                try:
+                    self._check(spec, conflict, batch)
+                except (TypeError, ValueError) as error:
+                    error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
+                    raise
+            yield batch
 
-    def _checked(self, index: int, spec: JobSpec, committed: Sequence[object]) -> NewJob:
-        try:
-            return self._submission.checked(spec)
-        except (TypeError, ValueError) as error:
-            error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
-            raise
+    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
+        if not isinstance(spec, JobSpec):
+            raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
+        job = self._submission.checked(spec)
+        batch.jobs.append(job)
+        if spec.unique is not None:
+            key = self._submission.unique_key(spec, job, conflict)
+            if key is not None:
+                batch.keys[job.job_id] = key
 
     async def _write(
         self, writer: BulkWriter, batches: Iterable[Batch], conflict: ConflictResolution, ids: list[str | None]
@@ -71,11 +104,11 @@ class BulkSubmission:
                 await self._write_all_or_nothing(writer, batches, ids)
             case ConflictResolution.IGNORE:
                 for batch in batches:
-                    first = {job.job_id: job for job in reversed(batch)}
+                    first = {job.job_id: job for job in reversed(batch.jobs)}
                     ids += await self._write_batch(writer, writer.insert_free, batch, first)
             case ConflictResolution.REPLACE:
                 for batch in batches:
-                    last = {job.job_id: job for job in batch}
+                    last = {job.job_id: job for job in batch.jobs}
                     ids += await self._write_batch(writer, writer.replace, batch, last)
             case _:
                 assert_never(conflict)
@@ -84,16 +117,18 @@ class BulkSubmission:
         written: list[str | None] = []
         async with writer.connection.transaction():
             for batch in batches:
+                jobs = await self._without_equals(writer, batch, batch.jobs)
                 try:
-                    await writer.insert_all(batch)
+                    await writer.insert_all(jobs)
                 except IdTaken as error:
+                    last = len(written) + len(batch.jobs) - 1
                     raise JobExists(
-                        f"one of jobs[{len(written)}] to jobs[{len(written) + len(batch) - 1}] has an id that exists",
+                        f"one of jobs[{len(written)}] to jobs[{last}] has an id that exists",
                         why="or two of them have the same; nothing was written",
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
-                await self._wake(writer, batch)
-                written += [job.job_id for job in batch]
+                await self._wake(writer, jobs)
+                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else [job[0] for job in jobs]
         ids += written
 
     async def _write_batch(
@@ -105,10 +140,28 @@ class BulkSubmission:
     ) -> list[str | None]:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
         async with writer.connection.transaction():
-            written = await write(list(chosen.values()))
-            await self._wake(writer, batch)
-        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch]
+            jobs = await self._without_equals(writer, batch, list(chosen.values()))
+            written = await write(jobs)
+            await self._wake(writer, jobs)
+        if len(chosen) == len(batch.jobs):
+            return _aligned(batch, written)
+        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
 
-    async def _wake(self, writer: BulkWriter, batch: Batch) -> None:
-        if any(job.execution_time <= writer.now + self._wake_within for job in batch):
+    async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
+        """Those whose equal is neither in the batch before them nor in the table."""
+        if not batch.keys:
+            return jobs
+        first = {key.key: job_id for job_id, key in reversed(batch.keys.items())}
+        losers = batch.keys.keys() - await writer.hold_keys(
+            self._submission.tenant, {job_id: batch.keys[job_id] for job_id in first.values()}
+        )
+        return [job for job in jobs if job.job_id not in losers]
+
+    async def _wake(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> None:
+        soon = writer.now + self._wake_within
+        if any(job.execution_time <= soon for job in jobs):
             await writer.wake_workers()
+
+
+def _aligned(batch: Batch, written: set[str]) -> list[str | None]:
+    return [job.job_id if job.job_id in written else None for job in batch.jobs]

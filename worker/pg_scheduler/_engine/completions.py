@@ -103,7 +103,10 @@ class Completions:
         for worker_id, batch in by_worker.items():  # one, but for what a buried incarnation left behind
             written = await write(batch, worker_id)
             for job in batch:
-                await self._done(job, held=job.token in written)
+                if job.token in written:
+                    del self._waiting[job.token]
+                else:
+                    await self._refused(job)
 
     async def _write_one(self, job: ClaimedJob, outcome: Outcome) -> None:
         match outcome:
@@ -123,11 +126,13 @@ class Completions:
                 raise AssertionError("written in batches before, or in the job's own transaction")
             case _:
                 assert_never(outcome)
-        await self._done(job, held=held)
+        if held:
+            del self._waiting[job.token]
+        else:
+            await self._refused(job)
 
-    async def _done(self, job: ClaimedJob, *, held: bool) -> None:
-        if not held:
-            # Cancelled or replaced before it was told: whoever took it away waits for the word that it has ended.
-            await self._jobs.report_stopped(job)
-            logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
+    async def _refused(self, job: ClaimedJob) -> None:
+        # Cancelled or replaced before it was told: whoever took it away waits for the word that it has ended.
+        await self._jobs.report_stopped(job)
+        logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
         del self._waiting[job.token]

@@ -32,9 +32,9 @@ class Executor:
         self._runners: set[asyncio.Task[None]] = set()
         self._runner_is_coming = False
 
-    def start(self, jobs: Iterable[ClaimedJob]) -> None:
-        """Give each job its slot, and start them in this order once the caller waits for something."""
-        self._queue.extend(self._slots.hold(job) for job in jobs)
+    def start(self, jobs: Iterable[HeldJob]) -> None:
+        """Start jobs that have their slot, in this order, once the caller waits for something."""
+        self._queue.extend(jobs)
         self._ask_for_runner()
 
     async def run_alone(self, job: ClaimedJob) -> None:

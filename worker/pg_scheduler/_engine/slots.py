@@ -71,6 +71,15 @@ class Slots:
         """How many more jobs may be claimed now."""
         return self._capacity - len(self._held)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held."""
+        return not self._held
+
+    def holds(self, token: int) -> bool:
+        """Whether this job holds a slot."""
+        return token in self._held
+
     def tokens(self) -> frozenset[int]:
         """Tokens of the held jobs; may be called from the heartbeat's thread."""
         return frozenset(self._held.copy())

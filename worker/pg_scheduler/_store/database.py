@@ -4,10 +4,11 @@ Invariant: no driver exception for an absent server or a wrong schema leaves thi
 ``DatabaseUnreachable`` or ``SchemaMismatch``. Errors of statements themselves pass through.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import asyncpg
 
@@ -35,6 +36,27 @@ _ABSENT = (
 )
 _FIX = "check the address, the server and the password"
 _OTHER_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
+
+
+class Statements(Protocol):
+    """What a store runs its statements on: a pool, or a connection that is kept."""
+
+    @property
+    def place(self) -> str:
+        """Host, database and user, for messages; never the password."""
+        ...
+
+    async def fetch(self, query: str, *values: Any) -> list[Record]:
+        """Every row."""
+        ...
+
+    async def fetchrow(self, query: str, *values: Any) -> Record | None:
+        """The first row."""
+        ...
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        ...
 
 
 class Database:
@@ -163,6 +185,12 @@ async def connect_like(pool: Pool, *, command_timeout: float | None) -> "asyncpg
     options = {"timeout": CONNECT_TIMEOUT_SECONDS, **kwargs, "command_timeout": command_timeout}
     with translated(place_of(pool)):
         return await asyncpg.connect(*args, **options)
+
+
+async def close_quietly(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Close a connection that may be lost already."""
+    with contextlib.suppress(OSError, TimeoutError):
+        await connection.close(timeout=1)
 
 
 def require_pool(pool: object) -> None:
