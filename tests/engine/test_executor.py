@@ -48,9 +48,6 @@ class Bench:
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
         self.outcomes[job.token] = outcome
 
-    def hurry(self) -> None:
-        self.hurried += 1
-
     def job(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> HeldJob:
         self._token += 1
         key = self.registry.add(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.workers import LeaseStore, WorkerCard
+from pg_scheduler.errors import MainLoopStalled
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -186,6 +188,31 @@ async def test_a_buried_worker_writes_then_stops_then_lives_again(
 
 async def quick() -> None:
     """End at once."""
+
+
+async def test_a_loop_that_stood_still_too_long_ends_the_beats_and_wait_failed_raises(
+    world: World,
+) -> None:
+    told: list[MainLoopStalled] = []
+
+    async def block() -> None:
+        time.sleep(2.5)  # noqa: ASYNC251  the fault
+
+    scheduler = Scheduler(world.pool, max_stall=1.0)
+    scheduler.register(block)
+    scheduler.on_stall(told.append)
+    await scheduler.start()
+    try:
+        backend = (await lease_of(world, scheduler))["backend_pid"]
+        job_id = await scheduler.schedule(block, execution_time=now())
+
+        with pytest.raises(MainLoopStalled, match="max_stall allows more"):
+            await asyncio.wait_for(scheduler.wait_failed(), 20)
+        assert len(told) == 1
+        assert not await world.pool.fetchval("SELECT count(*) FROM pg_stat_get_activity($1)", backend)
+    finally:
+        await scheduler.shutdown()
+    assert (await world.row(job_id))["status"] == "completed"
 
 
 async def test_send_heartbeat_renews_the_lease_now(world: World, started: MakeScheduler) -> None:

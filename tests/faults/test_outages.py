@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
         yield embedded
 
 
+@dataclass(slots=True)
+class Gate:
+    """While it is shut, no heartbeat connects to where one of ``pools`` does; it waits in its own thread."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    pools: list[object] = field(default_factory=list)
+
+    async def connect(self, to: asyncpg.Pool[asyncpg.Record], **options: Any) -> Any:
+        if to in self.pools:
+            await asyncio.to_thread(self.open.wait)
+        return await connect_like(to, **options)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """An open one."""
+    made = Gate()
+    made.open.set()
+    monkeypatch.setattr(heartbeat, "connect_like", made.connect)
+    yield made
+    made.open.set()
+
+
 @pytest.fixture
 async def own_world(server: EmbeddedPostgres) -> AsyncIterator[World]:
     """The stores over that server."""
@@ -59,40 +83,49 @@ async def restart(server: EmbeddedPostgres, *, away_seconds: float = 0) -> None:
 
 
 async def test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twice_and_loses_no_result(
-    server: EmbeddedPostgres, own_world: World
+    server: EmbeddedPostgres, own_world: World, gate: Gate
 ) -> None:
+    """The other worker comes back first, finds every lease long over, and sweeps before the holder can beat."""
     lease_seconds, count = 1.2, 40
     starts: list[int] = []
-    gate = asyncio.Event()
+    may_end = asyncio.Event()
 
     async def wait(number: int) -> None:
         starts.append(number)
-        await gate.wait()
+        await may_end.wait()
 
-    now = datetime.now(UTC)
+    others_pool = await asyncpg.create_pool(server.dsn, min_size=1, max_size=2)
+    gate.pools.append(own_world.pool)
     async with (
-        Scheduler(own_world.pool, count, lease_seconds=lease_seconds) as worker,
-        Scheduler(own_world.pool, count, lease_seconds=lease_seconds) as thief,
+        Scheduler(others_pool, count, lease_seconds=lease_seconds) as other,
+        Scheduler(own_world.pool, count, lease_seconds=lease_seconds) as holder,
     ):
-        worker.register(wait)
-        ids = [await worker.schedule(wait, execution_time=now, args=(number,)) for number in range(count)]
+        assert other._engine is not None
+        holder.register(wait)
+        for number in range(count):
+            await holder.schedule(wait, execution_time=datetime.now(UTC), args=(number,))
         await until(lambda: len(starts) == count)
-        worker_id = worker.worker_id
-        thief.register(wait)
+        holder_id = holder.worker_id
+        other.register(wait)
 
-        stopped = asyncio.create_task(restart(server, away_seconds=10 * lease_seconds))
+        gate.open.clear()
+        outage = asyncio.create_task(restart(server, away_seconds=10 * lease_seconds))
         await asyncio.sleep(5 * lease_seconds)
-        gate.set()  # they end while nobody can be told
-        await until(lambda: not worker.active_jobs)
-        await stopped
+        may_end.set()  # they end while nobody can be told
+        await until(lambda: not holder.active_jobs)
+        await outage
+        lease = other._engine.lease
+        await until(lambda: lease.is_valid)
+        swept = await other._engine.rescuer.run_once()
+        gate.open.set()
+        assert swept == Rescued()
 
         async def all_completed() -> bool:
-            rows = await own_world.pool.fetch("SELECT status, attempt, worker_id, job_id FROM scheduled_jobs")
-            return {(row["status"], row["attempt"], row["worker_id"]) for row in rows} == {
-                ("completed", 1, worker_id)
-            } and {row["job_id"] for row in rows} == set(ids)
+            rows = await own_world.pool.fetch("SELECT status, attempt, worker_id FROM scheduled_jobs")
+            return [tuple(row) for row in rows] == [("completed", 1, holder_id)] * count
 
         await until(all_completed, timeout=20)
+    others_pool.terminate()
     assert sorted(starts) == list(range(count))
 
 
@@ -142,18 +175,10 @@ async def _server_started_at(world: World) -> datetime:
 
 
 async def test_a_living_worker_loses_nothing_however_often_its_connection_is_cut(
-    world: World, started: MakeScheduler, monkeypatch: pytest.MonkeyPatch
+    world: World, started: MakeScheduler, gate: Gate
 ) -> None:
     """Each time the looker comes between the loss and the next connection, and cuts the lease."""
-    may_connect = threading.Event()
-    may_connect.set()
-    connect = connect_like
-
-    async def connect_when_allowed(*args: Any, **kwargs: Any) -> Any:
-        await asyncio.to_thread(may_connect.wait)
-        return await connect(*args, **kwargs)
-
-    monkeypatch.setattr(heartbeat, "connect_like", connect_when_allowed)
+    gate.pools.append(world.pool)
     scheduler = await started(jobs.hang)
     job_id = await scheduler.schedule(jobs.hang, execution_time=datetime.now(UTC))
     await until(lambda: scheduler.active_jobs == {job_id})
@@ -163,12 +188,12 @@ async def test_a_living_worker_loses_nothing_however_often_its_connection_is_cut
     rescuer = Rescuer(world.workers, world.jobs, own_lease=lease, config=EngineConfig())
 
     for _ in range(CUTS):
-        may_connect.clear()
+        gate.open.clear()
         cut = await lease_of(world, scheduler)
         await world.pool.execute("SELECT pg_terminate_backend($1)", cut["backend_pid"])
         await until(suspicion.run_once)
         shortened = await lease_of(world, scheduler)
-        may_connect.set()
+        gate.open.set()
 
         async def is_back(lost: int = cut["backend_pid"]) -> bool:
             row = await lease_of(world, scheduler)

@@ -155,6 +155,9 @@ async def wire_engine(
     completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
     schedules_bell = Bell()
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
+    ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
+    ghosts, clock = Ghosts(), DatabaseClock()
     offloading = Offloading(config.slots)
     services = JobServices(
         submission=submitting.submission,
@@ -170,9 +173,6 @@ async def wire_engine(
         return context_of(held, services, deadline)
 
     calls = Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
-    ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
-    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
-    ghosts, clock = Ghosts(), DatabaseClock()
     executor = Executor(Performer(calls), slots, completions)
     starts = Starts(executor, slots, clock)
     claims = JobStore(claiming, wake_within_seconds=config.poll_seconds)
@@ -238,9 +238,9 @@ async def wire_engine(
 
     async def close() -> None:
         bell.unsubscribe(claim_wake)
-        offloading.close()
         await claiming.close()
         await finishing.close()
+        offloading.close()
         await database.close()
 
     return EngineParts(

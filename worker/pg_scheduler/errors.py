@@ -137,7 +137,7 @@ class OwnedByResource(PgSchedulerError):
 class MainLoopStalled(PgSchedulerError):
     """A worker's event loop has not turned for ``max_stall``: it has stopped beating, and others take its jobs."""
 
-    code = "PGS-020"
+    code = "PGS-015"
 
 
 class LostClaim(PgSchedulerError):

@@ -34,21 +34,6 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     return _dumped(data, "the arguments are", MAX_BYTES)
 
 
-def encode_result(value: Any) -> str:
-    """What a job returned, as text, by the same rules as its arguments.
-
-    Raises:
-        InvalidPayload: something in there that JSON cannot keep exactly, nesting above 64, or text above 1 MiB.
-    """
-    _check(value, "result", 1)
-    return _dumped(value, "the result is", MAX_BYTES)
-
-
-def decode_result(text: str) -> Any:
-    """The value that ``encode_result`` made text of."""
-    return json.loads(text)
-
-
 def encode_object(value: object, name: str, most: int) -> str:
     """A dict as text of at most so many bytes.
 
@@ -71,6 +56,21 @@ def _dumped(data: object, what: str, most: int) -> str:
             fix="store the data elsewhere and pass a reference",
         )
     return text
+
+
+def encode_result(value: Any) -> str:
+    """What a job returned, as text, by the same rules as its arguments.
+
+    Raises:
+        InvalidPayload: something in there that JSON cannot keep exactly, nesting above 64, or text above 1 MiB.
+    """
+    _check(value, "result", 1)
+    return _dumped(value, "the result is", MAX_BYTES)
+
+
+def decode_result(text: str) -> Any:
+    """The value that ``encode_result`` made text of."""
+    return json.loads(text)
 
 
 def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
