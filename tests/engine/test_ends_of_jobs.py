@@ -331,7 +331,7 @@ async def test_a_row_that_this_worker_holds_may_be_run_by_hand(world: World, sta
     claim = """UPDATE scheduled_jobs SET status = 'running', worker_id = $2, attempt = 1, started_at = now(),
                token = nextval('scheduler_token') WHERE job_id = $1 RETURNING *"""
     for run in (scheduler.execute_job, scheduler.execute_job_with_concurrency_control):
-        job_id = await world.pending(task=task_key, task_data='{"args": [1]}', suspended=True)
+        job_id = await world.pending(task=task_key, task_data='{"args": [1]}', queue="of nobody")
         row = await world.row(job_id)
         with pytest.raises(InvalidArgument, match="not held by this worker"):
             await run(row)
