@@ -337,6 +337,8 @@ async def test_a_row_that_this_worker_holds_may_be_run_by_hand(world: World, sta
             await run(row)
         claimed = await world.pool.fetchrow(claim, job_id, worker)
         assert claimed is not None
+        with pytest.raises(InvalidArgument, match="'nobodys' is not registered"):
+            await run(dict(claimed) | {"task": "nobodys"})
         await run(claimed)
         await until_status(world, job_id, "completed")
         with pytest.raises(InvalidArgument, match=r"start\(\)"):
