@@ -12,6 +12,7 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, RetryPolicy, Scheduler, Unique
 from pg_scheduler._store.bulk import COPY_FROM
+from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import InvalidArgument, JobExists
 from support.waiting import until
 
@@ -272,3 +273,43 @@ async def test_policies_of_rows_are_read_back(pool: asyncpg.Pool[asyncpg.Record]
     stored = await pool.fetchval("SELECT retry_policy::text FROM scheduled_jobs")
     assert RetryPolicy.from_json(stored) == RetryPolicy(initial=3)
     assert json.loads(stored)["factor"] == 2
+
+
+async def test_keys_that_count_no_more_are_forgotten(world: World) -> None:
+    scheduler = Scheduler(world.pool)
+    hour = timedelta(hours=1)
+    for task, within in (("open", None), ("ended", None), ("young", 2 * hour), ("old", hour)):
+        await scheduler.schedule_job(task, LATER, {}, unique=Unique(by=("task",), within=within))
+    await world.pool.execute(
+        "UPDATE scheduled_jobs SET status = 'completed', finished_at = now() WHERE task IN ('ended', 'young', 'old')"
+    )
+    await world.advance(hour + timedelta(minutes=1))
+
+    await scheduler.run_vacuum()
+
+    left = "SELECT task FROM scheduler_keys JOIN scheduled_jobs USING (job_id) ORDER BY task"
+    assert [row["task"] for row in await world.pool.fetch(left)] == ["open", "young"]
+
+
+async def test_a_key_that_has_a_new_job_is_not_forgotten_with_its_old_one(world: World) -> None:
+    """The sweep's snapshot shows the ended job; the key's new one is committed before the sweep locks the row."""
+    scheduler, unique = Scheduler(world.pool), Unique(by=("task",))
+    first = await scheduler.schedule_job("t", LATER, {}, unique=unique)
+    await scheduler.cancel_job(first)
+    await world.pool.execute("""
+        CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
+        BEGIN
+            IF current_setting('test.gate', true) = 'closed' THEN PERFORM pg_advisory_xact_lock(1); END IF;
+            RETURN now();
+        END $$""")
+    async with world.pool.acquire() as gate, world.pool.acquire() as sweeper:
+        await gate.execute("SELECT pg_advisory_lock(1)")
+        await sweeper.execute("SET test.gate = 'closed'")
+        sweep = asyncio.create_task(sweeper.fetch(QUERIES["forget_keys"], 10))
+        await until(lambda: _waits_for_a_lock(world.pool))
+        second = await scheduler.schedule_job("t", LATER, {}, unique=unique)
+        await gate.execute("SELECT pg_advisory_unlock(1)")
+
+        assert await sweep == []
+
+    assert await scheduler.schedule_job("t", LATER, {}, unique=unique) == second != first

@@ -100,11 +100,13 @@ def wire_submission(
     retention: VacuumConfig,
     bell: Bell,
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
+    *,
+    runs_here: Callable[[], bool],
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool))
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
     bulk = BulkSubmission(
         submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
     )

@@ -126,7 +126,13 @@ class Scheduler:
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
-            db_pool, self._registry, self._config, self.vacuum_config, self._bell, periodic_registry.all
+            db_pool,
+            self._registry,
+            self._config,
+            self.vacuum_config,
+            self._bell,
+            periodic_registry.all,
+            runs_here=lambda: self.is_running,
         )
         self._engine: EngineParts | None = None
         self._on_stall: Callable[[MainLoopStalled], None] = _only_raise

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, ModuleType
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -190,8 +191,17 @@ def require_async(function: object) -> None:
     if is_task(function):
         return
     name = getattr(function, "__qualname__", None) or type(function).__name__
-    fix = "use a function, not an object's method" if inspect.ismethod(function) else "define it with async def"
-    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {fix}")
+    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {_fix_of(function)}")
+
+
+def _fix_of(function: object) -> str:
+    if inspect.ismethod(function):
+        return "use a function, not an object's method"
+    if inspect.isasyncgenfunction(function):
+        return "return a value instead of yielding some"
+    if isinstance(function, partial) or not inspect.isroutine(function):
+        return "define a function with async def that calls it"
+    return "define it with async def"
 
 
 def _is_offloaded(function: Callable[..., Any]) -> bool:

@@ -1,7 +1,9 @@
 """What a caller gives, checked: the value as it is stored, or an error that names field, value and fix."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from pg_scheduler._domain.parameters import signature_of
@@ -29,6 +31,8 @@ def checked_id(job_id: object) -> str:
 
 def checked_time(instant: object, name: str = "execution_time") -> datetime:
     """An aware instant, in UTC."""
+    if type(instant) is datetime and instant.tzinfo is UTC and FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return instant
     if not isinstance(instant, datetime):
         fix = "give datetime.now(UTC) + it" if isinstance(instant, timedelta) else _TIME_FIX
         raise InvalidArgument(f"{name} is a {type(instant).__name__}", why=str(instant)[:40], fix=fix)
@@ -93,10 +97,24 @@ def checked_flag(name: str, value: object) -> bool:
 
 def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not take."""
+    fewest, most = _positional(function)
+    if not kwargs and fewest <= len(args) <= most:
+        return
     try:
         signature_of(function).bind(*args, **kwargs)
     except TypeError as error:
         raise InvalidArgument(f"{function.__name__} cannot be called with these arguments: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def _positional(function: Callable[..., Any]) -> tuple[int, float]:
+    """How many positional arguments alone are enough, and how many are too many: known without binding them."""
+    parameters = signature_of(function).parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return (1, 0)
+    by_place = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    any_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return (sum(p.default is p.empty for p in by_place), math.inf if any_more else len(by_place))
 
 
 _TIME_FIX = "give an aware datetime, such as datetime.now(UTC)"

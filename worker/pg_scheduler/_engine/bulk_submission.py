@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from pg_scheduler._domain import checks
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import UniqueKey
+from pg_scheduler._engine.job_ids import new_job_ids
 from pg_scheduler._engine.submission import Submission, warn_of_expired
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore, BulkWriter, IdTaken
 from pg_scheduler._store.callers import require_transaction
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
 
 BATCH_MAX = 100_000
+COPY_ROWS = 20_000
+"""Jobs of one COPY where no batch has to be a transaction: 8 MB of them in memory at a time."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Checked jobs, and by job id the keys of those that are not to be there twice."""
+    """Checked jobs, by job id the keys of those that are not to be there twice, and whether the caller named ids."""
 
     jobs: list[NewJob] = field(default_factory=list)
     keys: dict[str, UniqueKey] = field(default_factory=dict)
+    ids_given: bool = False
 
 
 class BulkSubmission:
@@ -55,7 +59,8 @@ class BulkSubmission:
     ) -> list[str | None]:
         """Submit them; ids aligned with the input, None where nothing was inserted."""
         size = checks.checked_whole("batch_size", batch_size, low=1, high=BATCH_MAX)
-        checks.checked_conflict(conflict)
+        if checks.checked_conflict(conflict) is ConflictResolution.RAISE:
+            size = max(size, COPY_ROWS)  # one transaction for all anyway
         if connection is not None:
             require_transaction(connection)
         ids: list[str | None] = []
@@ -78,19 +83,22 @@ class BulkSubmission:
         numbered = enumerate(specs)
         while numbers := list(islice(numbered, size)):
             batch = Batch()
+            new_id = new_job_ids(len(numbers)).__next__
             for index, spec in numbers:
                 try:
-                    self._check(spec, conflict, batch)
+                    self._check(spec, conflict, batch, new_id)
                 except (TypeError, ValueError) as error:
                     error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
                     raise
             yield batch
 
-    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
+    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch, new_id: Callable[[], str]) -> None:
         if not isinstance(spec, JobSpec):
             raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
-        job = self._submission.checked(spec)
+        job = self._submission.checked(spec, new_id)
         batch.jobs.append(job)
+        if spec.job_id is not None:
+            batch.ids_given = True
         if spec.unique is not None:
             key = self._submission.unique_key(spec, job, conflict)
             if key is not None:
@@ -104,12 +112,10 @@ class BulkSubmission:
                 await self._write_all_or_nothing(writer, batches, ids)
             case ConflictResolution.IGNORE:
                 for batch in batches:
-                    first = {job.job_id: job for job in reversed(batch.jobs)}
-                    ids += await self._write_batch(writer, writer.insert_free, batch, first)
+                    ids += await self._write_batch(writer, writer.insert_free, batch, reversed(batch.jobs))
             case ConflictResolution.REPLACE:
                 for batch in batches:
-                    last = {job.job_id: job for job in batch.jobs}
-                    ids += await self._write_batch(writer, writer.replace, batch, last)
+                    ids += await self._write_batch(writer, writer.replace, batch, batch.jobs)
             case _:
                 assert_never(conflict)
 
@@ -136,16 +142,24 @@ class BulkSubmission:
         writer: BulkWriter,
         write: Callable[[Sequence[NewJob]], Awaitable[set[str]]],
         batch: Batch,
-        chosen: dict[str, NewJob],
+        later_wins: Iterable[NewJob],
     ) -> list[str | None]:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
+        if not batch.ids_given and not batch.keys:
+            return await self._write_new(writer, batch.jobs)
+        chosen = {job.job_id: job for job in later_wins}
         async with writer.connection.transaction():
             jobs = await self._without_equals(writer, batch, list(chosen.values()))
             written = await write(jobs)
             await self._wake(writer, jobs)
-        if len(chosen) == len(batch.jobs):
-            return _aligned(batch, written)
         return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
+
+    async def _write_new(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
+        """Ids that were made here cannot be taken (one of 2⁷⁴ in the same millisecond): no look, and no way back."""
+        async with writer.connection.transaction():
+            await writer.insert_all(jobs)
+            await self._wake(writer, jobs)
+        return [job.job_id for job in jobs]
 
     async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
         """Those whose equal is neither in the batch before them nor in the table."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey
-from pg_scheduler._engine.submission import new_job_id
+from pg_scheduler._engine.job_ids import new_job_id
 from pg_scheduler._store.database import Connection
 from pg_scheduler._store.schedules import ScheduleStore, ScheduleView
 from pg_scheduler.periodic import PeriodicJobConfig

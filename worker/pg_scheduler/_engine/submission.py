@@ -4,9 +4,6 @@ Invariant: everything is checked before anything is written, and when ``submit``
 """
 
 import logging
-import os
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,16 +14,20 @@ from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, unique_key
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.job_ids import new_job_id
 from pg_scheduler._store.callers import require_transaction
 from pg_scheduler._store.jobs import JobStore, Stored
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, OwnedByResource
 from pg_scheduler.job_spec import _UNSET, JobSpec
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.tasks import Registry, task_options
+from pg_scheduler.tasks import Registry, TaskFunction, task_options
 
 if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
+
+TASKS_MAX = 1_000
+"""Functions whose keys are at hand without a look into the registry."""
 
 NAMED_MAX = 5
 """Ids that a warning names."""
@@ -38,12 +39,20 @@ class Submission:
     """Checks jobs and inserts them."""
 
     def __init__(
-        self, jobs: JobStore, registry: Registry, *, config: EngineConfig, on_submitted: Callable[[], None]
+        self,
+        jobs: JobStore,
+        registry: Registry,
+        *,
+        config: EngineConfig,
+        on_submitted: Callable[[], None],
+        runs_here: Callable[[], bool],
     ) -> None:
         self._jobs = jobs
         self._registry = registry
         self._config = config
         self._on_submitted = on_submitted
+        self._runs_here = runs_here
+        self._tasks: dict[int, tuple[str, TaskFunction]] = {}
 
     @property
     def tenant(self) -> str:
@@ -88,20 +97,40 @@ class Submission:
             return OwnedByResource(f"job {job_id!r} belongs to {taken.owner}", fix="edit it, or make a new one instead")
         return IllegalTransition(f"job {job_id!r} is {taken.status.value} and cannot become {status}")
 
-    def checked(self, spec: JobSpec) -> NewJob:
+    def checked(self, spec: JobSpec, new_id: Callable[[], str] = new_job_id) -> NewJob:
         """The row of a function with its arguments; nothing is written.
 
         Raises:
             TypeError: not an async function.
             InvalidArgument: something that cannot be used.
         """
-        task = self._registry.add(spec.func)
-        checks.require_call(spec.func, spec.args, spec.kwargs)
+        task = self._task_of(spec.func)
         if task_options(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+            checks.require_call(spec.func, spec.args, spec.kwargs)
             args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
             spec = replace(spec, args=args, kwargs=kwargs)
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is _UNSET else spec.misfire_grace_time
-        return self._job(task, spec.func.__name__, spec, grace)
+        job = self._job(task, spec.func.__name__, spec, grace, new_id)
+        checks.require_call(spec.func, spec.args, spec.kwargs)
+        return job
+
+    def _task_of(self, function: TaskFunction) -> str:
+        task = self._tasks.get(id(function))
+        if task is None or task[1] is not function:
+            task = self._tasks[id(function)] = (self._registry.add(function), function)
+            self._warn_of_main(task[0])
+            if len(self._tasks) > TASKS_MAX:
+                self._tasks.pop(next(iter(self._tasks)))
+        return task[0]
+
+    def _warn_of_main(self, task: str) -> None:
+        """Once for a function: every script has a ``__main__`` of its own, and here none runs what this one has."""
+        if task.startswith("__main__:") and not self._runs_here():
+            logger.warning(
+                "task %s is known to this script only: put it into a module, or name it with @task(name=…), so that "
+                "a worker that runs another script can have it",
+                task,
+            )
 
     def unique_key(self, spec: JobSpec, job: NewJob, conflict: ConflictResolution) -> UniqueKey | None:
         """What this submission is the same by; None where it is not to be compared.
@@ -126,10 +155,12 @@ class Submission:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
         return keys[0] if keys else name
 
-    def _job(self, task: str, name: str, spec: JobSpec, grace: object) -> NewJob:
+    def _job(
+        self, task: str, name: str, spec: JobSpec, grace: object, new_id: Callable[[], str] = new_job_id
+    ) -> NewJob:
         execution_time = checks.checked_time(spec.execution_time)
         return NewJob(
-            new_job_id() if spec.job_id is None else checks.checked_id(spec.job_id),
+            new_id() if spec.job_id is None else checks.checked_id(spec.job_id),
             self._config.tenant,
             "default" if spec.queue == "default" else checks.checked_text("queue", spec.queue, NAME_BYTES_MAX),
             task,
@@ -187,14 +218,3 @@ def warn_of_expired(job_ids: Sequence[str]) -> None:
             len(job_ids),
             ", ".join(job_ids[:NAMED_MAX]),
         )
-
-
-def new_job_id() -> str:
-    """A UUID of version 7.
-
-    Made by the client, so that a submission may be repeated; ordered by time, so that the index grows at its end.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    value = milliseconds << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))

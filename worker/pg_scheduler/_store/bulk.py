@@ -11,13 +11,17 @@ import asyncpg
 
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.misfire import is_late
-from pg_scheduler._domain.options import UniqueKey
+from pg_scheduler._domain.options import NO_OPTIONS, UniqueKey
 from pg_scheduler._store.database import Connection, Database, Pool, Record, connect_like, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
 COPY_FROM = 100
 """Jobs from which on a COPY on a connection of its own is quicker than an INSERT of arrays on a pooled one."""
+
+
+OPTIONS_AT = len(NewJob._fields) - len(NO_OPTIONS)
+"""The columns from there on are left to their defaults where no job of a COPY uses one: 2 µs a job of 10 less."""
 
 
 class IdTaken(Exception):
@@ -86,8 +90,12 @@ class BulkWriter:
         await self.connection.execute(QUERIES["wake_workers"])
 
     async def _copy_in(self, jobs: Sequence[NewJob]) -> None:
+        records: Sequence[tuple[object, ...]] = jobs
+        columns: Sequence[str] = NewJob._fields
+        if all(job[OPTIONS_AT:] == NO_OPTIONS for job in jobs):
+            records, columns = [job[:OPTIONS_AT] for job in jobs], columns[:OPTIONS_AT]
         try:
-            await self.connection.copy_records_to_table("scheduled_jobs", records=jobs, columns=NewJob._fields)
+            await self.connection.copy_records_to_table("scheduled_jobs", records=records, columns=columns)
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
 

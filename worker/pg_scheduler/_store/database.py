@@ -4,6 +4,7 @@ Invariant: no driver exception for an absent server or a wrong schema leaves thi
 ``DatabaseUnreachable`` or ``SchemaMismatch``. Errors of statements themselves pass through.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -73,7 +74,13 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, given back at the end."""
+        """A connection of the pool, given back at the end.
+
+        Raises:
+            InvalidArgument: the pool has been closed, or belongs to another event loop.
+        """
+        require_pool(self._pool)
+        require_loop(self._pool)
         with translated(self._place):
             proxy = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
         try:
@@ -203,6 +210,18 @@ def require_pool(pool: object) -> None:
         raise InvalidArgument(f"db_pool is a {type(pool).__name__}", fix="pass the pool of asyncpg.create_pool(…)")
     if pool.is_closing():
         raise InvalidArgument("db_pool is closed", fix="pass an open pool")
+
+
+def require_loop(pool: Pool) -> None:
+    """Refuse a pool whose connections live in another event loop; asyncpg keeps it in a private attribute.
+
+    Raises:
+        InvalidArgument: with what to pass instead.
+    """
+    if attrgetter("_loop")(pool) is not asyncio.get_running_loop():
+        raise InvalidArgument(
+            "db_pool belongs to another event loop", fix="make the pool, and the Scheduler, in the loop that uses them"
+        )
 
 
 def _reason(error: BaseException) -> str:

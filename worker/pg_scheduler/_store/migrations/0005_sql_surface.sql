@@ -140,18 +140,43 @@ SELECT j.id, j.job_id, j.tenant, j.queue, j.task, j.job_name, j.status, j.priori
        j.tags, j.metadata
 FROM scheduled_jobs j;
 
--- What waits and what runs, by queue, for dashboards and for KEDA's PostgreSQL scaler. It reads what is due and what runs,
--- by their indexes, and nothing that lies in the future or has ended.
+-- What waits and what runs, by queue, for dashboards and for KEDA's PostgreSQL scaler. It hops from queue to queue along
+-- the indexes of pending jobs and counts what is due in each; what lies in the future or has ended is not read.
 CREATE VIEW scheduler_queue_depth AS
-WITH open AS (
-    SELECT j.tenant, j.queue, 1 AS due, 0 AS running, j.execution_time AS due_since FROM scheduled_jobs j
-    WHERE j.status = 'pending' AND NOT j.suspended AND j.execution_time <= scheduler_now()
+WITH RECURSIVE plain AS (
+    (SELECT tenant, queue FROM scheduled_jobs
+     WHERE status = 'pending' AND NOT suspended AND concurrency_key IS NULL ORDER BY tenant, queue LIMIT 1)
+    UNION ALL
+    SELECT n.tenant, n.queue FROM plain p CROSS JOIN LATERAL (
+        SELECT j.tenant, j.queue FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL
+          AND (j.tenant, j.queue) > (p.tenant, p.queue) ORDER BY j.tenant, j.queue LIMIT 1) n),
+keyed AS (
+    (SELECT tenant, queue FROM scheduled_jobs
+     WHERE status = 'pending' AND NOT suspended AND concurrency_key IS NOT NULL ORDER BY tenant, queue LIMIT 1)
+    UNION ALL
+    SELECT n.tenant, n.queue FROM keyed k CROSS JOIN LATERAL (
+        SELECT j.tenant, j.queue FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+          AND (j.tenant, j.queue) > (k.tenant, k.queue) ORDER BY j.tenant, j.queue LIMIT 1) n),
+counted AS (
+    SELECT q.tenant, q.queue, d.due, 0::bigint AS running, d.since
+    FROM plain q CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT count(*) AS due, min(j.execution_time) AS since FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.tenant = q.tenant
+          AND j.queue = q.queue AND j.priority = p.priority AND j.execution_time <= scheduler_now()) d
+    UNION ALL
+    SELECT q.tenant, q.queue, d.due, 0, d.since
+    FROM keyed q CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT count(*) AS due, min(j.execution_time) AS since FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.tenant = q.tenant
+          AND j.queue = q.queue AND j.priority = p.priority AND j.execution_time <= scheduler_now()) d
     UNION ALL
     SELECT j.tenant, j.queue, 0, 1, NULL FROM scheduled_jobs j WHERE j.status = 'running'
     UNION ALL
     SELECT q.tenant, q.queue, 0, 0, NULL FROM scheduler_queues q)
-SELECT o.tenant, o.queue, sum(o.due)::bigint AS due, sum(o.running)::bigint AS running,
-       coalesce(extract(epoch FROM scheduler_now() - min(o.due_since)), 0)::double precision AS oldest_due_seconds,
-       EXISTS (SELECT 1 FROM scheduler_queues p WHERE p.tenant = o.tenant AND p.queue = o.queue
+SELECT c.tenant, c.queue, sum(c.due)::bigint AS due, sum(c.running)::bigint AS running,
+       coalesce(extract(epoch FROM scheduler_now() - min(c.since)), 0)::double precision AS oldest_due_seconds,
+       EXISTS (SELECT 1 FROM scheduler_queues p WHERE p.tenant = c.tenant AND p.queue = c.queue
                AND p.paused_at IS NOT NULL) AS paused
-FROM open o GROUP BY o.tenant, o.queue;
+FROM counted c GROUP BY c.tenant, c.queue;
