@@ -136,25 +136,52 @@ async def test_a_missing_result_says_why(world: World, started: MakeScheduler) -
         await scheduler.result(expired, timeout=10)
 
 
-async def test_a_job_that_died_with_its_worker_has_failed_without_a_record(
+async def test_a_job_that_failed_without_an_attempt_of_its_own_says_what_its_row_says(
     world: World, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    job = await world.running(await world.worker())
-    await pool.execute("UPDATE scheduler_workers SET state = 'dead'")
-    await world.jobs.requeue_orphans(0)
+    job_id = await world.pending()
+    await pool.execute("UPDATE scheduled_jobs SET status = 'failed', finished_at = now(), error_message = 'by hand'")
 
     with pytest.raises(JobFailed) as failed:
-        await Scheduler(pool).result(job.job_id, timeout=10)
+        await Scheduler(pool).result(job_id, timeout=10)
 
-    assert (failed.value.error_type, failed.value.error_message, failed.value.attempt) == ("", "worker died", 0)
+    assert (failed.value.error_type, failed.value.error_message, failed.value.attempt) == ("", "by hand", 0)
+
+
+async def test_options_of_a_job_reach_its_attempt(started: MakeScheduler) -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def parent(ctx: JobContext) -> None:
+        await ctx.enqueue(no_result, job_id="child", keep_result=True, flush="now")
+
+    scheduler = await started()
+    await scheduler.schedule(parent, execution_time=now())
+    late = await scheduler.schedule(wait, execution_time=now(), timeout=0.01)
+
+    with pytest.raises(JobFailed) as failed:
+        await scheduler.result(late, timeout=10)
+    assert (failed.value.error_type, failed.value.error_message) == ("JobTimeout", "timed out after 0.01 s")
+
+    async def result() -> Any:
+        try:
+            return await scheduler.result("child", timeout=10)
+        except UnknownJob as error:
+            raise AssertionError from error
+
+    assert await until(result) == 1
 
 
 async def test_a_result_of_an_earlier_run_is_not_taken_for_the_new_one(world: World, started: MakeScheduler) -> None:
-    results = iter([[1], {2}])
-
     @task(keep_result=True)
-    async def change() -> Any:
-        return next(results)
+    async def change(ctx: JobContext) -> Any:
+        if not await kept():
+            return [1]
+        async with ctx.transaction():  # what it returns after that is kept no more
+            return [2]
+
+    async def kept() -> int:
+        return int(await world.pool.fetchval("SELECT count(*) FROM scheduler_results"))
 
     scheduler = await started(change)
     job_id = await scheduler.schedule(change, execution_time=now(), job_id="a")
@@ -304,12 +331,14 @@ async def test_a_row_that_this_worker_holds_may_be_run_by_hand(world: World, sta
     claim = """UPDATE scheduled_jobs SET status = 'running', worker_id = $2, attempt = 1, started_at = now(),
                token = nextval('scheduler_token') WHERE job_id = $1 RETURNING *"""
     for run in (scheduler.execute_job, scheduler.execute_job_with_concurrency_control):
-        job_id = await world.pending(task=task_key, task_data='{"args": [1]}', suspended=True)
+        job_id = await world.pending(task=task_key, task_data='{"args": [1]}', queue="of nobody")
         row = await world.row(job_id)
         with pytest.raises(InvalidArgument, match="not held by this worker"):
             await run(row)
         claimed = await world.pool.fetchrow(claim, job_id, worker)
         assert claimed is not None
+        with pytest.raises(InvalidArgument, match="'nobodys' is not registered"):
+            await run(dict(claimed) | {"task": "nobodys"})
         await run(claimed)
         await until_status(world, job_id, "completed")
         with pytest.raises(InvalidArgument, match=r"start\(\)"):

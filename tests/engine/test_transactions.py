@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,16 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobContext, RetryPolicy, Scheduler, task
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler.errors import InvalidPayload, JobExists, LostClaim, TransactionRefused
 from support.statement_proxy import Moment, StatementProxy
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 
     from engine.conftest import MakeScheduler
+    from pg_scheduler._domain.jobs import ClaimedJob
     from support.world import World
 
 USERS_STATEMENT = "INSERT INTO effects VALUES ('first')"
@@ -142,13 +145,16 @@ async def test_the_end_of_the_block_completes_the_job_and_nothing_after_it_does(
         seen.append((await world.row(ctx.job_id))["status"])
         raise KeyError("too late")
 
+    caplog.set_level(logging.INFO, "pg_scheduler")
     scheduler = await started()
     job_id = await scheduler.schedule(charge, execution_time=now(), max_retries=3)
     await until(lambda: not scheduler.active_jobs and seen)
+    await scheduler.shutdown()  # by then every outcome has been written
 
     row = await world.row(job_id)
     assert (seen, row["status"], row["retry_count"], await effects()) == (["completed"], "completed", 0, ["first"])
     assert "ended with an error after it had completed: KeyError" in caplog.text
+    assert "discarded" not in caplog.text
 
 
 async def test_a_job_goes_on_after_its_block_and_is_not_taken_for_lost(world: World, started: MakeScheduler) -> None:
@@ -306,6 +312,62 @@ async def test_a_job_told_to_stop_while_it_commits_has_completed(
     assert await effects() == ["first"]
     await until(lambda: not scheduler.active_jobs)
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_attempts") == 0
+
+
+class CancelledAt:
+    """A coroutine whose task is cancelled when it waits for the n-th time."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], n: int) -> None:
+        self._coroutine = coroutine
+        self._left = n
+        self.has_struck = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        step: Callable[[Any], Any] = self._coroutine.send
+        answer: Any = None
+        while True:
+            try:
+                awaited = step(answer)
+            except StopIteration:
+                return
+            if self._left == 0:
+                self.has_struck = True
+                asyncio.current_task().cancel()  # type: ignore[union-attr]  # there is one
+            self._left -= 1
+            try:
+                step, answer = self._coroutine.send, (yield awaited)
+            except BaseException as error:  # noqa: BLE001  the coroutine decides
+                step, answer = self._coroutine.throw, error
+
+
+async def test_a_cancellation_at_any_await_leaves_all_or_nothing_and_no_connection(
+    world: World, effects: Callable[[], Awaitable[list[str]]]
+) -> None:
+    worker, ends = await world.worker(), set()
+    transactions = JobTransactions(world.pool, world.jobs, lease_seconds=30, command_seconds=3)
+
+    for n in range(100):
+        job, settled = await world.running(worker), [False]
+
+        async def work(job: ClaimedJob = job, settled: list[bool] = settled) -> None:
+            async with transactions.completing(job, settled.append) as connection:
+                await connection.execute("INSERT INTO effects VALUES ($1)", job.job_id)
+
+        driven = CancelledAt(work(), n)
+
+        async def drive(driven: CancelledAt = driven) -> None:
+            await driven
+
+        ended = (await asyncio.gather(asyncio.create_task(drive()), return_exceptions=True))[0]
+        completed = (await world.row(job.job_id))["status"] == "completed"
+        assert completed == settled[-1] == (job.job_id in await effects())
+        assert isinstance(ended, asyncio.CancelledError) == driven.has_struck
+        await until(lambda: world.pool.get_idle_size() == world.pool.get_size())
+        ends.add((driven.has_struck, completed))
+        if not driven.has_struck:
+            break
+
+    assert ends == {(True, False), (True, True), (False, True)}
 
 
 @pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])

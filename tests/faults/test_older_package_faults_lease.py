@@ -168,7 +168,7 @@ async def test_a_worker_whose_loop_is_stuck_for_ever_ends_with_70_and_says_where
 
     assert await asyncio.to_thread(worker.wait, 30) == 70
 
-    assert "error PGS-020" in worker.err
+    assert "error PGS-015" in worker.err
     assert "in block\n" in worker.err
 
 

@@ -168,7 +168,15 @@ async def wire_engine(
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     ghosts, clock = Ghosts(), DatabaseClock()
     offloading = Offloading(config.slots)
-    services = _wire_job_services(pool, registry, config, bell, jobs, submitting)
+    services = JobServices(
+        submission=submitting.submission,
+        database=submitting.database,
+        jobs=submitting.jobs,
+        transactions=JobTransactions(
+            pool, jobs, lease_seconds=config.lease_seconds, command_seconds=config.command_seconds
+        ),
+        on_submitted=bell.ring,
+    )
 
     def make_context(held: HeldJob, deadline: float | None) -> JobContext:
         return context_of(held, services, deadline)
@@ -254,36 +262,6 @@ async def wire_engine(
         executor=executor,
         close=close,
     )
-
-
-def _wire_job_services(
-    pool: Pool, registry: Registry, config: EngineConfig, bell: Bell, engine_jobs: JobStore, submitting: SubmissionParts
-) -> JobServices:
-    def submission_on(database: Database) -> Submission:
-        """On the connection of a transaction nobody is told before the commit."""
-        if database is submitting.database:
-            return submitting.submission
-        jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-        return Submission(jobs, registry, config=config, on_submitted=_tell_nobody, runs_here=_yes)
-
-    return JobServices(
-        database=submitting.database,
-        jobs=submitting.jobs,
-        transactions=JobTransactions(
-            pool, engine_jobs, lease_seconds=config.lease_seconds, command_seconds=config.command_seconds
-        ),
-        submission_on=submission_on,
-        on_submitted=bell.ring,
-    )
-
-
-def _yes() -> bool:
-    """A job that submits runs in a worker."""
-    return True
-
-
-def _tell_nobody() -> None:
-    """The job is part of a transaction; its end tells."""
 
 
 async def wire_control(dsn: str) -> ControlParts:

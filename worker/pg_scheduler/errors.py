@@ -143,31 +143,31 @@ class MainLoopStalled(PgSchedulerError):
 class LostClaim(PgSchedulerError):
     """The job is no longer this attempt's: it was cancelled, replaced, or given to another worker meanwhile."""
 
-    code = "PGS-020"
+    code = "PGS-060"
 
 
 class TransactionRefused(PgSchedulerError):
     """A job completes in one transaction: a second one, or one inside another, has nothing to complete."""
 
-    code = "PGS-021"
+    code = "PGS-061"
 
 
 class TransactionLost(DatabaseUnreachable):
     """The connection of ``ctx.transaction()`` was lost before its commit; nothing of the block was kept."""
 
-    code = "PGS-022"
+    code = "PGS-062"
 
 
 class JobTimeout(PgSchedulerError, TimeoutError):
     """An attempt ran for longer than the job's timeout."""
 
-    code = "PGS-023"
+    code = "PGS-063"
 
 
 class InvalidArguments(InvalidPayload):
     """Arguments that do not fit the dataclasses or models that the task's parameters are annotated with."""
 
-    code = "PGS-024"
+    code = "PGS-064"
 
 
 class NoResult(PgSchedulerError):
@@ -177,7 +177,7 @@ class NoResult(PgSchedulerError):
         job_id: the job.
     """
 
-    code = "PGS-025"
+    code = "PGS-065"
 
     def __init__(self, what: str, *, job_id: str, why: str = "", fix: str = "") -> None:
         super().__init__(what, why=why, fix=fix)
@@ -195,7 +195,7 @@ class JobFailed(NoResult):
         attempt: number of that attempt; 0 when no attempt recorded it.
     """
 
-    code = "PGS-026"
+    code = "PGS-066"
 
     def __init__(
         self, what: str, *, job_id: str, error_type: str, error_message: str, error_traceback: str, attempt: int
@@ -210,22 +210,22 @@ class JobFailed(NoResult):
 class JobCancelled(NoResult):
     """The job was cancelled."""
 
-    code = "PGS-027"
+    code = "PGS-067"
 
 
 class JobExpired(NoResult):
     """The job expired before it was started."""
 
-    code = "PGS-028"
+    code = "PGS-068"
 
 
 class UnknownJob(NoResult):
     """There is no job of this id, or its row has been deleted by the retention."""
 
-    code = "PGS-029"
+    code = "PGS-069"
 
 
 class ResultNotKept(NoResult):
     """The job completed and its result is not stored: nobody asked for it, or JSON could not keep it."""
 
-    code = "PGS-030"
+    code = "PGS-070"

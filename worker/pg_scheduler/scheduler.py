@@ -606,7 +606,7 @@ class Scheduler:
             job_row: a whole row of ``scheduled_jobs``.
 
         Raises:
-            InvalidArgument: this worker is not started, or does not hold the row.
+            InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
         """
         engine, job = self._holder_of(job_row)
         await engine.executor.run_alone(job)
@@ -618,7 +618,7 @@ class Scheduler:
             job_row: a whole row of ``scheduled_jobs``.
 
         Raises:
-            InvalidArgument: this worker is not started, or does not hold the row.
+            InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
         """
         engine, job = self._holder_of(job_row)
         while engine.slots.free <= 0:  # noqa: ASYNC110  the seed's own pace for this
@@ -758,6 +758,10 @@ class Scheduler:
         if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:
             raise InvalidArgument(
                 f"job {job_row['job_id']!r} is not held by this worker", why="a job runs under the claim of its worker"
+            )
+        if job_row["task"] not in self._registry.functions():
+            raise InvalidArgument(
+                f"task {str(job_row['task'])[:80]!r} is not registered here", fix="register() its function"
             )
         return self._engine, ClaimedJob.of_row(job_row)
 

@@ -204,7 +204,7 @@ def is_task(thing: object) -> bool:
     return inspect.isfunction(thing) and (inspect.iscoroutinefunction(thing) or _is_offloaded(thing))
 
 
-def options_of(function: Callable[..., Any]) -> TaskOptions | None:
+def task_options(function: Callable[..., Any]) -> TaskOptions | None:
     """What ``@task`` said of the function; None without it."""
     return getattr(function, _OPTIONS_ATTRIBUTE, None)
 
@@ -232,7 +232,7 @@ def _fix_of(function: object) -> str:
 
 
 def _is_offloaded(function: Callable[..., Any]) -> bool:
-    options = options_of(function)
+    options = task_options(function)
     return options is not None and options.executor is not None
 
 

@@ -23,7 +23,7 @@ def policy_of(of_job: str | None, of_task: RetryPolicy | None) -> RetryPolicy:
 def delay_seconds(policy: RetryPolicy, retry_count: int, chance: float) -> float:
     """Seconds to wait when ``retry_count`` retries have been used; ``chance``, 0 to 1, places it within the jitter."""
     try:
-        longer = policy.initial * policy.factor**retry_count
+        longer = policy.initial * float(policy.factor) ** retry_count  # of whole numbers it would take minutes
     except OverflowError:
         longer = policy.maximum
     spread = policy.jitter * (2 * chance - 1)

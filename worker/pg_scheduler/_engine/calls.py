@@ -14,7 +14,7 @@ from pg_scheduler._domain.parameters import context_parameters
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.slots import HeldJob
 from pg_scheduler.context import JobContext
-from pg_scheduler.tasks import Registry, TaskFunction, TaskOptions, options_of
+from pg_scheduler.tasks import Registry, TaskFunction, TaskOptions, task_options
 
 Call = Callable[[], Awaitable[Any]]
 Middleware = Callable[[Call, JobContext], Coroutine[Any, Any, Any]]
@@ -92,7 +92,7 @@ class Calls:
         return coroutine
 
     def _planned(self, function: TaskFunction) -> CallPlan:
-        options = options_of(function)
+        options = task_options(function)
         places = _places(function)
         contexts = [(name, places.get(name, -1)) for name in context_parameters(function)]
         is_typed = options is not None and bool(typed_arguments.typed_parameters(function))

@@ -32,17 +32,17 @@ class JobServices:
     """What the attempts of a worker share, on the caller's pool.
 
     Attributes:
-        database: where jobs are submitted.
+        submission: how jobs submit jobs.
+        database: where they do.
         jobs: their rows there.
         transactions: those that complete their job.
-        submission_on: a submission that writes on what it is given.
         on_submitted: rung once a job that was submitted in a transaction is committed.
     """
 
+    submission: Submission
     database: Database
     jobs: JobStore
     transactions: JobTransactions
-    submission_on: Callable[[Database], Submission]
     on_submitted: Callable[[], None]
 
 
@@ -53,7 +53,7 @@ class AttemptRuntime:
         self._held = held
         self._services = services
         self._deadline = deadline
-        self._block: Database | None = None
+        self._block: PoolConnectionProxy[Any] | None = None
         self._enqueued_in_block = False
 
     @property
@@ -80,9 +80,11 @@ class AttemptRuntime:
         options: Mapping[str, Any],
     ) -> str:
         """Submit in the open block, or else on its own."""
-        where, self._enqueued_in_block = self._block or self._services.database, self._block is not None
-        due_at = await where.fetchval(QUERIES["now"]) if execution_time is None else execution_time
-        return await self._services.submission_on(where).schedule(JobSpec(func, due_at, **options), conflict)
+        due_at, block = execution_time, self._block
+        if due_at is None:
+            due_at = await (self._services.database if block is None else block).fetchval(QUERIES["now"])
+        self._enqueued_in_block = block is not None
+        return await self._services.submission.schedule(JobSpec(func, due_at, **options), conflict, block)
 
     async def progress(self, fraction: float, note: str) -> None:
         """Write it, or learn that the job is somebody else's."""
@@ -99,7 +101,7 @@ class AttemptRuntime:
     async def _transaction(self) -> "AsyncIterator[PoolConnectionProxy[Any]]":
         try:
             async with self._services.transactions.completing(self._held.job, self._set_settled) as connection:
-                self._block = self._services.transactions.on(connection)
+                self._block = connection
                 yield connection
         finally:
             self._block = None

@@ -21,8 +21,7 @@ from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, OwnedByResource
 from pg_scheduler.job_spec import _UNSET, JobSpec
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.tasks import Registry, TaskFunction
-from pg_scheduler.tasks import options_of as task_options_of
+from pg_scheduler.tasks import Registry, TaskFunction, task_options
 
 if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
@@ -106,7 +105,7 @@ class Submission:
             InvalidArgument: something that cannot be used.
         """
         task = self._task_of(spec.func)
-        if task_options_of(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+        if task_options(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
             checks.require_call(spec.func, spec.args, spec.kwargs)
             args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
             spec = replace(spec, args=args, kwargs=kwargs)

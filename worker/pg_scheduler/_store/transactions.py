@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import asyncpg
 
 from pg_scheduler._domain.jobs import ClaimedJob
-from pg_scheduler._store.database import CONNECT_TIMEOUT_SECONDS, Connection, Database, Pool, place_of, translated
+from pg_scheduler._store.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, place_of, translated
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable, LostClaim, TransactionLost
@@ -34,20 +34,6 @@ T = TypeVar("T")
 PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
-class OnConnection(Database):
-    """One connection in the place of a pool: what the stores write is part of its transaction."""
-
-    def __init__(self, connection: Connection, *, place: str) -> None:
-        self._connection = connection
-        self._place = place
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """The connection; its transaction is its owner's to end."""
-        with translated(self._place, self._connection):
-            yield self._connection
-
-
 class JobTransactions:
     """Opens them on the caller's pool; ``jobs`` asks on other connections what became of a commit."""
 
@@ -57,10 +43,6 @@ class JobTransactions:
         self._idle_milliseconds = max(1, int(lease_seconds * 1000 / 3))
         self._ask_seconds = lease_seconds
         self._command_seconds = command_seconds
-
-    def on(self, connection: Connection) -> Database:
-        """The block's connection in the place of a pool."""
-        return OnConnection(connection, place=place_of(self._pool))
 
     @asynccontextmanager
     async def completing(self, job: ClaimedJob, set_settled: Callable[[bool], None]) -> AsyncIterator[PooledConnection]:
