@@ -230,7 +230,7 @@ async def test_a_clock_that_is_ten_minutes_off_expires_and_starts_nothing(
     await asyncio.wait_for(ran.wait(), 10)
 
     async def ended() -> bool:
-        return (await world.row(soon))["status"] == "completed"
+        return bool((await world.row(soon))["status"] == "completed")
 
     await until(ended)
     assert (await world.row(soon))["started_at"] >= now + timedelta(seconds=0.5)

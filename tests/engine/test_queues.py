@@ -141,7 +141,7 @@ async def test_a_job_that_has_not_started_gets_another_time(world: World, starte
     await started(note)
 
     async def is_done() -> bool:
-        return (await world.row(job_id))["status"] == "completed"
+        return bool((await world.row(job_id))["status"] == "completed")
 
     for _ in range(3):  # the worker's first look, or its listener's, may by chance come just after one of them
         job_id = await scheduler.schedule(note, execution_time=LATER)

@@ -91,7 +91,7 @@ class BulkWriter:
 
     async def _copy_in(self, jobs: Sequence[NewJob]) -> None:
         records: Sequence[tuple[object, ...]] = jobs
-        columns = NewJob._fields
+        columns: Sequence[str] = NewJob._fields
         if all(job[OPTIONS_AT:] == NO_OPTIONS for job in jobs):
             records, columns = [job[:OPTIONS_AT] for job in jobs], columns[:OPTIONS_AT]
         try:
