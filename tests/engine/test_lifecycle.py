@@ -131,9 +131,7 @@ async def test_shutdown_hands_back_what_does_not_end(world: World, started: Make
 
 
 async def test_without_auto_migrate_a_missing_schema_is_an_error(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    await pool.execute(
-        "DROP TABLE scheduler_migrations; DROP TABLE scheduler_attempts; DROP TABLE scheduled_jobs CASCADE"
-    )
+    await pool.execute("DROP TABLE scheduler_migrations, scheduler_attempts, scheduled_jobs CASCADE")
     scheduler = Scheduler(pool, auto_migrate=False)
 
     with pytest.raises(SchemaMismatch, match="pgscheduler migrate"):

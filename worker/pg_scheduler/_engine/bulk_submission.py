@@ -146,7 +146,7 @@ class BulkSubmission:
     ) -> list[str | None]:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
         if not batch.ids_given and not batch.keys:
-            return await self._write_new(writer, batch.jobs)
+            return await self._write_fresh(writer, batch.jobs)
         chosen = {job.job_id: job for job in later_wins}
         async with writer.connection.transaction():
             jobs = await self._without_equals(writer, batch, list(chosen.values()))
@@ -154,7 +154,7 @@ class BulkSubmission:
             await self._wake(writer, jobs)
         return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
 
-    async def _write_new(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
+    async def _write_fresh(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
         """Ids that were made here cannot be taken (one of 2⁷⁴ in the same millisecond): no look, and no way back."""
         async with writer.connection.transaction():
             await writer.insert_all(jobs)
