@@ -1,17 +1,25 @@
 """The loop around a service's pass.
 
-Invariant: an outage never ends a service, and it is logged once when it begins and once when it ends; any other
-exception ends it, and the lifecycle then stops the scheduler loudly.
+Invariant: whatever a database may come back from never ends a service, and it is logged once when it begins and once
+when it ends; any other exception ends it, and the lifecycle then stops the scheduler loudly.
 """
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 
+from pg_scheduler._domain.sqlstates import Fault, fault_of
 from pg_scheduler.errors import DatabaseUnreachable
 
-OUTAGE_PAUSES = (0.2, 0.5, 1.0, 2.0)
+OUTAGE_PAUSES = (0.2, 0.5, 1.0)
 """Seconds between tries while the database is away; the last one for as long as it lasts."""
+BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""The same while it undoes what is asked: a lock, a time limit, no connection left."""
+IMPAIRED_SECONDS = 5.0
+"""The same while its disk is full, its memory used up, or the password wrong: a person has to act."""
+BUSY_TOLD_AFTER = 5
+"""So many tries in a row are usual under contention and not worth a line."""
 
 logger = logging.getLogger("pg_scheduler.engine")
 
@@ -25,23 +33,50 @@ async def keep_running(
     Whoever sets ``stopping`` sets ``wake`` too. The wake is cleared before the pass looks, so that no hint is lost
     between the look and the sleep.
     """
-    failures = 0
+    trouble = Trouble(name)
     while not stopping.is_set():
         wake.clear()
         try:
             pause = await one_pass()
         except DatabaseUnreachable as error:
-            if not failures:
-                logger.warning("%s: %s", name, error)
-            pause = OUTAGE_PAUSES[min(failures, len(OUTAGE_PAUSES) - 1)]
-            failures += 1
-            await sleep(pause, stopping)
+            await sleep(trouble.seconds_after(error), stopping)
             continue
-        if failures:
-            logger.info("%s: the database is back", name)
-            failures = 0
+        trouble.end()
         if not stopping.is_set():
             await sleep(pause, wake)
+
+
+class Trouble:
+    """What a service has met in a row, and what has been said of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failures = 0
+        self._told = False
+
+    def seconds_after(self, error: DatabaseUnreachable) -> float:
+        """How long to wait after one more failure, with jitter; tells of it the first time."""
+        self._failures += 1
+        match fault_of(error.sqlstate):
+            case Fault.LOST:
+                return self._told_pause(logging.WARNING, error, OUTAGE_PAUSES)
+            case Fault.IMPAIRED:
+                return self._told_pause(logging.ERROR, error, (IMPAIRED_SECONDS,))
+            case _:
+                level = logging.WARNING if self._failures >= BUSY_TOLD_AFTER else logging.DEBUG
+                return self._told_pause(level, error, BUSY_PAUSES)
+
+    def end(self) -> None:
+        """A pass has succeeded."""
+        if self._told:
+            logger.info("%s: the database is back", self._name)
+        self._failures, self._told = 0, False
+
+    def _told_pause(self, level: int, error: DatabaseUnreachable, pauses: tuple[float, ...]) -> float:
+        if not self._told:
+            logger.log(level, "%s: %s", self._name, error)
+            self._told = level > logging.DEBUG
+        return pauses[min(self._failures, len(pauses)) - 1] * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
 
 async def sleep(seconds: float, wake: asyncio.Event) -> None:
