@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.claim_loop import ClaimLoop
@@ -19,13 +20,13 @@ from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.database import Database, Pool, open_pool, open_pool_like, place_of
-from pg_scheduler._store.dsn import where
+from pg_scheduler._store.database import Database, Pool, connect_like, connect_to, open_pool, open_pool_like, place_of
+from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.vacuum import VacuumStore
-from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
+from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Connect, choose_wakeups
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
@@ -33,6 +34,28 @@ from pg_scheduler.vacuum import VacuumConfig
 ENGINE_CONNECTIONS = 4
 CONTROL_CONNECTIONS = 4
 WORKER_ID_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where else than the caller's pool a scheduler connects; None where it goes the pool's way.
+
+    Attributes:
+        own: of the engine's own connections.
+        direct: of LISTEN and migrations, past a pooler; ``own`` if not given.
+    """
+
+    own: str | None = field(default=None, repr=False)
+    direct: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for dsn in filter(None, (self.own, self.direct)):
+            checked_dsn(dsn)
+
+    @property
+    def for_migrations(self) -> str | None:
+        """The most direct one."""
+        return self.direct or self.own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +91,21 @@ class ControlParts:
 
 
 def wire_submission(
-    pool: Pool, registry: Registry, config: EngineConfig, retention: VacuumConfig, bell: Bell
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    retention: VacuumConfig,
+    bell: Bell,
+    *,
+    notify_workers: bool = True,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
-    database = Database(pool, place=place_of(pool))
-    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+    database = Database(pool, place=place_of(pool), repeats=True)
+    wake_within = config.poll_seconds if notify_workers else None
+    jobs = JobStore(database, wake_within_seconds=wake_within)
     submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
     bulk = BulkSubmission(
-        submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
+        submission, BulkStore(database, pool), wake_within_seconds=wake_within, on_submitted=bell.ring
     )
     vacuum = VacuumStore(database)
     return SubmissionParts(
@@ -97,15 +127,34 @@ async def wire_engine(
     retention: VacuumConfig | None,
     *,
     new_worker_id: Callable[[], str],
+    addresses: Addresses = Addresses(),
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
-    own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
-    database = Database(own, place=place_of(pool))
+    own = await open_pool_like(
+        pool,
+        size=ENGINE_CONNECTIONS,
+        command_timeout=config.command_seconds,
+        connect_timeout=config.connect_seconds,
+        dsn=addresses.own,
+    )
+    database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
     schedules = ScheduleStore(database)
     lease = Lease(config.lease_seconds)
     completions = Completions(jobs)
     schedules_bell = Bell()
+    try:
+        wakeups = await choose_wakeups(
+            _listen_connect(own, config, addresses),
+            database,
+            {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell},
+            place=where(addresses.direct) if addresses.direct else place_of(own),
+            poll_seconds=config.poll_seconds,
+            polling=config.polling,
+        )
+    except BaseException:
+        await database.close()
+        raise
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
     slots = Slots(config.slots, on_release=claim_wake.set)
     ghosts = Ghosts()
@@ -117,15 +166,13 @@ async def wire_engine(
         lease=lease,
         ghosts=ghosts,
         config=config,
+        wakeups=wakeups,
         wake=claim_wake,
     )
     ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
-    listener = Listener(
-        pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
-    )
     heartbeat = Heartbeat(
-        pool,
+        own,
         card,
         registry.keys,
         lease=lease,
@@ -140,7 +187,7 @@ async def wire_engine(
         "claim loop": claim_loop.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
-        "listener": listener.run,
+        "wakeups": wakeups.run,
     }
     wakes = [claim_wake.set, tick_wake.set, rescuer.wake, completions.wake]
     if retention is not None:
@@ -162,11 +209,18 @@ async def wire_engine(
 
     async def close() -> None:
         bell.unsubscribe(claim_wake)
+        await wakeups.close()
         await database.close()
 
     return EngineParts(
         lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
     )
+
+
+def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Connect:
+    if addresses.direct:
+        return partial(connect_to, addresses.direct, command_timeout=config.command_seconds)
+    return partial(connect_like, own, command_timeout=config.command_seconds)
 
 
 async def wire_control(dsn: str) -> ControlParts:

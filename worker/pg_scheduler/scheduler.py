@@ -15,9 +15,10 @@ from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store import migrator
-from pg_scheduler._store.database import require_pool
+from pg_scheduler._store.database import direct_connection, require_pool
 from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._wiring import (
+    Addresses,
     EngineParts,
     SubmissionParts,
     new_worker_id,
@@ -66,6 +67,9 @@ class Scheduler:
         lease_seconds: float | None = None,
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
+        dsn: str | None = None,
+        direct_dsn: str | None = None,
+        notify_workers: bool = True,
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -78,15 +82,20 @@ class Scheduler:
             vacuum_config: retention of finished jobs.
             vacuum_enabled: whether this worker deletes what its retention lets go.
             batch_claim_limit: how many jobs one claim takes at most.
-            polling_config: pace of polling; of it only ``min_interval`` is used yet.
+            polling_config: pace of polling where NOTIFY does not reach this worker.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
             lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
+            dsn: where the engine's own connections go; to the pool's place if not given.
+            direct_dsn: where LISTEN and migrations go, past a pooler in transaction mode; ``dsn`` if not given.
+            notify_workers: whether a submission wakes idle workers. Without, it costs less and the job waits for their
+                next poll, up to 5 s.
 
         Raises:
             InvalidArgument: a setting out of its range, or a pool that is closed.
+            InvalidDsn: a DSN that cannot be used.
         """
         require_pool(db_pool)
         self.db_pool = db_pool
@@ -103,10 +112,11 @@ class Scheduler:
             misfire_grace_time=misfire_grace_time,
             polling=polling_config or PollingConfig(),
         )
+        self._addresses = Addresses(own=dsn, direct=direct_dsn)
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
-            db_pool, self._registry, self._config, self.vacuum_config, self._bell
+            db_pool, self._registry, self._config, self.vacuum_config, self._bell, notify_workers=notify_workers
         )
         self._engine: EngineParts | None = None
         self._changing = asyncio.Lock()
@@ -177,7 +187,7 @@ class Scheduler:
             SchemaMismatch: the schema is newer than this release reads, or belongs to the older package.
             DatabaseUnreachable: nobody answers there.
         """
-        async with self._submission.database.connection() as connection:
+        async with direct_connection(self._submission.database, self._addresses.for_migrations) as connection:
             await migrator.migrate(connection)
 
     async def start(self) -> None:
@@ -363,7 +373,7 @@ class Scheduler:
         if self._auto_migrate:
             await self.initialize_db()
             return
-        async with self._submission.database.connection() as connection:
+        async with direct_connection(self._submission.database, self._addresses.for_migrations) as connection:
             await migrator.require_head(connection)
 
     def _declare(self) -> list[ScheduleDefinition]:
@@ -389,6 +399,7 @@ class Scheduler:
             card,
             self.vacuum_config if self.vacuum_enabled else None,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
+            addresses=self._addresses,
         )
         try:
             await engine.lifecycle.start()

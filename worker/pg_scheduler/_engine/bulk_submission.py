@@ -27,11 +27,16 @@ class BulkSubmission:
     """``schedule_bulk``."""
 
     def __init__(
-        self, submission: Submission, store: BulkStore, *, wake_within_seconds: float, on_submitted: Callable[[], None]
+        self,
+        submission: Submission,
+        store: BulkStore,
+        *,
+        wake_within_seconds: float | None,
+        on_submitted: Callable[[], None],
     ) -> None:
         self._submission = submission
         self._store = store
-        self._wake_within = timedelta(seconds=wake_within_seconds)
+        self._wake_within = None if wake_within_seconds is None else timedelta(seconds=wake_within_seconds)
         self._on_submitted = on_submitted
 
     async def schedule(
@@ -82,6 +87,7 @@ class BulkSubmission:
 
     async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch], ids: list[str | None]) -> None:
         written: list[str | None] = []
+        soon = False
         async with writer.connection.transaction():
             for batch in batches:
                 try:
@@ -92,8 +98,10 @@ class BulkSubmission:
                         why="or two of them have the same; nothing was written",
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
-                await self._wake(writer, batch)
+                soon = soon or self._is_soon(writer, batch)
                 written += [job.job_id for job in batch]
+        if soon:
+            await writer.wake_workers()
         ids += written
 
     async def _write_batch(
@@ -106,9 +114,11 @@ class BulkSubmission:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
         async with writer.connection.transaction():
             written = await write(list(chosen.values()))
-            await self._wake(writer, batch)
+        if self._is_soon(writer, batch):
+            await writer.wake_workers()
         return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch]
 
-    async def _wake(self, writer: BulkWriter, batch: Batch) -> None:
-        if any(job.execution_time <= writer.now + self._wake_within for job in batch):
-            await writer.wake_workers()
+    def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
+        if self._wake_within is None:
+            return False
+        return any(job.execution_time <= writer.now + self._wake_within for job in batch)

@@ -16,6 +16,7 @@ from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.wakeups import Wakeups
 from pg_scheduler.tasks import Registry
 
 LEASE_CHECK_SECONDS = 0.5
@@ -35,6 +36,7 @@ class ClaimLoop:
         lease: Lease,
         ghosts: Ghosts,
         config: EngineConfig,
+        wakeups: Wakeups,
         wake: asyncio.Event,
     ) -> None:
         self._jobs = jobs
@@ -44,7 +46,9 @@ class ClaimLoop:
         self._lease = lease
         self._ghosts = ghosts
         self._config = config
+        self._wakeups = wakeups
         self._wake = wake
+        self._empty_looks = 0
         self._queues = deque(config.queues)
 
     async def run_once(self) -> int:
@@ -73,12 +77,10 @@ class ClaimLoop:
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
         if self._slots.free <= 0:
-            return self._config.poll_seconds  # a released slot wakes this loop
+            return self._wakeups.pause_when_full()
         if await self.run_once():
+            self._empty_looks = 0
             return 0.0
+        self._empty_looks += 1
         due_in = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
-        if due_in is None:
-            return self._config.poll_seconds
-        if due_in <= 0:  # due, but not ours to have: another worker holds the row's lock
-            return self._config.polling.min_interval
-        return min(self._config.poll_seconds, due_in)
+        return self._wakeups.pause(due_in, self._empty_looks)

@@ -3,6 +3,7 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -65,8 +66,12 @@ class BulkWriter:
         return {row["job_id"] for row in rows}
 
     async def wake_workers(self) -> None:
-        """Ring every listening worker when the transaction commits."""
-        await self.connection.execute(QUERIES["wake_workers"])
+        """Ring every listening worker, after the commit: what this raises would undo it.
+
+        A hint that fails costs the workers one poll.
+        """
+        with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+            await self.connection.execute(QUERIES["wake_workers"])
 
     async def _insert(self, jobs: Sequence[NewJob]) -> set[str]:
         rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else []

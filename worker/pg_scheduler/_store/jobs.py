@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Database
+from pg_scheduler._store.database import Database, NotifyQueueFull
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 
@@ -25,19 +25,19 @@ class TakenId:
 
 
 class JobStore:
-    """The statements of ``sql/jobs.sql``."""
+    """The statements of ``sql/jobs.sql``; with ``wake_within_seconds=None`` a submission wakes nobody."""
 
-    def __init__(self, database: Database, *, wake_within_seconds: float) -> None:
+    def __init__(self, database: Database, *, wake_within_seconds: float | None) -> None:
         self._db = database
         self._wake_within = wake_within_seconds
 
     async def insert(self, job: NewJob) -> bool:
         """Whether the id was free and the row is committed."""
-        return await self._db.fetchrow(QUERIES["insert_job"], *job, self._wake_within) is not None
+        return await self._submitted("insert_job", job)
 
     async def replace(self, job: NewJob) -> bool:
         """Insert or overwrite; False when a custom resource owns the row."""
-        return await self._db.fetchrow(QUERIES["replace_job"], *job, self._wake_within) is not None
+        return await self._submitted("replace_job", job)
 
     async def taken(self, job_id: str) -> TakenId | None:
         """What stands under the id."""
@@ -100,6 +100,12 @@ class JobStore:
     async def wake_workers(self) -> None:
         """Ring every listening worker."""
         await self._db.fetchrow(QUERIES["wake_workers"])
+
+    async def _submitted(self, query: str, job: NewJob) -> bool:
+        try:
+            return await self._db.fetchrow(QUERIES[query], *job, self._wake_within) is not None
+        except NotifyQueueFull:  # which undid the insert too; the next poll finds the job
+            return await self._db.fetchrow(QUERIES[query], *job, None) is not None
 
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         ids, tokens = [job.id for job in jobs], [job.token for job in jobs]
