@@ -52,30 +52,37 @@ class Trouble:
     def __init__(self, name: str) -> None:
         self._name = name
         self._failures = 0
-        self._told = False
+        self._told: set[Fault | None] = set()
 
     def seconds_after(self, error: DatabaseUnreachable) -> float:
-        """How long to wait after one more failure, with jitter; tells of it the first time."""
+        """How long to wait after one more failure, with jitter; tells of each kind the first time."""
         self._failures += 1
-        match fault_of(error.sqlstate):
+        fault = fault_of(error.sqlstate)
+        match fault:
             case Fault.LOST:
-                return self._told_pause(logging.WARNING, error, OUTAGE_PAUSES)
+                self._tell(logging.WARNING, fault, error)
+                return self._drawn(OUTAGE_PAUSES)
             case Fault.IMPAIRED:
-                return self._told_pause(logging.ERROR, error, (IMPAIRED_SECONDS,))
+                self._tell(logging.ERROR, fault, error)
+                return self._drawn((IMPAIRED_SECONDS,))
             case _:
-                level = logging.WARNING if self._failures >= BUSY_TOLD_AFTER else logging.DEBUG
-                return self._told_pause(level, error, BUSY_PAUSES)
+                if self._failures >= BUSY_TOLD_AFTER:
+                    self._tell(logging.WARNING, fault, error)
+                return self._drawn(BUSY_PAUSES)
 
     def end(self) -> None:
         """A pass has succeeded."""
         if self._told:
             logger.info("%s: the database is back", self._name)
-        self._failures, self._told = 0, False
+        self._failures = 0
+        self._told.clear()
 
-    def _told_pause(self, level: int, error: DatabaseUnreachable, pauses: tuple[float, ...]) -> float:
-        if not self._told:
+    def _tell(self, level: int, fault: Fault | None, error: DatabaseUnreachable) -> None:
+        if fault not in self._told:
             logger.log(level, "%s: %s", self._name, error)
-            self._told = level > logging.DEBUG
+            self._told.add(fault)
+
+    def _drawn(self, pauses: tuple[float, ...]) -> float:
         return pauses[min(self._failures, len(pauses)) - 1] * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
 

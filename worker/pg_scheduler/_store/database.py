@@ -42,6 +42,9 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 BUSY_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 """At most this long before a statement is sent again that the server has undone; the pause itself is drawn."""
 
+_NO_FLOOR = 0
+"""A pool that keeps a number of connections open logs a traceback for each try in an outage."""
+
 _FIX = "check the address, the server and the password"
 
 
@@ -226,14 +229,17 @@ async def open_pool(dsn: str, *, size: int, eager: bool, command_timeout: float 
     """
     dsn = checked_dsn(dsn)
     with translated(where(dsn)):
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             dsn,
-            min_size=int(eager),
+            min_size=_NO_FLOOR,
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout,
             connect=_kept_alive(asyncpg.connect),
         )
+        if eager:
+            await _open_first(pool)
+    return pool
 
 
 async def open_pool_like(
@@ -257,9 +263,20 @@ async def open_pool_like(
         connect = asyncpg.connect
     options = {**kwargs, "timeout": connect_timeout, "command_timeout": command_timeout}
     with translated(where(dsn) if dsn else place_of(pool)):
-        return await asyncpg.create_pool(
-            *args, min_size=1, max_size=size, reset=_nothing_to_reset, connect=_kept_alive(connect), **options
+        own = await asyncpg.create_pool(
+            *args, min_size=_NO_FLOOR, max_size=size, reset=_nothing_to_reset, connect=_kept_alive(connect), **options
         )
+        await _open_first(own)
+    return own
+
+
+async def _open_first(pool: Pool) -> None:
+    try:
+        async with pool.acquire():
+            pass
+    except BaseException:
+        pool.terminate()
+        raise
 
 
 async def _nothing_to_reset(_: object) -> None:

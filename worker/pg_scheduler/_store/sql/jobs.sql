@@ -58,8 +58,9 @@ WITH again AS (
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
 -- name: next_due
--- Seconds until the first job that this worker could claim; one index probe for each queue and priority.
-SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+-- Seconds until the first job that this worker could claim; one index probe for each queue and priority. From a time of
+-- -infinity, written by hand, nothing can be subtracted before PostgreSQL 17.
+SELECT extract(epoch FROM greatest(min(d.execution_time), timestamptz '0001-01-02 00:00+00') - scheduler_now())::float8
 FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
     SELECT j.execution_time FROM scheduled_jobs j
     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
@@ -68,7 +69,8 @@ FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
--- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
+-- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table. One row that
+-- Python cannot read, or that cannot be counted on, would fail the whole batch again and again: hence the bounds.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -86,11 +88,12 @@ due AS MATERIALIZED (
         LIMIT q.n) d
     LIMIT $6)
 UPDATE scheduled_jobs j
-SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
+SET status = 'running', worker_id = $1, attempt = least(attempt, 9223372036854775806) + 1, token = nextval('scheduler_token'),
     started_at = scheduler_now()
 WHERE j.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
-          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
+          greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,
+          CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.concurrency_key, j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
