@@ -210,6 +210,7 @@ BOUNDS = ["-infinity", "4713-01-01 BC", "0001-01-01 00:00+14"]
 async def test_a_job_with_a_due_time_that_python_cannot_hold_runs_and_so_do_the_others(
     world: World, started: MakeScheduler, due: str
 ) -> None:
+    assert await world.jobs.next_due("", ["default"], [f"{__name__}:nothing"]) is None
     ids = [await world.pending(task=f"{__name__}:nothing") for _ in range(3)]
     await world.pool.execute(
         "UPDATE scheduled_jobs SET execution_time = $2::text::timestamptz, tick_at = $2::text::timestamptz"

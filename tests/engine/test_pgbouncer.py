@@ -13,7 +13,7 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, PollingConfig, Scheduler, VacuumConfig, VacuumPolicy
 from pg_scheduler import scheduler as scheduler_module
-from pg_scheduler._store.database import Database
+from pg_scheduler._store.database import Database, open_pool
 from pg_scheduler.errors import DatabaseNotReady
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from support.databases import EMPTY
@@ -199,6 +199,25 @@ async def test_a_session_that_a_pooler_lends_is_left_as_it_was(pooled_dsn: str, 
             async with pooled.acquire() as connection, connection.transaction():
                 assert await connection.fetchval("SHOW tcp_keepalives_idle") in {"0", "7200"}
                 assert await connection.fetch("SELECT * FROM pg_listening_channels()") == []
+
+
+async def test_the_engines_own_connections_cache_nothing_that_a_pooler_would_lose(
+    dsn: str, pooled_dsn: str, pool: Pool
+) -> None:
+    by_default = await open_pool(pooled_dsn, size=4, eager=True)
+    direct = await open_pool(dsn, size=1, eager=True)
+    async with Scheduler(pool, dsn=pooled_dsn, polling_config=QUICK) as scheduler:
+        for _ in range(20):
+            await scheduler.schedule(nothing, execution_time=now())
+            await Scheduler(by_default).schedule(nothing, execution_time=now())
+        await until(lambda: _all_completed(pool, 40), timeout=20)
+
+    async with direct.acquire() as connection:
+        for _ in range(2):
+            await connection.fetchval("SELECT 'cached'")
+        assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%cached%'")
+    await by_default.close()
+    await direct.close()
 
 
 async def test_a_pool_that_caches_statements_behind_a_pooler_is_told_what_to_change(pooled_dsn: str) -> None:

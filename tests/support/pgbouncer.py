@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from pg_scheduler.embedded import _identity
-from support.databases import bin_dir_of
+from support.databases import ADVISORY_LOCKS, bin_dir_of
 from support.needs import PROGRAMS
 from support.waiting import until
 
@@ -55,6 +55,12 @@ async def pgbouncer(dsn: str, folder: Path, *, release: int) -> AsyncIterator[st
     try:
         await until(lambda: _answers(process, pooled), what="PgBouncer answers")
         yield pooled
+        direct = await asyncpg.connect(dsn)
+        held = await direct.fetchval(
+            ADVISORY_LOCKS, urlsplit(dsn).path.removeprefix("/")
+        )  # while the sessions that the pooler lends are still there
+        await direct.close()
+        assert held == 0, "an advisory lock stayed in a session of the pooler"
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pg_scheduler._domain.sqlstates import Fault, fault_of
 from pg_scheduler._engine.service import BUSY_TOLD_AFTER, IMPAIRED_SECONDS, OUTAGE_PAUSES, Trouble
-from pg_scheduler._store.database import NotifyQueueFull, translated
+from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, translated
 from pg_scheduler.errors import (
     DatabaseBusy,
     DatabaseNotReady,
@@ -103,7 +103,9 @@ def test_a_refused_value_names_where_it_was_to_go() -> None:
 
 
 def test_a_full_queue_of_notifications_is_told_from_other_limits() -> None:
-    assert isinstance(ours(server_error("54000", F="async.c")), NotifyQueueFull)
+    full = ours(server_error("54000", F="async.c"))
+    assert isinstance(full, DatabaseBusy)
+    assert full.sqlstate == NOTIFY_QUEUE_FULL
     assert not isinstance(ours(server_error("54000", F="nbtutils.c")), DatabaseUnreachable)
 
 

@@ -16,7 +16,7 @@ import asyncpg
 
 from pg_scheduler._domain.sqlstates import Fault, fault_of
 from pg_scheduler._store.dsn import checked_dsn, where
-from pg_scheduler._store.keepalive import keep_alive
+from pg_scheduler._store.keepalive import keep_alive, reset_and_keep_alive
 from pg_scheduler.errors import (
     DatabaseBusy,
     DatabaseNotReady,
@@ -42,14 +42,14 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 BUSY_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 """At most this long before a statement is sent again that the server has undone; the pause itself is drawn."""
 
+NOTIFY_QUEUE_FULL = "54000"
+"""The SQLSTATE of a ``DatabaseBusy``: a session that listens and stays in a transaction has kept so many notifications
+that a commit with one more was undone."""
+
 _NO_FLOOR = 0
 """A pool that keeps a number of connections open logs a traceback for each try in an outage."""
 
 _FIX = "check the address, the server and the password"
-
-
-class NotifyQueueFull(DatabaseBusy):
-    """A session that listens and stays in a transaction has kept so many notifications that the commit was undone."""
 
 
 class Database:
@@ -110,9 +110,9 @@ class Database:
             try:
                 async with self.connection() as connection:
                     return await send(connection)
-            except NotifyQueueFull:
-                raise
-            except DatabaseBusy:
+            except DatabaseBusy as error:
+                if error.sqlstate == NOTIFY_QUEUE_FULL:
+                    raise
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
         async with self.connection() as connection:
             return await send(connection)
@@ -180,10 +180,10 @@ def _not_ready(error: asyncpg.PostgresError, place: str) -> DatabaseNotReady:
     return kind(what, why=place, fix=fix, sqlstate=error.sqlstate)
 
 
-def _notify_queue_full(error: asyncpg.PostgresError, place: str) -> NotifyQueueFull | None:
+def _notify_queue_full(error: asyncpg.PostgresError, place: str) -> DatabaseBusy | None:
     if not isinstance(error, asyncpg.ProgramLimitExceededError) or error.server_source_filename != "async.c":
         return None
-    return NotifyQueueFull(
+    return DatabaseBusy(
         "PostgreSQL is busy: its queue of notifications is full; nothing was written",
         why=place,
         fix="end the session that listens and is idle in a transaction, or submit with notify_workers=False",
@@ -236,6 +236,7 @@ async def open_pool(dsn: str, *, size: int, eager: bool, command_timeout: float 
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout,
             connect=_kept_alive(asyncpg.connect),
+            reset=reset_and_keep_alive,
         )
         if eager:
             await _open_first(pool)
@@ -306,19 +307,28 @@ async def connect_to(dsn: str, *, command_timeout: float | None) -> "asyncpg.Con
 
 
 class _KeptAlive:
-    """The way in which every connection of ours is opened: as the caller's pool does it, and with keepalives."""
+    """The way in which every connection of ours is opened: as the caller's pool does it, and with keepalives.
+
+    Through a pooler it caches no prepared statements, unless the caller has said how many.
+    """
 
     def __init__(self, connect: _Connect) -> None:
         self._connect = connect
+        self._defaults: dict[str, Any] = {}
 
     async def __call__(self, *args: Any, **options: Any) -> "asyncpg.Connection[Record]":
+        options = self._defaults | options
         connection = await self._connect(*args, **options)
         try:
-            await keep_alive(connection)
+            direct = await keep_alive(connection)
+            if direct or "statement_cache_size" in options:
+                return connection
+            await connection.close()
         except BaseException:
             connection.terminate()
             raise
-        return connection
+        self._defaults["statement_cache_size"] = 0
+        return await self(*args, **options)
 
 
 def _kept_alive(connect: _Connect) -> _Connect:

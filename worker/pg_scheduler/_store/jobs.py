@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Database, NotifyQueueFull
+from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Database
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
 
 ORPHANS_MAX = 500
@@ -104,7 +105,10 @@ class JobStore:
     async def _submitted(self, query: str, job: NewJob) -> bool:
         try:
             return await self._db.fetchrow(QUERIES[query], *job, self._wake_within) is not None
-        except NotifyQueueFull:  # which undid the insert too; the next poll finds the job
+        except DatabaseBusy as error:
+            if error.sqlstate != NOTIFY_QUEUE_FULL:
+                raise
+            # The notification undid the insert too. Without one, the next poll finds the job.
             return await self._db.fetchrow(QUERIES[query], *job, None) is not None
 
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:

@@ -29,19 +29,22 @@ _OPTIONS = {
 }
 
 
-async def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Set the keepalives of this end, and of the server's where no pooler stands between; nothing on a Unix socket."""
+async def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    """Set the keepalives of this end, and of the server's where no pooler stands between; whether none does."""
     end = attrgetter("_transport")(connection).get_extra_info("socket")  # asyncpg has no public way to it
-    if end is None or end.family not in _INTERNET:
-        return
-    _set_options(end)
-    await connection.fetchrow(
-        QUERIES["keep_alive"],
-        connection.get_server_pid(),
-        str(IDLE_SECONDS),
-        str(INTERVAL_SECONDS),
-        str(PROBES),
-    )
+    if end is not None and end.family in _INTERNET:
+        _set_options(end)
+    return await connection.execute(_of_the_server(connection)) == "SELECT 1"
+
+
+async def reset_and_keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What a pool does with a connection that comes back, which would end the server's keepalives too."""
+    await connection.execute(f"{connection.get_reset_query()};\n{_of_the_server(connection)}")
+
+
+def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
+    # As text, without a parameter: a prepared statement would stay behind in a session that a pooler only lends.
+    return QUERIES["keep_alive"].replace("$1", str(int(connection.get_server_pid())))
 
 
 def _set_options(end: Any) -> None:

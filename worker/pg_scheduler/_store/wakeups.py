@@ -26,6 +26,8 @@ SCHEDULES_CHANNEL = "scheduler_schedules"
 RECONNECT_SECONDS = 1.0
 SELF_TEST_SECONDS = 2.0
 CROWD_SECONDS = 0.05
+CALM_SECONDS = 1.0
+"""How long after a crowd a lone notification is still taken for one of it."""
 CROWD = 25
 """So many notifications within ``CROWD_SECONDS`` are a crowd: 500 a second, more than a chain of single jobs makes."""
 
@@ -195,18 +197,19 @@ class Debounced:
         self._ring = ring
         self._began_at = 0.0
         self._count = 0
-        self._crowded = False
+        self._crowded_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def hear(self) -> None:
         """One more notification."""
         loop = asyncio.get_running_loop()
-        passed = loop.time() - self._began_at
-        if passed >= CROWD_SECONDS:
-            self._crowded = self._count >= CROWD and passed < 2 * CROWD_SECONDS
-            self._began_at, self._count = loop.time(), 0
+        now = loop.time()
+        if now - self._began_at >= CROWD_SECONDS:
+            self._began_at, self._count = now, 0
         self._count += 1
-        if not self._crowded and self._count < CROWD:
+        if self._count >= CROWD:
+            self._crowded_until = now + CALM_SECONDS
+        if now >= self._crowded_until:
             self._ring()
         elif self._timer is None:
             self._timer = loop.call_later(CROWD_SECONDS * random.uniform(1.0, 1.2), self._ring_late)  # noqa: S311

@@ -39,6 +39,7 @@ class WorkerSettings:
 
     apps: Sequence[str]
     dsn: str
+    direct_dsn: str | None
     tenant: str
     queues: Sequence[str]
     slots: int
@@ -109,6 +110,7 @@ def _as_told(settings: WorkerSettings, pool: Pool) -> Scheduler:
         queues=settings.queues,
         lease_seconds=settings.lease_seconds,
         shutdown_timeout=settings.shutdown_seconds,
+        direct_dsn=settings.direct_dsn,
     )
 
 

@@ -60,7 +60,7 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- name: next_due
 -- Seconds until the first job that this worker could claim; one index probe for each queue and priority. From a time of
 -- -infinity, written by hand, nothing can be subtracted before PostgreSQL 17.
-SELECT extract(epoch FROM greatest(min(d.execution_time), timestamptz '0001-01-02 00:00+00') - scheduler_now())::float8
+SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
 FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
     SELECT j.execution_time FROM scheduled_jobs j
     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
