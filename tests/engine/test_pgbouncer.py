@@ -14,6 +14,7 @@ import pytest
 from pg_scheduler import ConflictResolution, JobSpec, PollingConfig, Scheduler, VacuumConfig, VacuumPolicy
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._store.database import Database, open_pool
+from pg_scheduler._store.keepalive import keep_alive
 from pg_scheduler.errors import DatabaseNotReady
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from support.databases import EMPTY
@@ -190,15 +191,15 @@ async def test_a_job_that_does_not_end_is_handed_back_through_a_pooler(pooled_ds
     assert tuple(row) == ("pending", 0)
 
 
-async def test_a_session_that_a_pooler_lends_is_left_as_it_was(pooled_dsn: str, pool: Pool) -> None:
-    async with pool_through(pooled_dsn) as pooled:
-        async with Scheduler(pooled, polling_config=QUICK) as scheduler:
-            await scheduler.schedule(nothing, execution_time=now())
-            await until(lambda: _all_completed(pool, 1))
-        for _ in range(5):
-            async with pooled.acquire() as connection, connection.transaction():
-                assert await connection.fetchval("SHOW tcp_keepalives_idle") in {"0", "7200"}
-                assert await connection.fetch("SELECT * FROM pg_listening_channels()") == []
+async def test_a_pooler_is_told_from_the_server_itself_and_its_sessions_get_no_keepalives(
+    dsn: str, pooled_dsn: str
+) -> None:
+    told: list[bool] = []
+    for way in (dsn, pooled_dsn):
+        connection = await asyncpg.connect(way, statement_cache_size=0)
+        told.append(await keep_alive(connection))
+        await connection.close()
+    assert told == [True, False]
 
 
 async def test_the_engines_own_connections_cache_nothing_that_a_pooler_would_lose(
