@@ -11,7 +11,6 @@ import pytest
 
 from pg_scheduler import JobFilter, JobInfo, JobPriority, JobStatus, QueueInfo, Scheduler
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._store.jobs import NO_FLOOR
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, OwnedByResource
 from support.waiting import until
@@ -162,7 +161,7 @@ async def test_a_claim_and_a_new_time_have_one_winner(world: World) -> None:
     async with world.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        claim = [worker, "", ["default"], ["t"], [1], 1, 0.0, NO_FLOOR]
+        claim = [worker, "", ["default"], ["t"], [1], 1, 0.0, None]
         assert len(await connection.fetch(QUERIES["claim_jobs"], *claim)) == 1
         moving = asyncio.create_task(Scheduler(world.pool).reschedule(job_id, LATER))
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
@@ -32,8 +32,8 @@ from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.database import Database, Pool, connect_like, open_pool, open_pool_like, place_of
-from pg_scheduler._store.dsn import where
+from pg_scheduler._store.database import Database, Pool, connect_like, connect_to, open_pool, open_pool_like, place_of
+from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
@@ -44,7 +44,7 @@ from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
-from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
+from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Connect, Listening, choose_wakeups
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.context import JobContext
 from pg_scheduler.errors import MainLoopStalled
@@ -55,6 +55,28 @@ from pg_scheduler.vacuum import VacuumConfig
 ENGINE_CONNECTIONS = 4
 CONTROL_CONNECTIONS = 4
 WORKER_ID_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where else than the caller's pool a scheduler connects; None where it goes the pool's way.
+
+    Attributes:
+        own: of the engine's own connections.
+        direct: of LISTEN and migrations, past a pooler; ``own`` if not given.
+    """
+
+    own: str | None = field(default=None, repr=False)
+    direct: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for dsn in filter(None, (self.own, self.direct)):
+            checked_dsn(dsn)
+
+    @property
+    def for_migrations(self) -> str | None:
+        """The most direct one."""
+        return self.direct or self.own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +130,15 @@ def wire_submission(
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
     *,
     runs_here: Callable[[], bool],
+    notify_workers: bool = True,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
-    database = Database(pool, place=place_of(pool))
-    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
+    database = Database(pool, place=place_of(pool), repeats=True)
+    wake_within = config.poll_seconds if notify_workers else None
+    jobs = JobStore(database, wake_within_seconds=wake_within)
     submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
     bulk = BulkSubmission(
-        submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
+        submission, BulkStore(database, pool), wake_within_seconds=wake_within, on_submitted=bell.ring
     )
     vacuum = VacuumStore(database)
     return SubmissionParts(
@@ -135,8 +159,15 @@ def wire_submission(
 
 def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Results:
     bell = Bell()
-    listener = Listener(pool, {RESULTS_CHANNEL: bell}, command_timeout=config.command_seconds)
-    return Results(ResultStore(database), bell, listener)
+    listening = Listening(
+        None,
+        partial(connect_like, pool, command_timeout=config.command_seconds),
+        {RESULTS_CHANNEL: bell},
+        place=place_of(pool),
+        poll_seconds=config.poll_seconds,
+        polling=config.polling,
+    )
+    return Results(ResultStore(database), bell, listening)
 
 
 async def wire_engine(
@@ -152,17 +183,36 @@ async def wire_engine(
     middleware: Sequence[Middleware] = (),
     new_worker_id: Callable[[], str],
     on_stall: Callable[[MainLoopStalled], None],
+    addresses: Addresses = Addresses(),
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
-    own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
-    database = Database(own, place=place_of(pool))
+    own = await open_pool_like(
+        pool,
+        size=ENGINE_CONNECTIONS,
+        command_timeout=config.command_seconds,
+        connect_timeout=config.connect_seconds,
+        dsn=addresses.own,
+    )
+    database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
     jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-    connect = partial(connect_like, pool, command_timeout=config.command_seconds)
-    claiming, finishing = (KeptConnection(connect, place=place_of(pool)) for _ in range(2))
+    connect = partial(connect_like, own, command_timeout=config.command_seconds, connect_timeout=config.connect_seconds)
+    claiming, finishing = (KeptConnection(connect, place=place_of(own)) for _ in range(2))
     schedules = ScheduleStore(database)
     lease = Lease(config.lease_seconds)
     completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
     schedules_bell = Bell()
+    try:
+        wakeups = await choose_wakeups(
+            _listen_connect(own, config, addresses),
+            database,
+            {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell},
+            place=where(addresses.direct) if addresses.direct else place_of(own),
+            poll_seconds=config.poll_seconds,
+            polling=config.polling,
+        )
+    except BaseException:
+        await database.close()
+        raise
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
     ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
@@ -195,17 +245,15 @@ async def wire_engine(
         clock=clock,
         quarantine=Quarantine(claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
+        wakeups=wakeups,
         wake=claim_wake,
         on_look=lambda ahead: ticker.expect(ahead.tick_in),
     )
     workers = WorkerStore(database)
     rescuer = Rescuer(workers, jobs, own_lease=lease, config=config)
     suspicion = Suspicion(workers, own_lease=lease, config=config, sweep_in=rescuer.sweep_in)
-    listener = Listener(
-        pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
-    )
     heartbeat = Heartbeat(
-        pool,
+        own,
         card,
         registry.claimable,
         lease=lease,
@@ -225,7 +273,7 @@ async def wire_engine(
         "ticker": ticker.run,
         "rescuer": rescuer.run,
         "suspicion": suspicion.run,
-        "listener": listener.run,
+        "wakeups": wakeups.run,
     }
     wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
     if retention is not None:
@@ -250,6 +298,7 @@ async def wire_engine(
         await claiming.close()
         await finishing.close()
         offloading.close()
+        await wakeups.close()
         await database.close()
 
     return EngineParts(
@@ -262,6 +311,12 @@ async def wire_engine(
         executor=executor,
         close=close,
     )
+
+
+def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Connect:
+    if addresses.direct:
+        return partial(connect_to, addresses.direct, command_timeout=config.command_seconds)
+    return partial(connect_like, own, command_timeout=config.command_seconds)
 
 
 async def wire_control(dsn: str) -> ControlParts:

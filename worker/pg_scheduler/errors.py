@@ -14,8 +14,6 @@
     |-- MissingExtra                 (in cli.extras) a command needs a package of an extra
     |-- NoPostgresBinaries           no PostgreSQL programs for the embedded server
     |-- EmbeddedPostgresFailed       the embedded server ended or never answered
-    |-- DatabaseUnreachable          nobody answers there, or not to us
-    |   `-- TransactionLost          the connection of a job's transaction was lost before its commit
     |-- LostClaim                    the job is no longer this attempt's
     |-- TransactionRefused           a job's second transaction
     |-- JobTimeout                   an attempt ran for longer than the job may; also TimeoutError
@@ -25,8 +23,13 @@
     |   |-- JobExpired               it expired before it started
     |   |-- UnknownJob               there is no such job
     |   `-- ResultNotKept            it completed, and its result was not stored
-    |-- SchemaMismatch               tables missing, or newer than this release reads
     |-- MainLoopStalled              a worker's event loop has not turned for max_stall
+    |-- DatabaseUnreachable          nobody answers there, or not to us          (.sqlstate)
+    |   |-- DatabaseBusy             it has undone the statement: a lock, a time limit, no connection left
+    |   |-- TransactionLost          the connection of a job's transaction was lost before its commit
+    |   `-- StorageFull              its disk is full: it reads, and writes nothing
+    |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
+    |   `-- SchemaMismatch           tables missing, or newer than this release reads
     `-- OwnedByResource              the row belongs to a custom resource: edit that
 
 Invariant: a message holds what, why and fix, and never a password or a job's argument.
@@ -117,12 +120,49 @@ class EmbeddedPostgresFailed(PgSchedulerError):
 
 
 class DatabaseUnreachable(PgSchedulerError):
-    """Nobody answers there, or not to us."""
+    """Nobody answers there, or not to us: what was sent may or may not have been done.
+
+    Attributes:
+        sqlstate: the five characters that the server gave as its reason; None when it gave none.
+    """
 
     code = "PGS-012"
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.sqlstate = sqlstate
 
-class SchemaMismatch(PgSchedulerError):
+
+class DatabaseBusy(DatabaseUnreachable):
+    """The server answers and has undone the statement: it waited too long for a lock, or no connection is left.
+
+    Nothing was written; the same call may succeed a moment later.
+    """
+
+    code = "PGS-020"
+
+
+class StorageFull(DatabaseUnreachable):
+    """The server's disk is full: it answers and writes nothing. Nothing was written."""
+
+    code = "PGS-021"
+
+
+class DatabaseNotReady(PgSchedulerError):
+    """The server answers, and waiting will not help: no such database, a right is missing, a pooler in the way.
+
+    Attributes:
+        sqlstate: the five characters that the server gave as its reason; None when it gave none.
+    """
+
+    code = "PGS-022"
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.sqlstate = sqlstate
+
+
+class SchemaMismatch(DatabaseNotReady):
     """The tables are missing, older than needed, or newer than this release reads."""
 
     code = "PGS-013"

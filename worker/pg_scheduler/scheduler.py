@@ -17,9 +17,10 @@ from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._store import migrator
-from pg_scheduler._store.database import require_pool
+from pg_scheduler._store.database import direct_connection, require_pool
 from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._wiring import (
+    Addresses,
     EngineParts,
     SubmissionParts,
     new_worker_id,
@@ -76,6 +77,9 @@ class Scheduler:
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
         middleware: Sequence[Middleware] = (),
+        dsn: str | None = None,
+        direct_dsn: str | None = None,
+        notify_workers: bool = True,
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -88,7 +92,7 @@ class Scheduler:
             vacuum_config: retention of finished jobs.
             vacuum_enabled: whether this worker deletes what its retention lets go.
             batch_claim_limit: how many jobs one claim takes at most.
-            polling_config: pace of polling; of it only ``min_interval`` is used yet.
+            polling_config: pace of polling where NOTIFY does not reach this worker.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
             lease_seconds: how long the database believes in this worker without a beat; the lesser of
@@ -99,10 +103,15 @@ class Scheduler:
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
             middleware: async functions ``(call, ctx)`` around each job, the first outermost: ``await call()`` runs the
                 job and gives its result, which the middleware returns.
+            dsn: where the engine's own connections go; to the pool's place if not given.
+            direct_dsn: where LISTEN and migrations go, past a pooler in transaction mode; ``dsn`` if not given.
+            notify_workers: whether a submission wakes idle workers. Without, it costs less and the job waits for their
+                next poll, up to 5 s.
 
         Raises:
             TypeError: a middleware is no async function.
             InvalidArgument: a setting out of its range, or a pool that is closed.
+            InvalidDsn: a DSN that cannot be used.
         """
         require_pool(db_pool)
         self.db_pool = db_pool
@@ -123,6 +132,7 @@ class Scheduler:
             misfire_grace_time=misfire_grace_time,
             polling=polling_config or PollingConfig(),
         )
+        self._addresses = Addresses(own=dsn, direct=direct_dsn)
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
@@ -133,6 +143,7 @@ class Scheduler:
             self._bell,
             periodic_registry.all,
             runs_here=lambda: self.is_running,
+            notify_workers=notify_workers,
         )
         self._engine: EngineParts | None = None
         self._on_stall: Callable[[MainLoopStalled], None] = _only_raise
@@ -213,7 +224,7 @@ class Scheduler:
                 a lock was not to be had within two minutes.
             DatabaseUnreachable: nobody answers there.
         """
-        await migrator.migrate_place_of(self.db_pool)
+        await migrator.migrate_place_of(self.db_pool, self._addresses.for_migrations)
 
     async def start(self) -> None:
         """Start to run jobs and schedules; nothing happens when it runs already.
@@ -769,7 +780,7 @@ class Scheduler:
         if self._auto_migrate:
             await self.initialize_db()
             return
-        async with self._submission.database.connection() as connection:
+        async with direct_connection(self._submission.database, self._addresses.for_migrations) as connection:
             await migrator.require_head(connection)
 
     def _register_declared(self) -> None:
@@ -800,6 +811,7 @@ class Scheduler:
             middleware=self._middleware,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
             on_stall=self._on_stall,
+            addresses=self._addresses,
         )
         try:
             await engine.lifecycle.start()

@@ -109,7 +109,7 @@ def decode(text: str) -> tuple[list[Any], dict[str, Any]]:
     try:
         data = json.loads(text)
         args, kwargs = data.get("args", []), data.get("kwargs", {})
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InvalidPayload("task_data is not a JSON object with args and kwargs") from error
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise InvalidPayload("task_data holds args or kwargs of another type", fix="args is a list, kwargs an object")

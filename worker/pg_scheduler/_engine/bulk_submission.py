@@ -43,11 +43,16 @@ class BulkSubmission:
     """``schedule_bulk``."""
 
     def __init__(
-        self, submission: Submission, store: BulkStore, *, wake_within_seconds: float, on_submitted: Callable[[], None]
+        self,
+        submission: Submission,
+        store: BulkStore,
+        *,
+        wake_within_seconds: float | None,
+        on_submitted: Callable[[], None],
     ) -> None:
         self._submission = submission
         self._store = store
-        self._wake_within = timedelta(seconds=wake_within_seconds)
+        self._wake_within = None if wake_within_seconds is None else timedelta(seconds=wake_within_seconds)
         self._on_submitted = on_submitted
 
     async def schedule(
@@ -121,6 +126,7 @@ class BulkSubmission:
 
     async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch], ids: list[str | None]) -> None:
         written: list[str | None] = []
+        soon = False
         async with writer.connection.transaction():
             for batch in batches:
                 jobs = await self._without_equals(writer, batch, batch.jobs)
@@ -133,8 +139,10 @@ class BulkSubmission:
                         why="or two of them have the same; nothing was written",
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
-                await self._wake(writer, jobs)
+                soon = soon or self._is_soon(writer, jobs)
                 written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else [job[0] for job in jobs]
+        if soon:
+            await writer.wake_workers()
         ids += written
 
     async def _write_batch(
@@ -151,14 +159,14 @@ class BulkSubmission:
         async with writer.connection.transaction():
             jobs = await self._without_equals(writer, batch, list(chosen.values()))
             written = await write(jobs)
-            await self._wake(writer, jobs)
+        await self._wake(writer, jobs)
         return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
 
     async def _write_fresh(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
         """Ids that were made here cannot be taken (one of 2⁷⁴ in the same millisecond): no look, and no way back."""
         async with writer.connection.transaction():
             await writer.insert_all(jobs)
-            await self._wake(writer, jobs)
+        await self._wake(writer, jobs)
         return [job.job_id for job in jobs]
 
     async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
@@ -172,9 +180,14 @@ class BulkSubmission:
         return [job for job in jobs if job.job_id not in losers]
 
     async def _wake(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> None:
-        soon = writer.now + self._wake_within
-        if any(job.execution_time <= soon for job in jobs):
+        if self._is_soon(writer, jobs):
             await writer.wake_workers()
+
+    def _is_soon(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> bool:
+        if self._wake_within is None:
+            return False
+        soon = writer.now + self._wake_within
+        return any(job.execution_time <= soon for job in jobs)
 
 
 def _aligned(batch: Batch, written: set[str]) -> list[str | None]:

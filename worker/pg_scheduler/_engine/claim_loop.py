@@ -23,6 +23,7 @@ from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
 from pg_scheduler._store.jobs import Ahead, JobStore
+from pg_scheduler._store.wakeups import Wakeups
 from pg_scheduler.tasks import Registry
 
 logger = logging.getLogger("pg_scheduler.engine")
@@ -48,6 +49,7 @@ class ClaimLoop:
         clock: DatabaseClock,
         quarantine: Quarantine,
         config: EngineConfig,
+        wakeups: Wakeups,
         wake: asyncio.Event,
         on_look: Callable[[Ahead], None],
     ) -> None:
@@ -60,12 +62,14 @@ class ClaimLoop:
         self._clock = clock
         self._quarantine = quarantine
         self._config = config
+        self._wakeups = wakeups
         self._wake = wake
         self._on_look = on_look
         self._queues = deque(config.queues)
         self._behind = False
         self._waits_for_slots = self._one_waits_alone = False
         self._look_at = 0.0
+        self._empty_looks = 0
 
     async def run_once(self) -> int:
         """Claim once and see that what came is started, by priority and time; how many."""
@@ -124,7 +128,10 @@ class ClaimLoop:
         limit = min(self._slots.free, self._config.claim_limit)
         if limit <= 0 or self._quarantine.is_closed:
             return self._wait_for_slots()
-        if await self.run_once() == limit:
+        claimed = await self.run_once()
+        if claimed:
+            self._empty_looks = 0
+        if claimed == limit:
             self._look_at = inf
             return 0.0
         return max(await self._look(), TICK_SECONDS)
@@ -133,7 +140,7 @@ class ClaimLoop:
         self._waits_for_slots, self._look_at = True, inf
         if not self._starts.has_waiting:  # every slot runs a job: the first that is free may be worth a claim
             self._behind = True
-        return self._config.poll_seconds if self._behind else TICK_SECONDS
+        return self._wakeups.pause_when_full() if self._behind else TICK_SECONDS
 
     async def _look(self) -> float:
         """How long to sleep; 0 when something is due within the prefetch."""
@@ -144,9 +151,11 @@ class ClaimLoop:
         if ahead.alone and self._slots.is_idle:
             self._quarantine.expect()
             return 0.0
-        due_in = inf if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
-        if due_in < self._config.poll_seconds:
+        due_in = None if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
+        if due_in is not None and due_in <= 0:
             self._look_at = inf
-            return max(0.0, due_in)
-        self._look_at = monotonic() + self._config.poll_seconds
-        return self._config.poll_seconds
+            return 0.0
+        self._empty_looks += 1
+        pause = self._wakeups.pause(due_in, self._empty_looks)
+        self._look_at = inf if due_in is not None and due_in <= pause else monotonic() + pause
+        return pause

@@ -74,6 +74,11 @@ class EngineConfig:
         """How long one statement may take; asyncpg gives up after twice that on a server that has gone silent."""
         return min(3.0, self.lease_seconds / 6)
 
+    @property
+    def connect_seconds(self) -> float:
+        """How long a new connection may take: a third of the lease, but always the second that TLS may need."""
+        return min(5.0, max(1.0, self.lease_seconds / 3))
+
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:

@@ -11,7 +11,7 @@ from pg_scheduler._domain import codec
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._engine.service import sleep
 from pg_scheduler._store.results import EndOfJob, ResultStore
-from pg_scheduler._store.wakeups import Bell, Listener
+from pg_scheduler._store.wakeups import Bell, Wakeups
 from pg_scheduler.errors import JobCancelled, JobExpired, JobFailed, NoResult, ResultNotKept, UnknownJob
 from pg_scheduler.job_status import JobStatus
 
@@ -21,10 +21,10 @@ PAUSE_SECONDS = 1.0
 class Results:
     """``Scheduler.result``."""
 
-    def __init__(self, store: ResultStore, bell: Bell, listener: Listener) -> None:
+    def __init__(self, store: ResultStore, bell: Bell, wakeups: Wakeups) -> None:
         self._store = store
         self._bell = bell
-        self._listener = listener
+        self._wakeups = wakeups
         self._waiting = 0
         self._stop = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -55,7 +55,7 @@ class Results:
         self._waiting += 1
         if self._waiting == 1:
             self._stop = asyncio.Event()
-            self._listening = asyncio.create_task(self._listener.run(self._stop), name="pg_scheduler results")
+            self._listening = asyncio.create_task(self._wakeups.run(self._stop), name="pg_scheduler results")
 
     async def _cease_to_listen(self) -> None:
         self._waiting -= 1

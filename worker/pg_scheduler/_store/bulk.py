@@ -3,6 +3,7 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -86,8 +87,12 @@ class BulkWriter:
         return {row["job_id"] for row in rows if row["holder"] == row["job_id"]}
 
     async def wake_workers(self) -> None:
-        """Ring every listening worker when the transaction commits."""
-        await self.connection.execute(QUERIES["wake_workers"])
+        """Ring every listening worker, after the commit: what this raises would undo it.
+
+        A hint that fails costs the workers one poll.
+        """
+        with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+            await self.connection.execute(QUERIES["wake_workers"])
 
     async def _copy_in(self, jobs: Sequence[NewJob]) -> None:
         records: Sequence[tuple[object, ...]] = jobs

@@ -5,18 +5,17 @@ Invariant: every write of an outcome is fenced by id, token and worker; what doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
-from pg_scheduler._store.database import Connection, Record, Statements, translated
+from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
 
-NO_FLOOR = datetime(1, 1, 1, tzinfo=UTC)
-"""A floor under everything."""
 ORPHANS_MAX = 500
 """How many jobs one ``requeue_orphans`` takes; the statement says why it names the number itself."""
 
@@ -49,9 +48,9 @@ class Stored(NamedTuple):
 
 
 class JobStore:
-    """The statements of ``sql/jobs.sql``."""
+    """The statements of ``sql/jobs.sql``; with ``wake_within_seconds=None`` a submission wakes nobody."""
 
-    def __init__(self, database: Statements, *, wake_within_seconds: float) -> None:
+    def __init__(self, database: Statements, *, wake_within_seconds: float | None) -> None:
         self._db = database
         self._wake_within = wake_within_seconds
 
@@ -62,14 +61,14 @@ class JobStore:
     async def insert_unique(self, job: NewJob, unique: UniqueKey | None, connection: "Connection | None") -> Stored:
         """Insert unless an equal job is there; in the caller's own transaction on a ``connection``."""
         key, within = unique or (None, None)
-        row = await self._submit("insert_job", connection, *job, self._wake_within, key, within)
+        row = await self._submitted("insert_job", connection, job, key, within)
         if row is None:
             raise AssertionError("insert_job answers with a row")
         return Stored(row["job_id"], JobStatus(row["status"]) if row["status"] else None)
 
     async def replace(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
         """Insert or overwrite, and the status that the row has now; None when a custom resource owns it."""
-        row = await self._submit("replace_job", connection, *job, self._wake_within)
+        row = await self._submitted("replace_job", connection, job)
         return None if row is None else JobStatus(row["status"])
 
     async def taken(self, job_id: str, connection: "Connection | None" = None) -> TakenId | None:
@@ -94,7 +93,7 @@ class JobStore:
         return await self._db.fetchrow(QUERIES["reschedule_job"], *values) is not None
 
     async def look_ahead(
-        self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime = NO_FLOOR
+        self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime | None = None
     ) -> Ahead:
         """What is due next; ``floor`` as in ``claim``."""
         row = await self._db.fetchrow(QUERIES["look_ahead"], tenant, queues, tasks, floor)
@@ -111,7 +110,7 @@ class JobStore:
         limit: int,
         *,
         within_seconds: float = 0.0,
-        floor: datetime = NO_FLOOR,
+        floor: datetime | None = None,
     ) -> list[ClaimedJob]:
         """At most ``limit`` jobs that are due ``within_seconds``, earlier named queues first, now running under this
         worker; in no order. Nothing that was due before ``floor`` is looked at.
@@ -188,6 +187,17 @@ class JobStore:
     async def wake_workers(self) -> None:
         """Ring every listening worker."""
         await self._db.fetchrow(QUERIES["wake_workers"])
+
+    async def _submitted(
+        self, query: str, connection: "Connection | None", job: NewJob, *more: object
+    ) -> Record | None:
+        try:
+            return await self._submit(query, connection, *job, self._wake_within, *more)
+        except DatabaseBusy as error:
+            if connection is not None or error.sqlstate != NOTIFY_QUEUE_FULL:
+                raise
+            # The notification undid the insert too. Without one, the next poll finds the job.
+            return await self._submit(query, None, *job, None, *more)
 
     async def _submit(self, query: str, connection: "Connection | None", *values: object) -> Record | None:
         if connection is None:

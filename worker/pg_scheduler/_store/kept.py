@@ -7,7 +7,7 @@ between. So a claim can be sent and the jobs of the one before it be run while t
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._store.database import Record, close_quietly, translated
-from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +31,8 @@ class KeptConnection:
         try:
             with translated(self.place, connection):
                 return await connection.fetch(query, *values)
+        except DatabaseBusy:
+            raise  # it has answered
         except DatabaseUnreachable:
             await self.close()
             raise

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pg_scheduler._store import adoption, head_schema, migration_files
-from pg_scheduler._store.database import connect_like, place_of, translated
+from pg_scheduler._store.database import connect_like, connect_to, place_of, translated
+from pg_scheduler._store.dsn import where
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch
@@ -84,8 +85,10 @@ async def pending(connection: "Connection") -> list[Migration]:
     return (await _state(connection)).pending
 
 
-async def migrate_place_of(pool: "Pool", *, tell: Tell = logger.info) -> list[Migration]:
-    """``migrate`` where the pool connects to, on its own connections: it may take longer than a command of the pool."""
+async def migrate_place_of(pool: "Pool", dsn: str | None = None, *, tell: Tell = logger.info) -> list[Migration]:
+    """``migrate`` where the pool or ``dsn`` leads, on connections of its own: a pool's would be cut off."""
+    if dsn is not None:
+        return await migrate(lambda: connect_to(dsn, command_timeout=None), place=where(dsn), tell=tell)
     return await migrate(lambda: connect_like(pool, command_timeout=None), place=place_of(pool), tell=tell)
 
 

@@ -14,7 +14,7 @@ from pg_scheduler.cli.worker_process import WorkerSettings, run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FACTORY_DECIDES = ("tenant", "queues", "slots", "lease_seconds", "max_stall_seconds", "shutdown_seconds")
+FACTORY_DECIDES = ("direct_dsn", "tenant", "queues", "slots", "lease_seconds", "max_stall_seconds", "shutdown_seconds")
 
 
 def _split(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -37,6 +37,13 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
 @click.command()
 @click.argument("apps", nargs=-1, metavar="[APP]...")
 @dsn_option
+@click.option(
+    "--direct-dsn",
+    envvar="PGSCHEDULER_DIRECT_DSN",
+    show_envvar=True,
+    metavar="URL",
+    help="Behind a pooler: the database past it, for LISTEN and migrations.",
+)
 @click.option(
     "--tenant", envvar="PGSCHEDULER_TENANT", show_envvar=True, default="", help="Whose jobs to run: a namespace."
 )

@@ -42,6 +42,7 @@ class WorkerSettings:
 
     apps: Sequence[str]
     dsn: str
+    direct_dsn: str | None
     tenant: str
     queues: Sequence[str]
     slots: int
@@ -121,6 +122,7 @@ def _as_told(settings: WorkerSettings, pool: Pool) -> Scheduler:
         lease_seconds=settings.lease_seconds,
         max_stall=settings.max_stall_seconds,
         shutdown_timeout=settings.shutdown_seconds,
+        direct_dsn=settings.direct_dsn,
     )
 
 

@@ -78,14 +78,14 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- What time it is, and the seconds until the first job that this worker could claim and until the tenant's first tick: of
 -- the same rows as claim_jobs and due_schedules, but for queues that are paused: a resume wakes. One index probe for each
 -- queue and priority; $4 is the floor of claim_jobs. At last, whether a job that has outlived two workers is due: it is
--- claimed alone, by claim_poison_job.
+-- claimed alone, by claim_poison_job. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17.
 SELECT scheduler_now() AS now, (
-    SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+    SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
           AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-          AND j.execution_time >= $4 AND j.interruptions < 2
+          AND j.execution_time >= coalesce($4, timestamptz '-infinity') AND j.interruptions < 2
         ORDER BY j.execution_time, j.id LIMIT 1) d
     WHERE NOT EXISTS (
         SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS due_in, (
@@ -106,7 +106,9 @@ SELECT scheduler_now() AS now, (
 -- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows
 -- of nothing pending: without it a claim walks the dead entries that a long transaction elsewhere keeps at the index's
 -- beginning. A job that is too late at its first claim expires instead (attempt 0 comes back): nobody served its queue until
--- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is served since now.
+-- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is
+-- served since now. One row that Python cannot read, or that cannot be counted on, would fail the whole batch again and
+-- again: hence the bounds.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -128,7 +130,7 @@ due AS MATERIALIZED (
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= $8
+              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= coalesce($8, timestamptz '-infinity')
               AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
@@ -136,7 +138,7 @@ due AS MATERIALIZED (
 late AS MATERIALIZED (SELECT array_agg(ctid) AS ctids FROM due WHERE late)
 UPDATE scheduled_jobs j
 SET status = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 'expired' ELSE 'running' END,
-    attempt = attempt + CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 0 ELSE 1 END,
+    attempt = least(attempt, 9223372036854775806) + CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 0 ELSE 1 END,
     finished_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN scheduler_now() END,
     started_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN NULL
                       ELSE greatest(scheduler_now(), execution_time) END,
@@ -145,7 +147,8 @@ SET status = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 'expir
     worker_id = $1, token = nextval('scheduler_token')
 WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
-          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
+          greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,
+          CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.concurrency_key, j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
