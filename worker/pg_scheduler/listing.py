@@ -31,7 +31,7 @@ class JobFilter:
         due_from: of ``execution_time``, inclusive.
         due_until: of ``execution_time``, exclusive.
         limit: how many jobs at most; None all.
-        after: ``JobInfo.cursor`` of the last job of the page before.
+        after: ``job_id`` of the last job of the page before.
 
     Raises:
         InvalidArgument: a value that cannot be used.
@@ -48,18 +48,17 @@ class JobFilter:
     due_from: datetime | None = None
     due_until: datetime | None = None
     limit: int | None = None
-    after: int | None = None
+    after: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.statuses
-        for name in ("task", "queue", "schedule"):
+        for name in ("task", "queue", "schedule", "after"):
             _require_text(name, getattr(self, name), optional=True)
         for name in ("tags", "ids"):
             _require_texts(name, getattr(self, name))
         for name in ("created_from", "created_until", "due_from", "due_until"):
             _require_aware(name, getattr(self, name))
-        for name in ("limit", "after"):
-            _require_count(name, getattr(self, name))
+        _require_count("limit", self.limit)
 
     @property
     def statuses(self) -> Sequence[JobStatus]:
@@ -75,13 +74,12 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """A job as its row says it is; ``cursor`` orders jobs by age and is what a next page begins after.
+    """A job as its row says it is.
 
     Durations are in seconds, instants aware; ``schedule`` is the name of the schedule that made it, ``error`` the text
     of the last failure.
     """
 
-    cursor: int
     job_id: str
     status: JobStatus
     task: str

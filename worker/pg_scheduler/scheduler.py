@@ -569,7 +569,9 @@ class Scheduler:
         return await self._submission.listing.job(job_id)
 
     def jobs(self, filter: JobFilter | None = None) -> AsyncIterator[JobInfo]:  # noqa: A002  the word that people look for
-        """The jobs of this tenant, newest first: ``async for job in scheduler.jobs(JobFilter(status="failed"))``.
+        """The jobs of this tenant: ``async for job in scheduler.jobs(JobFilter(status="failed"))``.
+
+        They come in the descending order of their ids: the newest first where the ids were made by ``schedule``.
 
         Pages are read as they are used, and none is held back: what is made meanwhile is not in the listing, and what
         changes meanwhile is shown as it is when its page is read.

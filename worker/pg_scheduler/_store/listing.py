@@ -13,8 +13,6 @@ from pg_scheduler.job_status import JobStatus
 from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
 
 PAGE = 500
-BEGINNING = 2**63 - 1
-"""Above every cursor: the newest job comes first."""
 
 
 class ListingStore:
@@ -25,23 +23,23 @@ class ListingStore:
         self._tenant = tenant
 
     async def jobs(self, wanted: JobFilter) -> AsyncIterator[JobInfo]:
-        """Those that the filter lets through, newest first."""
+        """Those that the filter lets through, in the descending order of their ids."""
         left, after = wanted.limit, wanted.after
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            page = await self._page(wanted, BEGINNING if after is None else after, size)
+            page = await self._page(wanted, after, size)
             for row in page:
                 yield _job_info(row)
             if len(page) < size:
                 return
-            left, after = left if left is None else left - size, page[-1]["id"]
+            left, after = left if left is None else left - size, page[-1]["job_id"]
 
     async def job(self, job_id: str) -> JobInfo | None:
         """One job, or None where there is none by that id."""
-        rows = await self._page(JobFilter(ids=[job_id]), BEGINNING, 1)
+        rows = await self._page(JobFilter(ids=[job_id]), None, 1)
         return _job_info(rows[0]) if rows else None
 
-    async def _page(self, wanted: JobFilter, after: int, size: int) -> list[Record]:
+    async def _page(self, wanted: JobFilter, after: str | None, size: int) -> list[Record]:
         return await self._db.fetch(
             QUERIES["list_jobs"],
             self._tenant,
@@ -82,7 +80,6 @@ class QueueStore:
 
 def _job_info(row: Record) -> JobInfo:
     return JobInfo(
-        cursor=row["id"],
         job_id=row["job_id"],
         status=JobStatus(row["status"]),
         task=row["task"],
