@@ -196,11 +196,12 @@ async def test_schema_refuses_rows_that_break_an_invariant(world: World, column:
 
 
 async def test_next_due_counts_to_the_first_job_that_this_worker_could_run(world: World) -> None:
-    assert await world.jobs.next_due("", ["default"], ["t"]) is None
+    assert await world.jobs.next_due("", ["default"], ["t"]) == (None, None)
     await world.pending(task="unknown")
     await world.pending(execution_time=datetime.now(UTC) + timedelta(seconds=100))
 
-    seconds = await world.jobs.next_due("", ["default"], ["t"])
+    due = await world.jobs.next_due("", ["default"], ["t"])
 
-    assert seconds is not None
-    assert 95 < seconds <= 100
+    assert due.keyed is None
+    assert due.unkeyed is not None
+    assert 95 < due.unkeyed <= 100

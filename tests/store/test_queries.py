@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 HOT: dict[str, tuple[str, list[object]]] = {
     "next_due": ("scheduled_jobs_due", ["", ["default"], ["t"]]),
+    "promote_waiting": ("scheduled_jobs_waiting", []),
     "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10]),
     "complete_jobs": ("scheduled_jobs_id_key|scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
     "requeue_orphans": ("scheduled_jobs_running", [3]),
@@ -23,6 +25,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500]),
 }
+SCANS = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 
 
 @pytest.mark.parametrize("name", sorted(QUERIES))
@@ -46,14 +49,39 @@ async def test_hot_statement_uses_its_index(world: World, name: str, plan_cache_
     assert "Seq Scan on scheduled_jobs" not in plan, plan
 
 
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_no_statement_of_the_keys_functions_scans_the_jobs(world: World, plan_cache_mode: str) -> None:
+    """EXPLAIN does not look into functions; the counters of the transaction do."""
+    await _fill(world)
+    await world.pool.execute(
+        "UPDATE scheduled_jobs SET concurrency_key = 'k' || id / 10 % 40,"
+        " on_full = CASE id % 3 WHEN 0 THEN 'replace' WHEN 1 THEN 'skip' ELSE 'wait' END"
+        " WHERE status = 'pending'"
+    )
+    await world.pool.execute("VACUUM ANALYZE scheduled_jobs")
+    await world.advance(timedelta(hours=1))
+    worker = await world.worker()
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plan_cache_mode}")
+        before = await connection.fetchval(SCANS)  # of this session's earlier transactions
+        rows = await connection.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 20)
+        await connection.execute("SELECT scheduler_set_limits(ARRAY[''], ARRAY['k1'], ARRAY[3])")
+        ids, tokens = [row["id"] for row in rows], [row["token"] for row in rows]
+        assert await connection.fetch(QUERIES["complete_jobs"], ids, tokens, worker)
+        scans = await connection.fetchval(SCANS) - before
+        parked = await connection.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'waiting'")
+
+    assert scans == 0
+    assert parked > 0
+
+
 async def _plan(
     connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
     statement: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record],
     values: list[object],
 ) -> str:
-    text = await connection.fetch(
-        f"EXPLAIN (COSTS OFF) EXECUTE {statement.get_name()}({', '.join(_literal(value) for value in values)})"
-    )
+    arguments = f"({', '.join(_literal(value) for value in values)})" if values else ""
+    text = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE {statement.get_name()}{arguments}")
     return "\n".join(row[0] for row in text)
 
 

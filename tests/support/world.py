@@ -82,6 +82,9 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
+    async def claim_keyed(self, worker_id: str, limit: int = 100) -> list[ClaimedJob]:
+        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit)
+
     async def running(self, worker_id: str) -> ClaimedJob:
         """A job that this worker holds."""
         job_id = await self.pending()
@@ -96,6 +99,10 @@ class World:
         lease.begin("", boot_seconds())
         ticker = Ticker(self.db, self.schedules, lease=lease, config=config, wake=wake, on_ticked=wake.set)
         return await ticker.run_once()
+
+    async def statuses(self, *job_ids: str) -> list[str]:
+        """The status of each job, in this order."""
+        return [(await self.row(job_id))["status"] for job_id in job_ids]
 
     async def row(self, job_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow("SELECT * FROM scheduled_jobs WHERE job_id = $1", job_id)

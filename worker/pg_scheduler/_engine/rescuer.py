@@ -46,6 +46,7 @@ class Rescuer:
         dead = await self._workers.mark_dead()
         taken = await self._take_all()
         await self._jobs.forget_stopping()
+        await self._jobs.promote_waiting()
         await self._workers.forget_dead()
         if taken:
             await self._jobs.wake_workers()

@@ -38,6 +38,7 @@ class BulkWriter:
             await self.connection.copy_records_to_table("scheduled_jobs", records=jobs, columns=NewJob._fields)
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
+        await self._set_limits(jobs)
 
     async def insert_free(self, jobs: Sequence[NewJob]) -> set[str]:
         """Insert those whose ids are free; the ids inserted. The ids differ from each other."""
@@ -57,7 +58,9 @@ class BulkWriter:
         written = await self.insert_free(jobs)
         rest = [job for job in jobs if job.job_id not in written]
         rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(rest)) if rest else []
-        return written | {row["job_id"] for row in rows}
+        replaced = {row["job_id"] for row in rows}
+        await self._set_limits([job for job in rest if job.job_id in replaced])
+        return written | replaced
 
     async def taken(self, jobs: Sequence[NewJob]) -> set[str]:
         """Which of these ids exist."""
@@ -70,7 +73,20 @@ class BulkWriter:
 
     async def _insert(self, jobs: Sequence[NewJob]) -> set[str]:
         rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else []
-        return {row["job_id"] for row in rows}
+        written = {row["job_id"] for row in rows}
+        await self._set_limits([job for job in jobs if job.job_id in written])
+        return written
+
+    async def _set_limits(self, jobs: Sequence[NewJob]) -> None:
+        wishes = [
+            (job.tenant, job.concurrency_key, job.concurrency_limit)
+            for job in jobs
+            if job.concurrency_limit is not None
+        ]
+        if wishes:
+            await self.connection.execute(
+                QUERIES["set_limits"], *(list(column) for column in zip(*wishes, strict=True))
+            )
 
 
 class BulkStore:

@@ -5,6 +5,7 @@ Invariant: every write of an outcome is fenced by id, token and worker; what doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.outcomes import ErrorRecord
@@ -22,6 +23,20 @@ class TakenId:
 
     status: JobStatus
     owner: str | None
+
+
+class NextDue(NamedTuple):
+    """Seconds until the first claimable job, negative when it is due already; None when there is none. Jobs with a
+    concurrency key are claimed by another statement, so they are counted apart.
+    """
+
+    unkeyed: float | None
+    keyed: float | None
+
+    @property
+    def first(self) -> float | None:
+        """Of the two the sooner."""
+        return min((seconds for seconds in self if seconds is not None), default=None)
 
 
 class JobStore:
@@ -55,10 +70,10 @@ class JobStore:
         """Whether the row had ended without success, belongs to no custom resource, and is now pending."""
         return await self._db.fetchrow(QUERIES["run_job_again"], job_id) is not None
 
-    async def next_due(self, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> float | None:
-        """Seconds until the first claimable job, negative when it is due already; None when there is none."""
-        seconds: float | None = await self._db.fetchval(QUERIES["next_due"], tenant, queues, tasks)
-        return seconds
+    async def next_due(self, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> NextDue:
+        """When the first jobs that this worker could run fall due."""
+        row = await self._db.fetchrow(QUERIES["next_due"], tenant, queues, tasks)
+        return NextDue(None, None) if row is None else NextDue(row["unkeyed"], row["keyed"])
 
     async def claim(
         self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str], limit: int
@@ -67,6 +82,18 @@ class JobStore:
         each = [limit] * len(queues)
         rows = await self._db.fetch(QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit)
         return [ClaimedJob(*row) for row in rows]
+
+    async def claim_keyed(
+        self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str], limit: int
+    ) -> list[ClaimedJob]:
+        """As ``claim``, of the jobs with a concurrency key; those whose key is full wait, are skipped, or replace."""
+        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], worker_id, tenant, queues, tasks, limit)
+        return [ClaimedJob(*row) for row in rows]
+
+    async def promote_waiting(self) -> int:
+        """Put back into the queue what waits for a key that has free slots; how many jobs."""
+        promoted: int = await self._db.fetchval(QUERIES["promote_waiting"])
+        return promoted
 
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""

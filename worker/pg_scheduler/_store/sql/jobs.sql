@@ -1,24 +1,28 @@
 -- name: insert_job
--- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($21 seconds).
+-- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($23 seconds).
 WITH made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                 misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                                max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+                                max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                                on_full, concurrency_limit)
     VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json)
+            $19::text::json, $20::text::json, $21, $22)
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM made;
 
 -- name: replace_job
 -- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
 WITH made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                      misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                                     on_full, concurrency_limit)
     VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json)
+            $19::text::json, $20::text::json, $21, $22)
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
         task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
@@ -27,14 +31,17 @@ WITH made AS (
         retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
         max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
         keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
-        metadata = excluded.metadata, suspended = false, status = 'pending', token = nextval('scheduler_token'),
+        metadata = excluded.metadata, on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
+        suspended = false, status = 'pending', token = nextval('scheduler_token'),
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
     WHERE j.source_uid IS NULL
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM made;
 
 -- name: job_status
 -- What stands under a taken id, for the caller's message.
@@ -58,13 +65,20 @@ WITH again AS (
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
 -- name: next_due
--- Seconds until the first job that this worker could claim; one index probe for each queue and priority.
-SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+-- Seconds until the first job that this worker could claim, without and with a concurrency key; two index probes for each
+-- queue and priority.
+SELECT extract(epoch FROM min(d.execution_time) FILTER (WHERE NOT d.keyed) - scheduler_now())::float8 AS unkeyed,
+       extract(epoch FROM min(d.execution_time) FILTER (WHERE d.keyed) - scheduler_now())::float8 AS keyed
 FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-    SELECT j.execution_time FROM scheduled_jobs j
-    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
-      AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-    ORDER BY j.execution_time, j.id LIMIT 1) d;
+    (SELECT j.execution_time, false AS keyed FROM scheduled_jobs j
+     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+       AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+     ORDER BY j.execution_time, j.id LIMIT 1)
+    UNION ALL
+    (SELECT j.execution_time, true AS keyed FROM scheduled_jobs j
+     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+       AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+     ORDER BY j.execution_time, j.id LIMIT 1)) d;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
@@ -181,16 +195,18 @@ SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id
 -- such batches never wait for each other in a circle.
 INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                             misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                            on_full, concurrency_limit)
 SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
        b.misfire_grace_time, b.concurrency_key, b.timeout_seconds, b.retry_policy::json, b.on_interrupt,
-       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json
+       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json, b.on_full,
+       b.concurrency_limit
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata)
+       tags, metadata, on_full, concurrency_limit)
 ORDER BY b.job_id
 ON CONFLICT (job_id) DO NOTHING
 RETURNING job_id;
@@ -203,16 +219,16 @@ UPDATE scheduled_jobs j SET
     misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
     retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
     expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
-    metadata = b.metadata::json, suspended = false,
+    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit, suspended = false,
     status = 'pending', token = nextval('scheduler_token'),
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
     stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
     attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata)
+       tags, metadata, on_full, concurrency_limit)
 WHERE j.job_id = b.job_id AND j.source_uid IS NULL
 RETURNING j.job_id;
