@@ -30,6 +30,7 @@ class PeriodicJobConfig:
         timezone: IANA name, with ``cron`` only; default Etc/UTC, never the machine's.
         dedup_key: identity over processes; derived from module, name and schedule if not given.
         enabled: whether this code wants it to run; a fleet-wide suspension is another thing.
+        use_advisory_lock: whether at most one run is under way at a time, over the whole fleet; a later tick waits.
 
     Raises:
         ValueError: neither or both of interval and cron, a timezone without cron, or a rule that is refused.
@@ -59,6 +60,11 @@ class PeriodicJobConfig:
         """Identity of the row: the task, and the key where one was given, so that a changed rule edits the same row."""
         task_key = tasks.key_of(self.func)
         return f"{task_key}#{self.dedup_key}" if self.has_explicit_key else task_key
+
+    @property
+    def concurrency_key(self) -> str | None:
+        """What ``use_advisory_lock`` means: its jobs share a key, whose limit is 1; None without."""
+        return f"periodic:{self.source_uid}" if self.use_advisory_lock else None
 
 
 class PeriodicRegistry:

@@ -27,7 +27,7 @@ from pg_scheduler._wiring import (
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.job_spec import _UNSET, JobSpec
+from pg_scheduler.job_spec import _UNSET, JobSpec, OnFull
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
@@ -223,6 +223,9 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None | object = _UNSET,
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
     ) -> str:
         """Schedule an async function; when this returns, the job is committed.
 
@@ -238,6 +241,10 @@ class Scheduler:
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
             misfire_grace_time: seconds; the scheduler's if not given, None never expires.
+            concurrency_key: 1 to 200 bytes; of the tenant's jobs that share it, at most the key's limit run at a time.
+            concurrency_limit: 1 to 10,000; the key's limit from now on. A key that was never given one has 1.
+            on_full: what becomes of the job if its key is full when it is due: ``wait`` for its turn, ``skip`` (it ends
+                cancelled), or ``replace`` (the oldest that runs is cancelled and told to stop).
 
         Returns:
             The job id.
@@ -248,7 +255,19 @@ class Scheduler:
             JobExists: the id is taken (``RAISE``).
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
-        spec = JobSpec(func, execution_time, args, kwargs or {}, priority, max_retries, job_id, misfire_grace_time)
+        spec = JobSpec(
+            func,
+            execution_time,
+            args,
+            kwargs or {},
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            on_full=on_full,
+        )
         return await self._submission.submission.schedule(spec, conflict_resolution)
 
     async def schedule_bulk(
@@ -290,6 +309,10 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None = None,
+        *,
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
     ) -> str:
         """Schedule by name, for tasks that this process does not have; as ``schedule`` otherwise.
 
@@ -302,6 +325,9 @@ class Scheduler:
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
             misfire_grace_time: seconds; None takes the scheduler's.
+            concurrency_key: as in ``schedule``.
+            concurrency_limit: as in ``schedule``.
+            on_full: as in ``schedule``.
 
         Raises:
             InvalidArgument: as in ``schedule``, or several registered tasks share the name.
@@ -309,7 +335,19 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
         args, kwargs = codec.parts_of(task_data)
-        spec = JobSpec(_nobody, execution_time, args, kwargs, priority, max_retries, job_id, misfire_grace_time)
+        spec = JobSpec(
+            _nobody,
+            execution_time,
+            args,
+            kwargs,
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            on_full=on_full,
+        )
         return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution)
 
     async def cancel_job(self, job_id: str) -> bool:
@@ -428,6 +466,7 @@ def _definition_of(config: PeriodicJobConfig, task: str, tenant: str) -> Schedul
             queue="default",
             priority=config.priority.db_value,
             max_retries=config.max_retries,
+            concurrency_key=config.concurrency_key,
         ),
         enabled=config.enabled,
     )

@@ -58,6 +58,13 @@ def checked_whole(name: str, value: object, *, low: int = 0, high: int = WHOLE_M
     return value
 
 
+def checked_text(name: str, value: object, most: int) -> str:
+    """Text of 1 to so many bytes, as PostgreSQL stores it."""
+    if not isinstance(value, str) or not 1 <= _bytes(value) <= most or "\x00" in value:
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give text of 1 to {most} bytes")
+    return value
+
+
 def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not take."""
     try:

@@ -33,6 +33,7 @@ class Template:
     queue: str
     priority: int
     max_retries: int
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain.concurrency import concurrency_of
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
@@ -83,6 +84,7 @@ class Submission:
         return keys[0] if keys else name
 
     def _job(self, task: str, name: str, spec: JobSpec, grace: object) -> NewJob:
+        concurrency = concurrency_of(spec)
         return NewJob(
             job_id=new_job_id() if spec.job_id is None else checks.checked_id(spec.job_id),
             tenant=self._config.tenant,
@@ -94,6 +96,9 @@ class Submission:
             priority=checks.checked_priority(spec.priority).db_value,
             max_retries=checks.checked_whole("max_retries", spec.max_retries),
             misfire_grace_time=None if grace is None else checks.checked_whole("misfire_grace_time", grace),
+            concurrency_key=concurrency.key,
+            on_full=concurrency.on_full,
+            concurrency_limit=concurrency.limit,
         )
 
     async def _submit(self, job: NewJob, conflict: ConflictResolution) -> str:

@@ -126,6 +126,7 @@ def stored_schedule(row: Record) -> StoredSchedule:
             queue=row["queue"],
             priority=row["priority"],
             max_retries=row["max_retries"],
+            concurrency_key=row["concurrency_key"],
         ),
         enabled=row["enabled"],
         suspended=row["suspended"],
@@ -169,6 +170,7 @@ def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
         template.queue,
         template.priority,
         template.max_retries,
+        template.concurrency_key,
     )
 
 
