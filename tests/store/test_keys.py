@@ -84,6 +84,19 @@ async def test_a_claim_takes_no_more_than_asked_for_and_parks_nothing_that_could
     assert await world.statuses(*jobs) == ["running", "running", "pending"]
 
 
+async def test_the_many_jobs_of_a_full_key_do_not_hide_the_others(world: World) -> None:
+    worker = await world.worker()
+    await keyed(world)
+    await world.claim_keyed(worker)
+    await world.pool.execute(
+        "INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time, concurrency_key)"
+        " SELECT 'b' || n, 't', 't', '{}', '2020-01-01', 'k' FROM generate_series(1, 1000) n"
+    )
+    (other,) = await keyed(world, concurrency_key="l", execution_time=LONG_AGO + timedelta(hours=1))
+
+    assert [job.job_id for job in await world.claim_keyed(worker, limit=5)] == [other]
+
+
 async def _complete(world: World, job: ClaimedJob) -> None:
     assert await world.jobs.complete([job], job.worker_id)
 

@@ -129,8 +129,8 @@ WHEN (OLD.stopping_worker IS NOT NULL OR OLD.concurrency_key IS NOT NULL AND OLD
 EXECUTE FUNCTION scheduler_leave_slot();
 
 -- What jobs with on_full = 'replace' ask for. Of those that wait the newest stay, at most as many as the limit. Each displaces
--- one other: first the oldest that is to be retried, then the oldest that runs, unless enough slots are being vacated. A slot is
--- free only when the worker has reported the end of the coroutine, is dead, or has been silent for 30 s.
+-- one other: first the oldest that is to be retried, then the oldest that runs, unless enough slots are being vacated. A slot
+-- is free only when the worker has reported the end of the coroutine, is dead, or has been silent for 30 s.
 CREATE FUNCTION scheduler_make_room(of_tenant text, of_key text) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off AS $$
 DECLARE
@@ -178,7 +178,8 @@ END $$;
 
 -- Claim due jobs that have a key; the caller selects the columns of ClaimedJob. Each statement has its own snapshot, which is
 -- what makes the order below right. Never waits (see the head of this file):
---   1. due jobs, locked, more than are asked for: those of full keys leave the queue, or they would hide the others;
+--   1. due jobs, locked, more than are asked for: those of full keys leave the queue, or they would hide the others. While
+--      none of them can run, more are looked at;
 --   2. their keys, locked by trying: one claim at a time gives out the slots of a key, so that no insert meets another's. At
 --      most 64, since such a lock takes room in the server's shared memory. Who fails leaves the jobs for the next poll;
 --   3. free slots to the first jobs of each key: what replaces, or it would stop at once what is started here; what has
@@ -197,6 +198,7 @@ DECLARE
     full_   text[];
     closed  text[];
     key_    text;
+    take    integer;
 BEGIN
     PERFORM FROM scheduler_workers w
     WHERE w.id = me AND w.state = 'alive' AND w.lease_until > scheduler_now()
@@ -206,94 +208,97 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT array_agg(d.id) INTO due FROM (
-        SELECT e.id FROM unnest(queues) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-            SELECT j.id FROM scheduled_jobs j
-            WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
-              AND j.tenant = of_tenant AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY(tasks)
-              AND j.execution_time <= scheduler_now()
-            ORDER BY j.execution_time, j.id LIMIT 200 FOR UPDATE SKIP LOCKED) e
-        LIMIT 200) d;
+    FOREACH take IN ARRAY ARRAY[greatest(2 * at_most, 20), greatest(2 * at_most, 200), greatest(2 * at_most, 1000)] LOOP
+        SELECT array_agg(d.id) INTO due FROM (
+            SELECT e.id FROM unnest(queues) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                SELECT j.id FROM scheduled_jobs j
+                WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+                  AND j.tenant = of_tenant AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY(tasks)
+                  AND j.execution_time <= scheduler_now()
+                ORDER BY j.execution_time, j.id LIMIT take FOR UPDATE SKIP LOCKED) e
+            LIMIT take) d;
+        EXIT WHEN due IS NULL;
 
-    SELECT array_agg(k.key) INTO keys FROM (
-        SELECT j.concurrency_key AS key FROM scheduled_jobs j WHERE j.id = ANY(due)
-        GROUP BY j.concurrency_key ORDER BY min(j.priority), min(j.execution_time) LIMIT 64) k
-    WHERE pg_try_advisory_xact_lock(hashtextextended(of_tenant || '/' || k.key, 208));
-    IF keys IS NULL THEN
-        RETURN;
-    END IF;
+        SELECT array_agg(k.key) INTO keys FROM (
+            SELECT j.concurrency_key AS key FROM scheduled_jobs j WHERE j.id = ANY(due)
+            GROUP BY j.concurrency_key ORDER BY min(j.priority), min(j.execution_time) LIMIT 64) k
+        WHERE pg_try_advisory_xact_lock(hashtextextended(of_tenant || '/' || k.key, 208));
+        CONTINUE WHEN keys IS NULL;
 
-    UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
-           error_message = 'replaced: a newer job of its concurrency key took its place'
-    WHERE id = ANY(ARRAY(
-        SELECT r.id FROM (
-            SELECT j.id, j.concurrency_key AS key,
-                   row_number() OVER (PARTITION BY j.concurrency_key ORDER BY j.execution_time DESC, j.id DESC) AS place
+        UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
+               error_message = 'replaced: a newer job of its concurrency key took its place'
+        WHERE id = ANY(ARRAY(
+            SELECT r.id FROM (
+                SELECT j.id, j.concurrency_key AS key,
+                       row_number() OVER (PARTITION BY j.concurrency_key ORDER BY j.execution_time DESC, j.id DESC) AS place
+                FROM scheduled_jobs j
+                WHERE j.id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.on_full = 'replace' AND j.attempt = 0) r
+            WHERE r.place > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                                      WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
+
+        WITH room AS MATERIALIZED (
+            SELECT k.key,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = k.key) AS held,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key)),
+        asks AS MATERIALIZED (
+            SELECT j.id, j.job_id, j.concurrency_key AS key, j.priority, j.execution_time,
+                   j.on_full = 'skip' AND j.attempt = 0 AS gives_way,
+                   row_number() OVER (PARTITION BY j.concurrency_key
+                                      ORDER BY j.on_full = 'replace' AND j.attempt = 0 DESC, j.attempt = 0, j.priority,
+                                               j.execution_time, j.id) AS place
             FROM scheduled_jobs j
-            WHERE j.id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.on_full = 'replace' AND j.attempt = 0) r
-        WHERE r.place > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
-                                  WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
+            WHERE j.id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.status = 'pending'),
+        free AS MATERIALIZED (
+            SELECT r.key, n.slot, row_number() OVER (PARTITION BY r.key ORDER BY n.slot) AS place
+            FROM room r CROSS JOIN LATERAL generate_series(1, least(r.limit_, r.held + cardinality(due))) n(slot)
+            WHERE NOT EXISTS (SELECT FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = r.key AND s.slot = n.slot)),
+        wins AS (
+            SELECT a.id, a.job_id, a.key, f.slot FROM asks a JOIN room r USING (key) JOIN free f USING (key, place)
+            WHERE a.place <= r.limit_ - r.held - CASE WHEN a.gives_way THEN r.retrying ELSE 0 END
+            ORDER BY a.priority, a.execution_time, a.id LIMIT at_most),
+        taken AS (
+            INSERT INTO scheduler_slots (tenant, key, slot, job_id) SELECT of_tenant, w.key, w.slot, w.job_id FROM wins w
+            ON CONFLICT DO NOTHING RETURNING job_id)
+        SELECT array_agg(w.id) INTO won FROM wins w JOIN taken t USING (job_id);
 
-    WITH room AS MATERIALIZED (
-        SELECT k.key,
-               coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
-                         WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
-               (SELECT count(*) FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = k.key) AS held,
-               (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
-                  AND j.status = 'pending' AND j.attempt > 0 AND j.id <> ALL(due)) AS retrying
-        FROM unnest(keys) k(key)),
-    asks AS MATERIALIZED (
-        SELECT j.id, j.job_id, j.concurrency_key AS key, j.priority, j.execution_time,
-               j.on_full = 'skip' AND j.attempt = 0 AS gives_way,
-               row_number() OVER (PARTITION BY j.concurrency_key
-                                  ORDER BY j.on_full = 'replace' AND j.attempt = 0 DESC, j.attempt = 0, j.priority,
-                                           j.execution_time, j.id) AS place
-        FROM scheduled_jobs j
-        WHERE j.id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.status = 'pending'),
-    free AS MATERIALIZED (
-        SELECT r.key, n.slot, row_number() OVER (PARTITION BY r.key ORDER BY n.slot) AS place
-        FROM room r CROSS JOIN LATERAL generate_series(1, least(r.limit_, r.held + cardinality(due))) n(slot)
-        WHERE NOT EXISTS (SELECT FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = r.key AND s.slot = n.slot)),
-    wins AS (
-        SELECT a.id, a.job_id, a.key, f.slot FROM asks a JOIN room r USING (key) JOIN free f USING (key, place)
-        WHERE a.place <= r.limit_ - r.held - CASE WHEN a.gives_way THEN r.retrying ELSE 0 END
-        ORDER BY a.priority, a.execution_time, a.id LIMIT at_most),
-    taken AS (
-        INSERT INTO scheduler_slots (tenant, key, slot, job_id) SELECT of_tenant, w.key, w.slot, w.job_id FROM wins w
-        ON CONFLICT DO NOTHING RETURNING job_id)
-    SELECT array_agg(w.id) INTO won FROM wins w JOIN taken t USING (job_id);
+        RETURN QUERY
+        UPDATE scheduled_jobs j
+        SET status = 'running', worker_id = me, attempt = j.attempt + 1, token = nextval('scheduler_token'),
+            started_at = scheduler_now()
+        WHERE j.id = ANY(won)
+        RETURNING j.*;
 
-    RETURN QUERY
-    UPDATE scheduled_jobs j
-    SET status = 'running', worker_id = me, attempt = j.attempt + 1, token = nextval('scheduler_token'),
-        started_at = scheduler_now()
-    WHERE j.id = ANY(won)
-    RETURNING j.*;
+        WITH held AS MATERIALIZED (
+            SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED)
+        SELECT array_agg(c.key) FILTER (WHERE c.held >= c.limit_),
+               array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_)
+        INTO full_, closed
+        FROM (
+            SELECT k.key, count(h.key) AS held,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key) LEFT JOIN held h USING (key)
+            GROUP BY k.key) c;
+        UPDATE scheduled_jobs j
+        SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
+        WHERE j.id = ANY(due) AND j.status = 'pending' AND j.on_full = 'skip' AND j.attempt = 0
+          AND j.concurrency_key = ANY(closed);
+        UPDATE scheduled_jobs j SET status = 'waiting'
+        WHERE j.id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
+        FOR key_ IN
+            SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
+            WHERE j.id = ANY(due) AND j.on_full = 'replace' AND j.status IN ('running', 'waiting')
+              AND j.concurrency_key = ANY(keys)
+        LOOP
+            PERFORM scheduler_make_room(of_tenant, key_);
+        END LOOP;
 
-    WITH held AS MATERIALIZED (
-        SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED)
-    SELECT array_agg(c.key) FILTER (WHERE c.held >= c.limit_),
-           array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_)
-    INTO full_, closed
-    FROM (
-        SELECT k.key, count(h.key) AS held,
-               coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
-                         WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
-               (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
-                  AND j.status = 'pending' AND j.attempt > 0 AND j.id <> ALL(due)) AS retrying
-        FROM unnest(keys) k(key) LEFT JOIN held h USING (key)
-        GROUP BY k.key) c;
-    UPDATE scheduled_jobs j
-    SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
-    WHERE j.id = ANY(due) AND j.status = 'pending' AND j.on_full = 'skip' AND j.attempt = 0
-      AND j.concurrency_key = ANY(closed);
-    UPDATE scheduled_jobs j SET status = 'waiting'
-    WHERE j.id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
-    FOR key_ IN
-        SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
-        WHERE j.id = ANY(due) AND j.on_full = 'replace' AND j.status IN ('running', 'waiting')
-          AND j.concurrency_key = ANY(keys)
-    LOOP
-        PERFORM scheduler_make_room(of_tenant, key_);
+        EXIT WHEN won IS NOT NULL OR cardinality(due) < take;
     END LOOP;
 END $$;
