@@ -4,7 +4,7 @@
 # The first of these that runs is taken; `make PYTHONS=/path/to/python3 test` names another.
 PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
 SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
-CODE = worker operator tests examples
+CODE = worker operator tests examples benchmarks
 BIN = .venv/bin
 RELEASES = tests/fixtures/releases
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' worker/pg_scheduler/__init__.py)
@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint format e2e lock release-fixture clean venv
+.PHONY: help demo test bench lint format e2e lock release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,10 @@ demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its 
 
 test: venv ## every test but the cluster tier; lists what this machine lacks
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Alone on the machine, if the figures are to mean anything. `make bench ARGS=--help` lists the scenarios.
+bench: venv ## the library beside a bare asyncpg loop: figures, ratios, goals; about 20 minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # Everything that is wrong, in one run. The cluster tier has a conftest.py of its own, so mypy looks at it apart.
 lint: venv ## style, types, import contracts, workflow files

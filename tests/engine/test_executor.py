@@ -6,21 +6,31 @@ import asyncio
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped
+from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.executor import Executor
-from pg_scheduler._engine.slots import Slots, StopReason
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.performing import Performer
+from pg_scheduler._engine.runtime import context_of
+from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler.tasks import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from pg_scheduler.context import JobContext
+
 mark: ContextVar[int] = ContextVar("mark", default=0)
+
+
+def context_without_database(held: HeldJob, deadline: float | None) -> JobContext:
+    return context_of(held, cast("Any", None), deadline)
 
 
 class Bench:
@@ -28,20 +38,23 @@ class Bench:
 
     def __init__(self) -> None:
         self.outcomes: dict[int, Outcome] = {}
+        self.hurried = 0
         self.slots = Slots(100, on_release=lambda: None)
         self.registry = Registry()
-        self.executor = Executor(self.registry, self.slots, self)  # type: ignore[arg-type]  # has the one method it needs
+        self.calls = Calls(self.registry, make_context=context_without_database, offloading=Offloading(2))
+        self.executor = Executor(Performer(self.calls), self.slots, self)  # type: ignore[arg-type]  # has what it needs
         self._token = 0
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
         self.outcomes[job.token] = outcome
 
-    def job(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> ClaimedJob:
+    def job(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> HeldJob:
         self._token += 1
         key = self.registry.add(function)
         payload = codec.encode(args, {})
         now = datetime.now(UTC)
-        return ClaimedJob(self._token, f"j{self._token}", self._token, "w", key, payload, "default", 5, now, 1, 0, 0)
+        job = ClaimedJob(self._token, f"j{self._token}", self._token, "w", key, payload, "default", 5, now, 1, 0, 0)
+        return self.slots.hold(job)
 
 
 @pytest.fixture
@@ -128,10 +141,10 @@ async def test_a_late_stop_hits_its_own_job_or_none(bench: Bench) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     gate.set()
-    bench.slots.stop([first.token], StopReason.LOST)
+    bench.slots.stop([first.job.token], StopReason.LOST)
     await bench.slots.wait_idle()
 
-    assert bench.outcomes == {first.token: ReportStopped(), second.token: Complete()}
+    assert bench.outcomes == {first.job.token: ReportStopped(), second.job.token: Complete()}
 
 
 @pytest.mark.parametrize(("reason", "outcome"), [(StopReason.LOST, ReportStopped()), (StopReason.SHUTDOWN, Release())])
@@ -147,7 +160,7 @@ async def test_a_job_stopped_before_its_turn_never_starts(bench: Bench, reason: 
     await bench.slots.wait_idle()
 
     assert started == []
-    assert bench.outcomes == {job.token: outcome}
+    assert bench.outcomes == {job.job.token: outcome}
 
 
 async def test_a_coroutine_that_ignores_its_cancellation_completes(bench: Bench) -> None:
@@ -164,7 +177,7 @@ async def test_a_coroutine_that_ignores_its_cancellation_completes(bench: Bench)
     bench.slots.stop_all(StopReason.SHUTDOWN)
     await bench.slots.wait_idle()
 
-    assert bench.outcomes == {job.token: Complete()}
+    assert bench.outcomes == {job.job.token: Complete()}
 
 
 async def test_errors_after_a_wait_are_the_jobs_own(bench: Bench) -> None:

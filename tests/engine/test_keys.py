@@ -206,6 +206,41 @@ async def test_keyed_and_other_jobs_share_the_slots_of_a_busy_worker(world: Worl
     assert min(last.values()) > 300, "one kind had to wait for the other's end"
 
 
+async def test_a_keyed_job_starts_at_its_instant_and_not_with_the_next_look(started: MakeScheduler) -> None:
+    begun: list[datetime] = []
+
+    async def work() -> None:
+        begun.append(datetime.now(UTC))
+
+    scheduler = await started(work)
+    at = datetime.now(UTC) + timedelta(seconds=0.7)
+    await scheduler.schedule(work, execution_time=at, concurrency_key="k")
+
+    await until(lambda: bool(begun))
+    assert timedelta(0) <= begun[0] - at < timedelta(seconds=0.5)
+
+
+async def test_a_keyed_job_that_has_outlived_two_workers_runs_alone(world: World, started: MakeScheduler) -> None:
+    may_end, beside = asyncio.Event(), asyncio.Event()
+    begun: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+        await (may_end if name == "poison" else beside).wait()
+
+    later = datetime.now(UTC) + timedelta(days=1)
+    poison = await Scheduler(world.pool).schedule(work, execution_time=later, args=("poison",), concurrency_key="k")
+    await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2, execution_time = now()")
+    scheduler = await started(work)
+    await until(lambda: begun == ["poison"])
+    await scheduler.schedule(work, execution_time=datetime.now(UTC), args=("other",), concurrency_key="l")
+    assert scheduler.active_jobs == {poison}
+
+    may_end.set()
+    await until(lambda: begun == ["poison", "other"])
+    beside.set()
+
+
 async def test_use_advisory_lock_holds_in_26_of_26_runs_over_two_schedulers(
     world: World, started: MakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +256,10 @@ async def test_use_advisory_lock_holds_in_26_of_26_runs_over_two_schedulers(
     one, _ = await started(), await started()
     assert one.is_running
     async with world.db.transaction() as connection:
-        row = await connection.fetchrow("SELECT s.*, task_data::text AS payload FROM scheduler_schedules s")
+        row = await connection.fetchrow(
+            "SELECT s.*, task_data::text AS payload, retry_policy::text AS retry_text, tags::text AS tags_text,"
+            " metadata::text AS metadata_text FROM scheduler_schedules s"
+        )
         assert row is not None
         now = datetime.now(UTC)
         at = tuple(now - timedelta(seconds=26 - n) for n in range(26))

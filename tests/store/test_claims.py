@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from pg_scheduler._domain.jobs import start_order
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler.job_status import JobStatus
 from support.world import LONG_AGO, World, new_job
@@ -23,7 +24,7 @@ async def test_claim_takes_due_jobs_by_priority_and_time(world: World) -> None:
 
     claimed = await world.claim(worker)
 
-    assert [job.job_id for job in sorted(claimed, key=lambda job: job.start_order)] == [urgent, first, second, low]
+    assert [job.job_id for job in sorted(claimed, key=start_order)] == [urgent, first, second, low]
 
 
 async def test_claim_never_takes_more_than_asked_for_over_all_queues(world: World) -> None:
@@ -195,13 +196,36 @@ async def test_schema_refuses_rows_that_break_an_invariant(world: World, column:
         )
 
 
-async def test_next_due_counts_to_the_first_job_that_this_worker_could_run(world: World) -> None:
-    assert await world.jobs.next_due("", ["default"], ["t"]) == (None, None)
+async def test_look_ahead_counts_to_the_first_job_that_this_worker_could_run(world: World) -> None:
+    assert (await world.jobs.look_ahead("", ["default"], ["t"])).due_in is None
     await world.pending(task="unknown")
     await world.pending(execution_time=datetime.now(UTC) + timedelta(seconds=100))
 
-    due = await world.jobs.next_due("", ["default"], ["t"])
+    ahead = await world.jobs.look_ahead("", ["default"], ["t"])
 
-    assert due.keyed is None
-    assert due.unkeyed is not None
-    assert 95 < due.unkeyed <= 100
+    assert ahead.keyed_in is None
+    assert ahead.due_in is not None
+    assert 95 < ahead.due_in <= 100
+
+
+async def test_claim_takes_no_job_before_its_time_but_what_it_was_told_to_prefetch(world: World) -> None:
+    worker = await world.worker()
+    soon = await world.pending(execution_time=datetime.now(UTC) + timedelta(seconds=30))
+    await world.pending(execution_time=datetime.now(UTC) + timedelta(seconds=90))
+
+    assert await world.claim(worker) == []
+    (claimed,) = await world.jobs.claim(worker, "", ["default"], ["t"], 10, within_seconds=60)
+
+    assert claimed.job_id == soon
+    assert (await world.row(soon))["started_at"] == claimed.execution_time
+
+
+async def test_claim_looks_at_nothing_below_its_floor(world: World) -> None:
+    worker = await world.worker()
+    await world.pending()
+    late = await world.pending(execution_time=datetime.now(UTC) - timedelta(seconds=1))
+
+    floor = datetime.now(UTC) - timedelta(seconds=5)
+    claimed = await world.jobs.claim(worker, "", ["default"], ["t"], 10, floor=floor)
+
+    assert [job.job_id for job in claimed] == [late]

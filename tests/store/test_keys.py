@@ -453,14 +453,103 @@ async def test_a_sweep_takes_no_slot_from_a_job_that_is_being_stopped(world: Wor
     assert await world.statuses(second) == ["waiting"]
 
 
-async def test_next_due_sees_keyed_jobs_apart(world: World) -> None:
+async def test_look_ahead_sees_keyed_jobs_apart(world: World) -> None:
     await keyed(world, execution_time=datetime.now(UTC) + timedelta(seconds=100))
 
-    due = await world.jobs.next_due("", ["default"], ["t"])
+    ahead = await world.jobs.look_ahead("", ["default"], ["t"])
 
-    assert due.unkeyed is None
-    assert due.keyed is not None
-    assert 95 < due.keyed <= 100
+    assert ahead.due_in is None
+    assert ahead.keyed_in is not None
+    assert 95 < ahead.keyed_in <= 100
+
+
+async def test_a_keyed_job_that_is_too_late_expires_at_its_first_claim_and_takes_no_slot(world: World) -> None:
+    worker = await world.worker()
+    late, in_time = await keyed(world, 2)
+    await world.pool.execute("UPDATE scheduled_jobs SET misfire_grace_time = 60 WHERE job_id = $1", late)
+
+    claimed = await world.claim_keyed(worker)
+
+    assert {(job.job_id, job.attempt) for job in claimed} == {(late, 0), (in_time, 1)}
+    row = await world.row(late)
+    assert (row["status"], row["error_message"]) == ("expired", "expired: no worker could start it in time")
+    assert await held(world) == [(in_time, 1)]
+
+
+async def test_a_keyed_job_that_waited_for_its_turn_in_a_served_queue_is_not_late(world: World) -> None:
+    worker = await world.worker()
+    first, second = await keyed(world, 2)
+    await world.pool.execute(
+        "UPDATE scheduler_queues SET served_since = '2000-01-01', served_until = now() + interval '1 hour'"
+    )
+    await world.pool.execute("UPDATE scheduled_jobs SET misfire_grace_time = 60")
+    (job,) = await world.claim_keyed(worker)
+    assert await world.statuses(first, second) == ["running", "waiting"]
+    await world.jobs.complete([job], worker)
+
+    assert [(job.job_id, job.attempt) for job in await world.claim_keyed(worker)] == [(second, 1)]
+
+
+async def test_many_late_jobs_hide_none_that_can_run(world: World) -> None:
+    worker = await world.worker()
+    await world.pool.execute(
+        "INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time, concurrency_key, expires_at)"
+        " SELECT 'b' || n, 't', 't', '{}', '2020-01-01', 'k', '2020-01-02' FROM generate_series(1, 100) n"
+    )
+    (other,) = await keyed(world, execution_time=LONG_AGO + timedelta(hours=1))
+
+    claimed = await world.claim_keyed(worker, limit=5)
+
+    assert [job.job_id for job in claimed if job.attempt] == [other]
+
+
+async def test_a_paused_queue_gives_out_no_keyed_jobs(world: World) -> None:
+    worker = await world.worker()
+    await keyed(world)
+    await world.pool.execute("UPDATE scheduler_queues SET paused_at = now()")
+
+    assert await world.claim_keyed(worker) == []
+    assert (await world.jobs.look_ahead("", ["default"], ["t"])).keyed_in is None
+
+
+async def test_a_keyed_job_that_has_outlived_two_workers_is_claimed_alone_and_holds_a_slot(world: World) -> None:
+    worker = await world.worker()
+    (poison,) = await keyed(world)
+    await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2")
+    ahead = await world.jobs.look_ahead("", ["default"], ["t"])
+    assert (ahead.alone, ahead.keyed_in) == (True, None)
+    assert await world.jobs.must_make_room(worker, "", ["default"], ["t"])
+    assert await world.claim_keyed(worker) == []
+
+    job = await world.claim_alone(worker)
+
+    assert job is not None
+    assert job.job_id == poison
+    assert await held(world) == [(poison, 1)]
+    (second,) = await keyed(world)
+    assert await world.claim_keyed(worker) == []
+    assert await world.statuses(second) == ["waiting"]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_enqueue_of_the_sql_surface_takes_limit_and_choice(world: World, limit: int | None) -> None:
+    job_id = await world.pool.fetchval(
+        "SELECT scheduler_enqueue('t', concurrency_key => 'k', concurrency_limit => $1, on_full => 'skip')", limit
+    )
+
+    row = await world.row(job_id)
+    assert (row["concurrency_key"], row["concurrency_limit"], row["on_full"]) == ("k", limit, "skip")
+    assert await world.pool.fetchval("SELECT limit_ FROM scheduler_concurrency_limits WHERE key = 'k'") == limit
+
+
+@pytest.mark.parametrize(
+    "options", ["concurrency_limit => 2", "on_full => 'skip'", "concurrency_key => 'k', on_full => 'x'"]
+)
+async def test_enqueue_refuses_what_makes_no_sense(world: World, options: str) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError) as caught:
+        await world.pool.execute(f"SELECT scheduler_enqueue('t', {options})")
+
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -503,7 +592,7 @@ async def test_who_gives_a_slot_back_waits_for_a_claim_that_parks(world: World) 
 
     async with world.pool.acquire() as claimer:
         async with claimer.transaction():
-            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10)
+            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10, False)
             finished = asyncio.create_task(world.jobs.complete([job], worker))
             await until(lambda: _waits_for_a_lock(world.pool), what="the finisher waits for the claim")
         assert await finished == {job.token}
@@ -517,7 +606,7 @@ async def test_a_claim_leaves_a_key_alone_that_another_claim_gives_slots_of(worl
     await keyed(world, concurrency_key="l")
 
     async with world.pool.acquire() as claimer, claimer.transaction():
-        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1)
+        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1, False)
         # Only the first row of a batch that was looked at would be left to the other claim: the rest is locked too.
         assert len(rows) == 1
         (late,) = await keyed(world, execution_time=LONG_AGO + timedelta(days=1))

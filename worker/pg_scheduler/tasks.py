@@ -1,19 +1,59 @@
-"""Tasks: async functions by the names that rows carry.
+"""Tasks: functions by the names that rows carry, and what their decorators say of them.
 
 Invariant: one key means one function. The same code may register again (a module loaded twice); other code under a
 taken key is an error where it is registered, never a surprise where it runs.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
 from types import CodeType, ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
+from pg_scheduler._domain.parameters import context_parameters
 from pg_scheduler.errors import InvalidArgument
+from pg_scheduler.retry_policy import RetryPolicy
 
-TaskFunction = Callable[..., Coroutine[Any, Any, Any]]
+TaskFunction = Callable[..., Any]
+"""An async function; a plain one where ``@task(executor=…)`` says where it runs."""
+SyncExecutor = Literal["thread", "process"]
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+G = TypeVar("G", bound=Callable[..., Any])
+TIMEOUT_SECONDS_MAX = 366 * 24 * 3600
 _NAME_ATTRIBUTE = "__pg_scheduler_task__"
+_OPTIONS_ATTRIBUTE = "__pg_scheduler_options__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What ``@task`` says of each job of the function, unless the job says otherwise.
+
+    Attributes:
+        executor: where a plain function runs; None for an async one.
+        timeout: seconds that an attempt may take.
+        retry_policy: delays between attempts.
+        keep_result: whether what it returns is stored.
+
+    Raises:
+        InvalidArgument: a value out of its range, with the range.
+    """
+
+    executor: SyncExecutor | None = None
+    timeout: float | None = None
+    retry_policy: RetryPolicy | None = None
+    keep_result: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor is not None and self.executor not in get_args(SyncExecutor):
+            raise InvalidArgument(f"executor is {str(self.executor)[:40]!r}", fix='give "thread" or "process"')
+        if self.timeout is not None and not _is_timeout(self.timeout):
+            raise InvalidArgument(
+                f"timeout is {str(self.timeout)[:40]!r}", fix=f"give seconds above 0, up to {TIMEOUT_SECONDS_MAX}"
+            )
+        if self.retry_policy is not None and not isinstance(self.retry_policy, RetryPolicy):
+            raise InvalidArgument(f"retry_policy is a {type(self.retry_policy).__name__}", fix="give a RetryPolicy")
 
 
 class Registry:
@@ -42,11 +82,11 @@ class Registry:
         return key
 
     def add_module(self, module: ModuleType) -> list[str]:
-        """Register every public top-level async function that the module itself defines; their keys."""
+        """Register every public top-level async function and task that the module itself defines; their keys."""
         own = [
             member
             for name, member in vars(module).items()
-            if not name.startswith("_") and inspect.iscoroutinefunction(member) and member.__module__ == module.__name__
+            if not name.startswith("_") and is_task(member) and member.__module__ == module.__name__
         ]
         return [self.add(function) for function in own]
 
@@ -74,23 +114,57 @@ registry = Registry()
 @overload
 def task(function: F, /) -> F: ...
 @overload
-def task(*, name: str | None = None) -> Callable[[F], F]: ...
+def task(
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Callable[[F], F]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    executor: SyncExecutor,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Callable[[G], G]: ...
 
 
-def task(function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
-    """Name an async function as a task of every worker that imports it, and return it unchanged.
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    executor: SyncExecutor | None = None,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Any:
+    """Name a function as a task of every worker that imports it, and return it unchanged.
+
+    Parameters annotated with a dataclass or a pydantic model are built from the job's JSON before the call; at
+    submission an instance may be given for them. A parameter annotated ``JobContext`` is given the running attempt.
 
     Args:
         function: the function, when used without parentheses.
         name: its key; ``module:qualname`` if not given. At most 253 characters of letters, digits and ``_ . : -``.
+        executor: for a plain ``def``: ``"thread"`` or ``"process"``. Neither can be stopped from outside: the job keeps
+            its slot until the function returns, and what it returns is discarded if the job was taken away meanwhile.
+        timeout: seconds that an attempt may take, up to 366 days.
+        retry_policy: delays between attempts.
+        keep_result: whether what it returns is stored for ``Scheduler.result``.
 
     Raises:
-        TypeError: not an async function.
-        InvalidArgument: the key is taken by other code.
+        TypeError: not an async function, and no ``executor`` given.
+        InvalidArgument: the key is taken by other code, or an option out of its range.
     """
+    options = TaskOptions(executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result)
 
-    def register(function: F) -> F:
-        require_async(function)
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _require_runs_in(function, executor)
+        setattr(function, _OPTIONS_ATTRIBUTE, options)
         setattr(function, _NAME_ATTRIBUTE, name or default_key(function))
         registry.add(function)
         return function
@@ -98,17 +172,68 @@ def task(function: F | None = None, /, *, name: str | None = None) -> F | Callab
     return register if function is None else register(function)
 
 
+def is_task(thing: object) -> bool:
+    """Whether it is a function that may be registered."""
+    return inspect.isfunction(thing) and (inspect.iscoroutinefunction(thing) or _is_offloaded(thing))
+
+
+def options_of(function: Callable[..., Any]) -> TaskOptions | None:
+    """What ``@task`` said of the function; None without it."""
+    return getattr(function, _OPTIONS_ATTRIBUTE, None)
+
+
 def require_async(function: object) -> None:
-    """Refuse what is not an async function.
+    """Refuse what is neither an async function nor a plain one that ``@task`` gave an executor.
 
     Raises:
         TypeError: with what it is instead.
     """
-    if inspect.isfunction(function) and inspect.iscoroutinefunction(function):
+    if is_task(function):
         return
     name = getattr(function, "__qualname__", None) or type(function).__name__
-    fix = "use a function, not an object's method" if inspect.ismethod(function) else "define it with async def"
-    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {fix}")
+    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {_fix_of(function)}")
+
+
+def _fix_of(function: object) -> str:
+    if inspect.ismethod(function):
+        return "use a function, not an object's method"
+    if inspect.isasyncgenfunction(function):
+        return "return a value instead of yielding some"
+    if isinstance(function, partial) or not inspect.isroutine(function):
+        return "define a function with async def that calls it"
+    return "define it with async def"
+
+
+def _is_offloaded(function: Callable[..., Any]) -> bool:
+    options = options_of(function)
+    return options is not None and options.executor is not None
+
+
+def _require_runs_in(function: Callable[..., Any], executor: SyncExecutor | None) -> None:
+    if executor is None:
+        require_async(function)
+        return
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or _is_generator(function):
+        raise TypeError(f"@task(executor={executor!r}) is for plain functions defined with def")
+    if executor == "process" and context_parameters(function):
+        raise InvalidArgument(
+            f"{function.__qualname__} asks for a JobContext in another process",
+            why="a context lives in the worker's own process",
+            fix='leave the parameter out, or use executor="thread"',
+        )
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_timeout(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 < value <= TIMEOUT_SECONDS_MAX
+    )
 
 
 def key_of(function: TaskFunction) -> str:

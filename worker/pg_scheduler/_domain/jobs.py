@@ -1,7 +1,14 @@
 """A job before it is stored, and a job as a worker holds it."""
 
 from datetime import datetime
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+
+class Row(Protocol):
+    """Columns by name: a mapping, or a record of the driver."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class NewJob(NamedTuple):
@@ -62,12 +69,16 @@ class ClaimedJob(NamedTuple):
     keep_result: bool = False
     flush_now: bool = False
 
-    @property
-    def start_order(self) -> tuple[int, datetime, int]:
-        """The order in which the jobs of one claim start: priority, then time, then age."""
-        return (self.priority, self.execution_time, self.id)
+    @classmethod
+    def of_row(cls, row: "Row") -> "ClaimedJob":
+        """The job of a whole row of ``scheduled_jobs``."""
+        return cls(*(row["task_data" if name == "payload" else name] for name in cls._fields))
 
     @property
     def retries_left(self) -> bool:
         """Whether one more failure is followed by another attempt."""
         return self.retry_count < self.max_retries
+
+
+start_order = attrgetter("priority", "execution_time", "id")
+"""The order in which the jobs of one claim start: priority, then time, then age."""

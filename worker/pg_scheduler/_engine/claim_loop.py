@@ -3,116 +3,163 @@
 Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not
 registered.
 
-Jobs with a concurrency key are asked for by a statement of their own, only while some are due: then the two statements
-take turns, so that neither kind keeps the other from the slots.
+The next claim is on its way before the jobs of the last one run: the server works while they do. Jobs with a
+concurrency key have a claim of their own (``Turns``).
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from operator import attrgetter
+from collections.abc import Callable
+from math import inf
+from time import monotonic
 
-from pg_scheduler._domain.jobs import ClaimedJob
+from pg_scheduler._domain.jobs import ClaimedJob, start_order
+from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
-from pg_scheduler._store.jobs import JobStore, NextDue
+from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._engine.turns import Turns
+from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler.tasks import Registry
+
+logger = logging.getLogger("pg_scheduler.engine")
 
 LEASE_CHECK_SECONDS = 0.5
 """How soon a worker claims again once its beats are answered again."""
-PROBE_SECONDS = 0.1
+TICK_SECONDS = 0.05
+"""The least time between two looks while jobs become due one after the other: each finds those of three ticks ahead."""
+LOOK_SECONDS = 0.1
 """How soon a worker that claims without a pause sees that a job with a concurrency key has fallen due."""
-
-Claim = Callable[[str, str, list[str], list[str], int], Awaitable[list[ClaimedJob]]]
 
 
 class ClaimLoop:
-    """The way of a job from the table to the executor."""
+    """The way of a job from the table to its start."""
 
     def __init__(
         self,
         jobs: JobStore,
-        executor: Executor,
+        starts: Starts,
         slots: Slots,
         registry: Registry,
         *,
         lease: Lease,
         ghosts: Ghosts,
+        clock: DatabaseClock,
+        quarantine: Quarantine,
         config: EngineConfig,
         wake: asyncio.Event,
+        on_look: Callable[[Ahead], None],
     ) -> None:
         self._jobs = jobs
-        self._executor = executor
+        self._starts = starts
         self._slots = slots
         self._registry = registry
         self._lease = lease
         self._ghosts = ghosts
+        self._clock = clock
+        self._quarantine = quarantine
         self._config = config
         self._wake = wake
+        self._on_look = on_look
         self._queues = deque(config.queues)
-        self._keyed_are_due = False
-        self._keyed_first = False
-        self._probe_at = 0.0
+        self._turns = Turns()
+        self._behind = False
+        self._waits_for_slots = self._one_waits_alone = False
+        self._look_at = 0.0
 
     async def run_once(self) -> int:
-        """Claim once and start what came, by priority and time; how many."""
+        """Claim once and see that what came is started, by priority and time; how many."""
         limit = min(self._slots.free, self._config.claim_limit)
         tasks = self._registry.keys()
         if limit <= 0 or not tasks or not self._lease.is_valid:
             return 0
-        claimed = await self._claim(tasks, limit)
-        self._executor.start(sorted(claimed, key=attrgetter("start_order")))
-        return len(claimed)
+        if alone := await self._quarantine.run_once():
+            self._starts.start([alone])
+            return 1
+        if self._quarantine.is_closed:
+            return 0
+        taken = 0
+        for keyed in self._turns.take():
+            claimed = sorted(await self._claim(tasks, limit - taken, keyed=keyed), key=start_order)
+            taken += len(claimed)
+            self._behind = taken >= limit and self._clock.has_passed(claimed[-1].execution_time)
+            self._start(claimed)
+            if taken >= limit:
+                break
+        return taken
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim whenever something is due and a slot is free, until ``stopping``."""
         await keep_running("claim loop", self._pass, wake=self._wake, stopping=stopping)
 
-    async def _claim(self, tasks: list[str], limit: int) -> list[ClaimedJob]:
+    def slot_released(self) -> None:
+        """There is a slot again. Far from it that each is worth a claim: nothing may be due, or nothing due yet."""
+        if self._waits_for_slots and (self._behind or self._slots.free >= self._config.claim_limit):
+            self._wake.set()
+        if self._one_waits_alone and self._slots.is_idle:
+            self._wake.set()
+
+    def _start(self, claimed: list[ClaimedJob]) -> None:
+        runnable = [job for job in claimed if job.attempt]
+        self._starts.start(runnable)
+        if len(runnable) < len(claimed):
+            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
+
+    async def _claim(self, tasks: list[str], limit: int, *, keyed: bool) -> list[ClaimedJob]:
         self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
-        claimed: list[ClaimedJob] = []
+        me = (self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
+        # Behind, a slot is too dear to let it wait for its job's instant.
+        within_seconds = 0.0 if self._behind else PREFETCH_SECONDS
         with self._ghosts.claim(boot_seconds()):
-            for claim in self._claims():
-                claimed = await claim(self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
-                if claimed:
-                    break
+            if keyed:
+                claimed = await self._jobs.claim_keyed(*me)
+            else:
+                claimed = await self._jobs.claim(*me, within_seconds=within_seconds)
         return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
 
-    def _claims(self) -> list[Claim]:
-        if not self._keyed_are_due:
-            return [self._jobs.claim]
-        self._keyed_first = not self._keyed_first
-        claims: list[Claim] = [self._jobs.claim_keyed, self._jobs.claim]
-        return claims if self._keyed_first else claims[::-1]
-
-    async def _probe(self) -> NextDue:
-        self._probe_at = boot_seconds() + PROBE_SECONDS
-        due = await self._jobs.next_due(self._config.tenant, self._config.queues, self._registry.keys())
-        self._keyed_are_due = due.keyed is not None and due.keyed <= 0
-        return due
-
     async def _pass(self) -> float:
+        """Look when nothing has been heard of; else claim, and look once a claim brings less than was asked for."""
+        self._waits_for_slots = False
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
-        if self._slots.free <= 0:
-            return self._config.poll_seconds  # a released slot wakes this loop
-        asked_for_keyed = self._keyed_are_due
-        if await self.run_once():
-            if boot_seconds() >= self._probe_at:
-                await self._probe()
+        if monotonic() >= self._look_at:
+            pause = await self._look()
+            if pause > 0:
+                return pause
+        limit = min(self._slots.free, self._config.claim_limit)
+        if limit <= 0 or self._quarantine.is_closed:
+            return self._wait_for_slots()
+        if await self.run_once() >= limit:
+            self._look_at = monotonic() + LOOK_SECONDS
             return 0.0
-        due_in = (await self._probe()).first
-        if self._keyed_are_due and not asked_for_keyed:
-            return 0.0
-        return self._pause(due_in)
+        return self._turns.within(max(await self._look(), TICK_SECONDS))
 
-    def _pause(self, due_in: float | None) -> float:
-        if due_in is None:
-            return self._config.poll_seconds
-        if due_in <= 0:  # due, but not ours to have: another worker holds the row's lock, or the key's
-            return self._config.polling.min_interval
-        return min(self._config.poll_seconds, due_in)
+    def _wait_for_slots(self) -> float:
+        self._waits_for_slots, self._look_at = True, monotonic() + LOOK_SECONDS
+        if not self._starts.has_waiting:  # every slot runs a job: the first that is free may be worth a claim
+            self._behind = True
+        return self._config.poll_seconds if self._behind else TICK_SECONDS
+
+    async def _look(self) -> float:
+        """How long to sleep; 0 when something is due within the prefetch."""
+        ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.keys())
+        self._clock.observe(ahead.now)
+        self._on_look(ahead)
+        self._turns.observe(ahead.keyed_in)
+        self._one_waits_alone = ahead.alone
+        if ahead.alone and self._slots.is_idle:
+            self._quarantine.expect()
+            return 0.0
+        due_in = inf if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
+        if ahead.keyed_in is not None:  # not prefetched: its slot would be kept from the others of its key
+            due_in = min(due_in, ahead.keyed_in)
+        if due_in < self._config.poll_seconds:
+            self._look_at = inf
+            return max(0.0, due_in)
+        self._look_at = monotonic() + self._config.poll_seconds
+        return self._config.poll_seconds

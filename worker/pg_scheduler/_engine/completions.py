@@ -13,8 +13,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 
 from pg_scheduler._domain.jobs import ClaimedJob
-from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped, RetryIn
-from pg_scheduler._engine.service import OUTAGE_PAUSES, keep_running
+from pg_scheduler._domain.outcomes import (
+    Cancel,
+    Complete,
+    CompleteWith,
+    Fail,
+    Outcome,
+    Release,
+    ReportStopped,
+    RetryIn,
+    SnoozeFor,
+    WriteNothing,
+)
+from pg_scheduler._engine.service import OUTAGE_PAUSES, keep_running, sleep
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.errors import DatabaseUnreachable
 
@@ -33,11 +44,16 @@ class Completions:
         self._jobs = jobs
         self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
         """Take an outcome over."""
         self._waiting[job.token] = (job, outcome)
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Write what waits at once: a job that must not run twice does not wait for company."""
+        self._urgent.set()
 
     def tokens(self) -> frozenset[int]:
         """Tokens of the outcomes that wait; may be called from the heartbeat's thread."""
@@ -74,7 +90,8 @@ class Completions:
 
     async def _pass(self) -> float:
         if self._waiting and len(self._waiting) < BATCH_JOBS:
-            await asyncio.sleep(BATCH_SECONDS)
+            await sleep(BATCH_SECONDS, self._urgent)
+        self._urgent.clear()
         if self._waiting:
             await self.run_once()
         return 0.0 if self._waiting else 60.0
@@ -86,7 +103,10 @@ class Completions:
         for worker_id, batch in by_worker.items():  # one, but for what a buried incarnation left behind
             written = await write(batch, worker_id)
             for job in batch:
-                await self._done(job, held=job.token in written)
+                if job.token in written:
+                    del self._waiting[job.token]
+                else:
+                    await self._refused(job)
 
     async def _write_one(self, job: ClaimedJob, outcome: Outcome) -> None:
         match outcome:
@@ -94,17 +114,25 @@ class Completions:
                 held = await self._jobs.fail(job, error)
             case RetryIn(seconds, error):
                 held = await self._jobs.retry(job, error, seconds)
+            case CompleteWith(result):
+                held = await self._jobs.complete_with(job, result)
+            case SnoozeFor(seconds):
+                held = await self._jobs.snooze(job, seconds)
+            case Cancel(reason):
+                held = await self._jobs.cancel_running(job, reason)
             case ReportStopped():
                 held = False
-            case Complete() | Release():
-                raise AssertionError("these are written in batches before")
+            case Complete() | Release() | WriteNothing():
+                raise AssertionError("written in batches before, or in the job's own transaction")
             case _:
                 assert_never(outcome)
-        await self._done(job, held=held)
+        if held:
+            del self._waiting[job.token]
+        else:
+            await self._refused(job)
 
-    async def _done(self, job: ClaimedJob, *, held: bool) -> None:
-        if not held:
-            # Cancelled or replaced before it was told: whoever took it away waits for the word that it has ended.
-            await self._jobs.report_stopped(job)
-            logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
+    async def _refused(self, job: ClaimedJob) -> None:
+        # Cancelled or replaced before it was told: whoever took it away waits for the word that it has ended.
+        await self._jobs.report_stopped(job)
+        logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
         del self._waiting[job.token]

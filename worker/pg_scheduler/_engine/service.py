@@ -20,7 +20,7 @@ async def keep_running(
     name: str, one_pass: Callable[[], Awaitable[float]], *, wake: asyncio.Event, stopping: asyncio.Event
 ) -> None:
     """Repeat ``one_pass``, which answers how many seconds it may sleep, until ``stopping``; ``wake`` cuts a sleep
-    short.
+    short. A pass that answers 0 has waited for the database: the next one begins before anything else gets a turn.
 
     Whoever sets ``stopping`` sets ``wake`` too. The wake is cleared before the pass looks, so that no hint is lost
     between the look and the sleep.
@@ -40,15 +40,12 @@ async def keep_running(
         if failures:
             logger.info("%s: the database is back", name)
             failures = 0
-        if not stopping.is_set():
+        if pause > 0 and not stopping.is_set():
             await sleep(pause, wake)
 
 
 async def sleep(seconds: float, wake: asyncio.Event) -> None:
     """Until ``wake`` is set, at most ``seconds``."""
-    if seconds <= 0:
-        await asyncio.sleep(0)
-        return
     try:
         async with asyncio.timeout(seconds):
             await wake.wait()

@@ -4,10 +4,12 @@ Invariant: no driver exception for an absent server or a wrong schema leaves thi
 ``DatabaseUnreachable`` or ``SchemaMismatch``. Errors of statements themselves pass through.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import asyncpg
 
@@ -37,6 +39,27 @@ _FIX = "check the address, the server and the password"
 _OTHER_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 
 
+class Statements(Protocol):
+    """What a store runs its statements on: a pool, or a connection that is kept."""
+
+    @property
+    def place(self) -> str:
+        """Host, database and user, for messages; never the password."""
+        ...
+
+    async def fetch(self, query: str, *values: Any) -> list[Record]:
+        """Every row."""
+        ...
+
+    async def fetchrow(self, query: str, *values: Any) -> Record | None:
+        """The first row."""
+        ...
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        ...
+
+
 class Database:
     """A pool with translated errors; the stores speak through it."""
 
@@ -51,7 +74,13 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, given back at the end."""
+        """A connection of the pool, given back at the end.
+
+        Raises:
+            InvalidArgument: the pool has been closed, or belongs to another event loop.
+        """
+        require_pool(self._pool)
+        require_loop(self._pool)
         with translated(self._place):
             proxy = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
         try:
@@ -165,6 +194,12 @@ async def connect_like(pool: Pool, *, command_timeout: float | None) -> "asyncpg
         return await asyncpg.connect(*args, **options)
 
 
+async def close_quietly(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Close a connection that may be lost already."""
+    with contextlib.suppress(OSError, TimeoutError):
+        await connection.close(timeout=1)
+
+
 def require_pool(pool: object) -> None:
     """Refuse what is not an open asyncpg pool.
 
@@ -175,6 +210,18 @@ def require_pool(pool: object) -> None:
         raise InvalidArgument(f"db_pool is a {type(pool).__name__}", fix="pass the pool of asyncpg.create_pool(…)")
     if pool.is_closing():
         raise InvalidArgument("db_pool is closed", fix="pass an open pool")
+
+
+def require_loop(pool: Pool) -> None:
+    """Refuse a pool whose connections live in another event loop; asyncpg keeps it in a private attribute.
+
+    Raises:
+        InvalidArgument: with what to pass instead.
+    """
+    if attrgetter("_loop")(pool) is not asyncio.get_running_loop():
+        raise InvalidArgument(
+            "db_pool belongs to another event loop", fix="make the pool, and the Scheduler, in the loop that uses them"
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler._store.database import Pool, connect_like, place_of, translated
+from pg_scheduler._store.database import Pool, close_quietly, connect_like, place_of, translated
 from pg_scheduler.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -86,12 +86,7 @@ class Listener:
             if lost.done():
                 logger.warning("the LISTEN connection was lost; polling until it is back")
         finally:
-            await _close(connection)
+            await close_quietly(connection)
 
     def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self._bells[channel].ring()
-
-
-async def _close(connection: "asyncpg.Connection[Any]") -> None:
-    with contextlib.suppress(OSError, TimeoutError):
-        await connection.close(timeout=1)

@@ -1,28 +1,44 @@
 -- name: insert_job
--- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($23 seconds).
-WITH made AS (
+-- No status comes back where the id is taken; nor where an equal job ($24, for $25) is there, whose id then does. What is
+-- too late to start is stored as expired. Wakes idle workers only for what is due before their next poll ($23 seconds).
+WITH holder AS MATERIALIZED (
+    SELECT CASE WHEN $24::text IS NULL THEN $1::text ELSE scheduler_hold_key($2, $24, $1, $25::interval) END AS job_id,
+           scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
+made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                 misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                                 max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                                on_full, concurrency_limit)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json, $21, $22)
+                                on_full, concurrency_limit, status, finished_at, error_message)
+    SELECT $1, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text, $12::float8,
+           $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
+           CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
+           CASE WHEN late THEN 'expired: too late when it was submitted' END
+    FROM holder WHERE job_id = $1
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
-       CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
-FROM made;
+SELECT h.job_id, m.status, CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN m.status IS NOT NULL AND $22 IS NOT NULL THEN
+           scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM holder h LEFT JOIN made m ON true;
 
 -- name: replace_job
--- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
-WITH made AS (
+-- A running attempt is fenced off and told to stop; the row is claimed again when its worker says it has. A new job has
+-- token 0: it is judged anew when it is first claimed, and no outcome carries that token.
+WITH given AS MATERIALIZED (
+    SELECT scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
+made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                      misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                                      max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                                     on_full, concurrency_limit)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json, $21, $22)
+                                     on_full, concurrency_limit, status, finished_at, error_message)
+    SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text,
+           $12::float8, $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
+           CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
+           CASE WHEN late THEN 'expired: too late when it was submitted' END
+    FROM given
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
         task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
@@ -32,14 +48,15 @@ WITH made AS (
         max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
         keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
         metadata = excluded.metadata, on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
-        suspended = false, status = 'pending', token = nextval('scheduler_token'),
+        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
+        error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+SELECT status, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM made;
 
@@ -59,58 +76,101 @@ RETURNING job_id;
 -- An ended job that did not complete, due now, as if it were new. Not while its old coroutine may still run.
 WITH again AS (
     UPDATE scheduled_jobs SET status = 'pending', finished_at = NULL, started_at = NULL, error_message = NULL,
-           execution_time = scheduler_now(), attempt = 0, retry_count = 0, interruptions = 0
+           execution_time = scheduler_now(), attempt = 0, retry_count = 0, interruptions = 0, token = 0, expires_at = NULL
     WHERE job_id = $1 AND status IN ('failed', 'cancelled', 'expired') AND source_uid IS NULL
     RETURNING job_id)
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
--- name: next_due
--- Seconds until the first job that this worker could claim, without and with a concurrency key; two index probes for each
--- queue and priority.
-SELECT extract(epoch FROM min(d.execution_time) FILTER (WHERE NOT d.keyed) - scheduler_now())::float8 AS unkeyed,
-       extract(epoch FROM min(d.execution_time) FILTER (WHERE d.keyed) - scheduler_now())::float8 AS keyed
-FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-    (SELECT j.execution_time, false AS keyed FROM scheduled_jobs j
-     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
-       AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-     ORDER BY j.execution_time, j.id LIMIT 1)
-    UNION ALL
-    (SELECT j.execution_time, true AS keyed FROM scheduled_jobs j
-     WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
-       AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-     ORDER BY j.execution_time, j.id LIMIT 1)) d;
+-- name: look_ahead
+-- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
+-- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
+-- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
+-- whether a job that has outlived two workers is due: it is claimed alone.
+SELECT scheduler_now() AS now, (
+    SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.execution_time FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+          AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+          AND j.execution_time >= $4 AND j.interruptions < 2
+        ORDER BY j.execution_time, j.id LIMIT 1) d
+    WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS due_in, (
+    SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
+    WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+      AND (s.source_kind <> 'code' OR EXISTS (
+          SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
+    ) AS tick_in, (
+    SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.execution_time FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+          AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+          AND j.interruptions < 2
+        ORDER BY j.execution_time, j.id LIMIT 1) d
+    WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS keyed_in,
+    EXISTS (SELECT 1 FROM scheduled_jobs j
+            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
+              AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
+              AND j.execution_time <= scheduler_now()) AS alone;
 
 -- name: claim_jobs
--- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for. One arm a priority, or a claim walks every
--- future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or the last join becomes a scan of the table.
+-- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
+-- within $7 seconds. One arm a priority, or a claim walks every future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or
+-- the last join becomes a scan of the table. By ctid, since a locked row stays where it is: an index of the internal id
+-- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows
+-- of nothing pending: without it a claim walks the dead entries that a long transaction elsewhere keeps at the index's
+-- beginning. A job that is too late at its first claim expires instead (attempt 0 comes back): nobody served its queue until
+-- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is served since now.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
       AND (drain_until IS NULL OR drain_until < scheduler_now())
     FOR SHARE),
 due AS MATERIALIZED (
-    SELECT d.id FROM unnest($3::text[], $5::int[]) q(queue, n) CROSS JOIN LATERAL (
-        SELECT e.id FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-            SELECT j.id FROM scheduled_jobs j
+    SELECT d.ctid, d.late
+    FROM (
+        SELECT u.queue, u.n,
+               CASE WHEN s.served_until >= scheduler_now() THEN s.served_since ELSE scheduler_now() END AS served_since
+        FROM unnest($3::text[], $5::int[]) WITH ORDINALITY u(queue, n, place)
+        LEFT JOIN scheduler_queues s ON s.tenant = $2 AND s.queue = u.queue
+        WHERE s.paused_at IS NULL ORDER BY u.place) q
+    CROSS JOIN LATERAL (
+        SELECT e.ctid, e.late FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+            SELECT j.ctid, j.token = 0
+                     AND scheduler_is_late(j.execution_time, j.misfire_grace_time, j.expires_at, q.served_since) AS late
+            FROM scheduled_jobs j
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now()
+              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= $8
+              AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
-    LIMIT $6)
+    LIMIT $6),
+late AS MATERIALIZED (SELECT array_agg(ctid) AS ctids FROM due WHERE late)
 UPDATE scheduled_jobs j
-SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
-    started_at = scheduler_now()
-WHERE j.id = ANY(ARRAY(SELECT id FROM due))
+SET status = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 'expired' ELSE 'running' END,
+    attempt = attempt + CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 0 ELSE 1 END,
+    finished_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN scheduler_now() END,
+    started_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN NULL
+                      ELSE greatest(scheduler_now(), execution_time) END,
+    error_message = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[])
+                         THEN 'expired: no worker could start it in time' ELSE error_message END,
+    worker_id = $1, token = nextval('scheduler_token')
+WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
           j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
--- No join: tokens are unique, so two ANYs are exact, and the plan stays an index scan when it turns generic.
+-- Found by the tokens alone, which are unique, in the index of what the worker runs. No join, which a generic plan makes
+-- a scan; the ids are looked up in a hash table (IS TRUE keeps the planner from making a join of that too), where a second
+-- ANY would be walked from end to end for each row.
 UPDATE scheduled_jobs SET status = 'completed', finished_at = scheduler_now(), error_message = NULL
-WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
+WHERE worker_id = $3 AND token = ANY($2::bigint[]) AND status = 'running'
+  AND (id IN (SELECT unnest($1::bigint[]))) IS TRUE
 RETURNING token;
 
 -- name: fail_job
@@ -152,21 +212,32 @@ RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS
 -- a missing worker row as dead too. Fenced by the token seen in the snapshot: the recheck after a row lock does not look
 -- again at the anti-join, and would take a job that a living worker has claimed meanwhile. The limit is a literal, since a
 -- generic plan for an unknown one scans the table (seen on 15 and 18).
+-- Charged are those with the most interruptions of what the dead worker held, so that a poison job does not drag its
+-- neighbours along; each gets the record of the attempt that ended so.
 WITH orphan AS MATERIALIZED (
-    SELECT j.id, j.token FROM scheduled_jobs j
-    WHERE j.status = 'running' AND NOT EXISTS (
-        SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
-    LIMIT 500),
+    SELECT o.id, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
+        SELECT j.id, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
+        WHERE j.status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
+        LIMIT 500) o),
 mine AS MATERIALIZED (
-    SELECT j.id FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
-    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED)
-UPDATE scheduled_jobs j
-SET interruptions = interruptions + 1,
-    status = CASE WHEN interruptions >= $1 THEN 'failed' ELSE 'pending' END,
-    finished_at = CASE WHEN interruptions >= $1 THEN scheduler_now() END,
-    error_message = CASE WHEN interruptions >= $1 THEN 'worker died' ELSE error_message END
-FROM mine WHERE j.id = mine.id
-RETURNING j.job_id, j.status;
+    SELECT j.id, o.is_charged::int AS charge,
+           j.on_interrupt = 'fail' OR o.is_charged AND j.interruptions >= coalesce(j.max_interruptions, $1) AS is_over
+    FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
+    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED),
+taken AS (
+    UPDATE scheduled_jobs j
+    SET interruptions = interruptions + charge,
+        status = CASE WHEN is_over THEN 'failed' ELSE 'pending' END,
+        finished_at = CASE WHEN is_over THEN scheduler_now() END,
+        error_message = CASE WHEN is_over THEN 'worker died' ELSE error_message END
+    FROM mine WHERE j.id = mine.id
+    RETURNING j.job_id, j.status, j.token, j.attempt, j.worker_id, j.started_at),
+noted AS (
+    INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+    SELECT job_id, token, attempt, worker_id, started_at, 'WorkerDied', 'worker died', '' FROM taken
+    ON CONFLICT (job_id, token) DO NOTHING)
+SELECT job_id, status FROM taken;
 
 -- name: forget_stopping
 -- Nobody is left to report the end of these coroutines, or it has not come within 30 seconds (design page 2 §2.6).
@@ -191,25 +262,28 @@ SELECT pg_notify('scheduler_wakeup', '');
 SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id = ANY($1::text[]);
 
 -- name: insert_jobs
--- A batch that is too small for COPY, or one of whose ids was taken between the look and the COPY. Sorted, so that two
--- such batches never wait for each other in a circle.
+-- A batch that is too small for COPY, one of whose ids was taken between the look and the COPY, or those that are too late
+-- to start. Sorted, so that two such batches never wait for each other in a circle.
 INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                             misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                             max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                            on_full, concurrency_limit)
+                            on_full, concurrency_limit, status, finished_at, error_message)
 SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
        b.misfire_grace_time, b.concurrency_key, b.timeout_seconds, b.retry_policy::json, b.on_interrupt,
-       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json, b.on_full,
-       b.concurrency_limit
+       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json,
+       b.on_full, b.concurrency_limit,
+       CASE WHEN l.late THEN 'expired' ELSE 'pending' END, CASE WHEN l.late THEN scheduler_now() END,
+       CASE WHEN l.late THEN 'expired: too late when it was submitted' END
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
             $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata, on_full, concurrency_limit)
+       tags, metadata, on_full, concurrency_limit),
+     LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 ORDER BY b.job_id
 ON CONFLICT (job_id) DO NOTHING
-RETURNING job_id;
+RETURNING job_id, status;
 
 -- name: replace_jobs
 -- As replace_job, for rows that exist; those of custom resources stay as they are.
@@ -219,16 +293,19 @@ UPDATE scheduled_jobs j SET
     misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
     retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
     expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
-    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit, suspended = false,
-    status = 'pending', token = nextval('scheduler_token'),
+    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit,
+    suspended = false, token = 0,
+    status = CASE WHEN l.late THEN 'expired' ELSE 'pending' END, finished_at = CASE WHEN l.late THEN scheduler_now() END,
+    error_message = CASE WHEN l.late THEN 'expired: too late when it was submitted' END,
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
     stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
             $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata, on_full, concurrency_limit)
+       tags, metadata, on_full, concurrency_limit),
+     LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 WHERE j.job_id = b.job_id AND j.source_uid IS NULL
-RETURNING j.job_id;
+RETURNING j.job_id, j.status;

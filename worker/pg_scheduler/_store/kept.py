@@ -1,0 +1,51 @@
+"""One connection kept over many statements.
+
+Invariant: a statement is on its way to the server before the caller first waits: no pool, no lock and no task lies
+between. So a claim can be sent and the jobs of the one before it be run while the server works.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pg_scheduler._store.database import Record, close_quietly, translated
+from pg_scheduler.errors import DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import asyncpg
+
+
+class KeptConnection:
+    """A connection of its own, made with the first statement and made anew after a loss; for one caller at a time."""
+
+    def __init__(self, connect: "Callable[[], Awaitable[asyncpg.Connection[Record]]]", *, place: str) -> None:
+        self._connect = connect
+        self.place = place
+        self._connection: asyncpg.Connection[Record] | None = None
+
+    async def fetch(self, query: str, *values: Any) -> list[Record]:
+        """Every row."""
+        if self._connection is None:
+            self._connection = await self._connect()
+        connection = self._connection
+        try:
+            with translated(self.place, connection):
+                return await connection.fetch(query, *values)
+        except DatabaseUnreachable:
+            await self.close()
+            raise
+
+    async def fetchrow(self, query: str, *values: Any) -> Record | None:
+        """The first row."""
+        return next(iter(await self.fetch(query, *values)), None)
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        row = await self.fetchrow(query, *values)
+        return None if row is None else row[0]
+
+    async def close(self) -> None:
+        """Close it; the next statement makes another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close_quietly(connection)
