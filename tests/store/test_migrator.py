@@ -86,7 +86,7 @@ async def test_migrate_twice_changes_nothing(empty: Pool) -> None:
 async def test_a_failing_migration_leaves_nothing_of_itself(pool: Pool, next_migrations: Callable[..., None]) -> None:
     next_migrations(replace(SLOW_INDEX, text="CREATE TABLE half (); SELECT 1 / 0"))
 
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(InvalidArgument, match="22012"):
         await migrate(pool)
 
     assert await pool.fetchval("SELECT to_regclass('half')") is None

@@ -83,6 +83,9 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
+    async def claim_keyed(self, worker_id: str, limit: int = 100) -> list[ClaimedJob]:
+        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit)
+
     async def claim_alone(self, worker_id: str) -> ClaimedJob | None:
         """A job that has outlived two workers."""
         return await self.jobs.claim_poison(worker_id, "", ["default"], ["t"])
@@ -108,6 +111,10 @@ class World:
         nothing = PeriodicJobs(self.schedules, dict, tenant="", on_triggered=wake.set)
         ticker = Ticker(self.db, self.schedules, nothing, lease=lease, config=config, wake=wake, on_ticked=wake.set)
         return await ticker.run_once()
+
+    async def statuses(self, *job_ids: str) -> list[str]:
+        """The status of each job, in this order."""
+        return [(await self.row(job_id))["status"] for job_id in job_ids]
 
     async def row(self, job_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow("SELECT * FROM scheduled_jobs WHERE job_id = $1", job_id)

@@ -14,6 +14,8 @@ _UNSET = object()
 
 Flush = Literal["batch", "now"]
 OnInterrupt = Literal["retry", "fail"]
+OnFull = Literal["wait", "skip", "replace"]
+"""What becomes of a due job whose concurrency key is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class JobSpec:
     queue: str = "default"
     concurrency_key: str | None = None
     concurrency_limit: int | None = None
+    on_full: OnFull = "wait"
     timeout: float | timedelta | None = None
     retry_policy: RetryPolicy | None = None
     tags: Sequence[str] = ()

@@ -35,7 +35,7 @@ class PeriodicJobConfig:
         interval: time between ticks, whole seconds; exactly one of this and ``cron``.
         cron: a five-field expression.
         timezone: IANA name, with ``cron`` only; default Etc/UTC, never the machine's.
-        use_advisory_lock: stored, not judged yet.
+        use_advisory_lock: whether at most one run is under way at a time, over the whole fleet; a later tick waits.
         priority: of each tick's job among the due jobs of its queue.
         max_retries: attempts after the first that fails; a retry belongs to its tick.
         job_name: display name of the jobs; ``periodic_`` and the function's name if not given.
@@ -95,6 +95,11 @@ class PeriodicJobConfig:
         return f"{task_key}#{self.dedup_key}" if self.has_explicit_key else task_key
 
     @property
+    def concurrency_key(self) -> str | None:
+        """What ``use_advisory_lock`` means: its jobs share a key, whose limit is 1; None without."""
+        return f"periodic:{self.source_uid}" if self.use_advisory_lock else None
+
+    @property
     def template(self) -> Template:
         """What each tick runs; ``@task`` above ``@periodic`` may still name the function after this was made."""
         options = options_of(self._spec(), _NO_TIME)
@@ -110,6 +115,7 @@ class PeriodicJobConfig:
             on_interrupt=options.on_interrupt,
             tags=options.tags,
             metadata=options.metadata,
+            concurrency_key=self.concurrency_key,
         )
 
     def _spec(self) -> JobSpec:

@@ -31,7 +31,7 @@ from pg_scheduler._wiring import (
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import InvalidArgument, MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnInterrupt
+from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnFull, OnInterrupt
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
 from pg_scheduler.periodic import PeriodicJobConfig
@@ -306,6 +306,7 @@ class Scheduler:
         queue: str = "default",
         concurrency_key: str | None = None,
         concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
         timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
         retry_policy: RetryPolicy | None = None,
         tags: Sequence[str] = (),
@@ -334,8 +335,10 @@ class Scheduler:
                 now, or was when a worker first came to its queue, is stored as ``expired`` and not run.
             connection: an asyncpg connection in a transaction of the caller's: the job is committed with it.
             queue: 1 to 200 bytes; served by workers that name it.
-            concurrency_key: 1 to 200 bytes; jobs that share it run within its limit.
-            concurrency_limit: how many jobs of the key run at the same time; the newest submission sets it.
+            concurrency_key: 1 to 200 bytes; of the tenant's jobs that share it, at most the key's limit run at a time.
+            concurrency_limit: 1 to 10,000; the key's limit from now on. A key that was never given one has 1.
+            on_full: what becomes of the job if its key is full when it is due: ``wait`` for its turn, ``skip`` (it ends
+                cancelled), or ``replace`` (the oldest that runs is cancelled and told to stop).
             timeout: seconds, or a timedelta, after which an attempt is cancelled and counts as failed; None never.
             retry_policy: how long retries wait; the task's, else the default one, if None.
             tags: at most 20 texts of 1 to 64 bytes, to list by.
@@ -368,6 +371,7 @@ class Scheduler:
             queue=queue,
             concurrency_key=concurrency_key,
             concurrency_limit=concurrency_limit,
+            on_full=on_full,
             timeout=timeout,
             retry_policy=retry_policy,
             tags=tags,
@@ -427,6 +431,7 @@ class Scheduler:
         queue: str = "default",
         concurrency_key: str | None = None,
         concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
         timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
         retry_policy: RetryPolicy | None = None,
         tags: Sequence[str] = (),
@@ -453,6 +458,7 @@ class Scheduler:
             queue: where it waits.
             concurrency_key: jobs that share it run within its limit.
             concurrency_limit: how many jobs of the key run at the same time.
+            on_full: ``wait``, ``skip`` or ``replace`` while the key is full.
             timeout: seconds or a timedelta.
             retry_policy: how long retries wait.
             tags: to list by.
@@ -482,6 +488,7 @@ class Scheduler:
             queue=queue,
             concurrency_key=concurrency_key,
             concurrency_limit=concurrency_limit,
+            on_full=on_full,
             timeout=timeout,
             retry_policy=retry_policy,
             tags=tags,

@@ -38,6 +38,8 @@ class NewJob(NamedTuple):
     flush_now: bool = False
     tags: str | None = None
     metadata: str | None = None
+    on_full: str = "wait"
+    concurrency_limit: int | None = None
 
 
 class ClaimedJob(NamedTuple):

@@ -6,12 +6,12 @@ Invariant: an option that is not used is stored as its default, so that a job wi
 import hashlib
 import json
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler.errors import InvalidArgument
-from pg_scheduler.job_spec import JobSpec
+from pg_scheduler.job_spec import JobSpec, OnFull
 from pg_scheduler.retry_policy import RetryPolicy
 from pg_scheduler.unique import Unique
 
@@ -37,6 +37,8 @@ class Options(NamedTuple):
     flush_now: bool = False
     tags: str | None = None
     metadata: str | None = None
+    on_full: str = "wait"
+    concurrency_limit: int | None = None
 
 
 NO_OPTIONS = Options()
@@ -68,6 +70,8 @@ def options_of(spec: JobSpec, execution_time: datetime) -> Options:
         flush_now=checks.checked_word("flush", spec.flush, ("batch", "now")) == "now",
         tags=_tags(spec.tags),
         metadata=_metadata(spec.metadata),
+        on_full=checks.checked_word("on_full", spec.on_full, get_args(OnFull)),
+        concurrency_limit=spec.concurrency_limit,
     )
 
 
@@ -92,6 +96,7 @@ def _uses_any(spec: JobSpec) -> bool:
     return not (
         spec.concurrency_key is None
         and spec.concurrency_limit is None
+        and spec.on_full == "wait"
         and spec.timeout is None
         and spec.retry_policy is None
         and spec.on_interrupt == "retry"
@@ -107,9 +112,11 @@ def _uses_any(spec: JobSpec) -> bool:
 def _key(spec: JobSpec) -> str | None:
     if spec.concurrency_limit is not None:
         checks.checked_whole("concurrency_limit", spec.concurrency_limit, low=1, high=LIMIT_MAX)
-        if spec.concurrency_key is None:
-            raise InvalidArgument("concurrency_limit is given without a key", fix="give concurrency_key as well")
     if spec.concurrency_key is None:
+        if spec.concurrency_limit is not None or spec.on_full != "wait":
+            raise InvalidArgument(
+                "concurrency_limit or on_full is given without a key", fix="give concurrency_key as well"
+            )
         return None
     return checks.checked_text("concurrency_key", spec.concurrency_key, NAME_BYTES_MAX)
 

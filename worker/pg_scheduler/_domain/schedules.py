@@ -41,6 +41,7 @@ class Template:
     on_interrupt: str = "retry"
     tags: str | None = None
     metadata: str | None = None
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

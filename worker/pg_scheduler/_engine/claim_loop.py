@@ -3,7 +3,8 @@
 Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not
 registered.
 
-The next claim is on its way before the jobs of the last one run: the server works while they do.
+The next claim is on its way before the jobs of the last one run: the server works while they do. Jobs with a
+concurrency key have a claim of their own (``Turns``).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._engine.turns import Turns
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.wakeups import Wakeups
 from pg_scheduler.tasks import Registry
@@ -32,6 +34,8 @@ LEASE_CHECK_SECONDS = 0.5
 """How soon a worker claims again once its beats are answered again."""
 TICK_SECONDS = 0.05
 """The least time between two looks while jobs become due one after the other: each finds those of three ticks ahead."""
+LOOK_SECONDS = 0.1
+"""How soon a worker that claims without a pause sees that a job with a concurrency key has fallen due."""
 
 
 class ClaimLoop:
@@ -66,6 +70,7 @@ class ClaimLoop:
         self._wake = wake
         self._on_look = on_look
         self._queues = deque(config.queues)
+        self._turns = Turns()
         self._behind = False
         self._waits_for_slots = self._one_waits_alone = False
         self._look_at = 0.0
@@ -82,13 +87,15 @@ class ClaimLoop:
             return 1
         if self._quarantine.is_closed:
             return 0
-        claimed = sorted(await self._claim(tasks, limit), key=start_order)
-        self._behind = len(claimed) == limit and self._clock.has_passed(claimed[-1].execution_time)
-        runnable = [job for job in claimed if job.attempt]
-        self._starts.start(runnable)
-        if len(runnable) < len(claimed):
-            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
-        return len(claimed)
+        taken = 0
+        for keyed in self._turns.take():
+            claimed = sorted(await self._claim(tasks, limit - taken, keyed=keyed), key=start_order)
+            taken += len(claimed)
+            self._behind = taken >= limit and self._clock.has_passed(claimed[-1].execution_time)
+            self._start(claimed)
+            if taken >= limit:
+                break
+        return taken
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim whenever something is due and a slot is free, until ``stopping``."""
@@ -101,19 +108,22 @@ class ClaimLoop:
         if self._one_waits_alone and self._slots.is_idle:
             self._wake.set()
 
-    async def _claim(self, tasks: list[str], limit: int) -> list[ClaimedJob]:
+    def _start(self, claimed: list[ClaimedJob]) -> None:
+        runnable = [job for job in claimed if job.attempt]
+        self._starts.start(runnable)
+        if len(runnable) < len(claimed):
+            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
+
+    async def _claim(self, tasks: list[str], limit: int, *, keyed: bool) -> list[ClaimedJob]:
         self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
+        me = (self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
         # Behind, a slot is too dear to let it wait for its job's instant.
         within_seconds = 0.0 if self._behind else PREFETCH_SECONDS
         with self._ghosts.claim(boot_seconds()):
-            claimed = await self._jobs.claim(
-                self._lease.worker_id,
-                self._config.tenant,
-                list(self._queues),
-                tasks,
-                limit,
-                within_seconds=within_seconds,
-            )
+            if keyed:
+                claimed = await self._jobs.claim_keyed(*me)
+            else:
+                claimed = await self._jobs.claim(*me, within_seconds=within_seconds)
         return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
 
     async def _pass(self) -> float:
@@ -131,13 +141,13 @@ class ClaimLoop:
         claimed = await self.run_once()
         if claimed:
             self._empty_looks = 0
-        if claimed == limit:
-            self._look_at = inf
+        if claimed >= limit:
+            self._look_at = monotonic() + LOOK_SECONDS
             return 0.0
-        return max(await self._look(), TICK_SECONDS)
+        return self._turns.within(max(await self._look(), TICK_SECONDS))
 
     def _wait_for_slots(self) -> float:
-        self._waits_for_slots, self._look_at = True, inf
+        self._waits_for_slots, self._look_at = True, monotonic() + LOOK_SECONDS
         if not self._starts.has_waiting:  # every slot runs a job: the first that is free may be worth a claim
             self._behind = True
         return self._wakeups.pause_when_full() if self._behind else TICK_SECONDS
@@ -147,11 +157,12 @@ class ClaimLoop:
         ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.claimable())
         self._clock.observe(ahead.now)
         self._on_look(ahead)
+        self._turns.observe(ahead.keyed_in)
         self._one_waits_alone = ahead.alone
         if ahead.alone and self._slots.is_idle:
             self._quarantine.expect()
             return 0.0
-        due_in = None if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
+        due_in = _first(ahead)
         if due_in is not None and due_in <= 0:
             self._look_at = inf
             return 0.0
@@ -159,3 +170,9 @@ class ClaimLoop:
         pause = self._wakeups.pause(due_in, self._empty_looks)
         self._look_at = inf if due_in is not None and due_in <= pause else monotonic() + pause
         return pause
+
+
+def _first(ahead: Ahead) -> float | None:
+    """When to claim next. A job with a concurrency key is not claimed ahead: its slot would be kept from others."""
+    due_in = None if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
+    return min((seconds for seconds in (due_in, ahead.keyed_in) if seconds is not None), default=None)

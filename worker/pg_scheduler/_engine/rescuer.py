@@ -53,6 +53,7 @@ class Rescuer:
         dead = await self._workers.mark_dead(self._own_lease.server_started_at)
         rescued = await self._take_from(dead)
         await self._jobs.forget_stopping()
+        await self._jobs.promote_waiting()
         if self._sweeps % SWEEPS_TO_RETIRE == 0:
             await self._retire_schedules()
         self._sweeps += 1

@@ -68,7 +68,9 @@ class BulkWriter:
         written = await self.insert_free(jobs)
         rest = [job for job in jobs if job.job_id not in written]
         rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(rest)) if rest else []
-        return written | self._noted(rows)
+        replaced = self._noted(rows)
+        await self._set_limits([job for job in rest if job.job_id in replaced])
+        return written | replaced
 
     async def taken(self, jobs: Sequence[NewJob]) -> set[str]:
         """Which of these ids exist."""
@@ -103,9 +105,22 @@ class BulkWriter:
             await self.connection.copy_records_to_table("scheduled_jobs", records=records, columns=columns)
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
+        if records is jobs:
+            await self._set_limits(jobs)
 
     async def _insert(self, jobs: Sequence[NewJob]) -> set[str]:
-        return self._noted(await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else [])
+        written = self._noted(await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else [])
+        await self._set_limits([job for job in jobs if job.job_id in written])
+        return written
+
+    async def _set_limits(self, jobs: Sequence[NewJob]) -> None:
+        wishes = [
+            (job.tenant, job.concurrency_key, job.concurrency_limit)
+            for job in jobs
+            if job.concurrency_limit is not None
+        ]
+        if wishes:
+            await self.connection.execute(QUERIES["set_limits"], *map(list, zip(*wishes, strict=True)))
 
     def _noted(self, rows: Sequence[Record]) -> set[str]:
         self.expired += [row["job_id"] for row in rows if row["status"] == JobStatus.EXPIRED]

@@ -30,13 +30,15 @@ class TakenId:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The database's time, and the seconds from then to the first claimable job and to the tenant's first tick:
-    negative when late, None when there is none. ``alone``: a job that has outlived two workers is due.
+    """The database's time, and the seconds from then to the first claimable job, to the tenant's first tick and to the
+    first claimable job with a concurrency key: negative when late, None when there is none. ``alone``: a job that has
+    outlived two workers is due.
     """
 
     now: datetime
     due_in: float | None
     tick_in: float | None
+    keyed_in: float | None
     alone: bool
 
 
@@ -123,12 +125,37 @@ class JobStore:
         )
         return [ClaimedJob._make(row) for row in rows]
 
+    async def claim_keyed(
+        self,
+        worker_id: str,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        alone: bool = False,
+    ) -> list[ClaimedJob]:
+        """As ``claim``, of the jobs with a concurrency key; those whose key is full wait, are skipped, or replace.
+
+        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those.
+        """
+        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], worker_id, tenant, queues, tasks, limit, alone)
+        return [ClaimedJob._make(row) for row in rows]
+
     async def claim_poison(
         self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
     ) -> ClaimedJob | None:
         """One due job that has outlived two workers, now running under this worker, which must hold nothing else."""
         row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
-        return None if row is None else ClaimedJob._make(row)
+        if row is not None:
+            return ClaimedJob._make(row)
+        keyed = await self.claim_keyed(worker_id, tenant, queues, tasks, 1, alone=True)
+        return keyed[0] if keyed else None
+
+    async def promote_waiting(self) -> int:
+        """Put back into the queue what waits for a key that has free slots; how many jobs."""
+        promoted: int = await self._db.fetchval(QUERIES["promote_waiting"])
+        return promoted
 
     async def must_make_room(self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> bool:
         """Whether such a job waits, and it is this worker that is to hold nothing for it."""

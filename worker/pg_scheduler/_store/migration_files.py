@@ -77,6 +77,6 @@ def _parse(match: re.Match[str], text: str) -> Migration:
     if header is None:
         raise ValueError(f"migration {match[0]} lacks its min_reader line")
     migration = Migration(version=int(match[1]), name=match[2], text=text, min_reader=int(header[1]))
-    if not migration.in_transaction and not migration.concurrent_indexes:
-        raise ValueError(f"migration {match[0]} runs outside a transaction and makes no index")
+    if not migration.in_transaction and len(migration.concurrent_indexes) != text.count(";"):
+        raise ValueError(f"migration {match[0]} runs outside a transaction and holds more than indexes")
     return migration

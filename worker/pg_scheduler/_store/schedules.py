@@ -181,6 +181,7 @@ def stored_schedule(row: Record) -> StoredSchedule:
             on_interrupt=row["on_interrupt"],
             tags=row["tags_text"],
             metadata=row["metadata_text"],
+            concurrency_key=row["concurrency_key"],
         ),
         enabled=row["enabled"],
         suspended=row["suspended"],
@@ -230,6 +231,7 @@ def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
         template.on_interrupt,
         template.tags,
         template.metadata,
+        template.concurrency_key,
     )
 
 

@@ -40,6 +40,8 @@ _TYPES = {
     "max_interruptions": "integer",
     "unique_key": "text",
     "unique_within": "interval",
+    "concurrency_limit": "integer",
+    "on_full": "text",
 }
 """The parameters of ``scheduler_enqueue`` (docs/reference/sql.md) beside the task and what it is given."""
 

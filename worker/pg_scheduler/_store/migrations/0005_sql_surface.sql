@@ -24,7 +24,9 @@ CREATE FUNCTION scheduler_enqueue(
     on_interrupt       text             DEFAULT 'retry',
     max_interruptions  integer          DEFAULT NULL,
     unique_key         text             DEFAULT NULL,
-    unique_within      interval         DEFAULT NULL)
+    unique_within      interval         DEFAULT NULL,
+    concurrency_limit  integer          DEFAULT NULL,
+    on_full            text             DEFAULT 'wait')
 RETURNS text LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -61,6 +63,13 @@ BEGIN
          'give for instance ''{"initial": 5}'''),
         (octet_length(scheduler_enqueue.concurrency_key) NOT BETWEEN 1 AND 200,
          'concurrency_key is not of 1 to 200 bytes', 'give a shorter one, or NULL'),
+        (scheduler_enqueue.concurrency_limit NOT BETWEEN 1 AND 10000, 'concurrency_limit is not from 1 to 10000',
+         'give a whole number in that range, or NULL'),
+        (scheduler_enqueue.on_full IS NULL OR scheduler_enqueue.on_full NOT IN ('wait', 'skip', 'replace'),
+         'on_full is unknown', 'give wait, skip or replace'),
+        (scheduler_enqueue.concurrency_key IS NULL
+         AND (scheduler_enqueue.concurrency_limit IS NOT NULL OR scheduler_enqueue.on_full <> 'wait'),
+         'concurrency_limit or on_full is given without concurrency_key', 'give concurrency_key as well'),
         (cardinality(scheduler_enqueue.tags) > 20 OR array_position(scheduler_enqueue.tags, NULL) IS NOT NULL
          OR EXISTS (SELECT 1 FROM unnest(scheduler_enqueue.tags) t WHERE octet_length(t) NOT BETWEEN 1 AND 64),
          'tags is not a list of at most 20 texts of 1 to 64 bytes', 'give fewer or shorter ones'),
@@ -87,14 +96,15 @@ BEGIN
     INSERT INTO scheduled_jobs AS j (
         job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
         concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, tags,
-        metadata, status, finished_at, error_message)
+        metadata, on_full, concurrency_limit, status, finished_at, error_message)
     VALUES (
         new_id, scheduler_enqueue.tenant, scheduler_enqueue.queue, scheduler_enqueue.task, scheduler_enqueue.task,
         json_build_object('args', args, 'kwargs', kwargs), due_at, level, scheduler_enqueue.max_retries,
         scheduler_enqueue.misfire_grace_time, scheduler_enqueue.concurrency_key, scheduler_enqueue.timeout_seconds,
         scheduler_enqueue.retry_policy, scheduler_enqueue.on_interrupt, scheduler_enqueue.max_interruptions,
         scheduler_enqueue.expires_at, scheduler_enqueue.keep_result, to_json(nullif(scheduler_enqueue.tags, '{}')),
-        scheduler_enqueue.metadata, CASE WHEN late THEN 'expired' ELSE 'pending' END,
+        scheduler_enqueue.metadata, scheduler_enqueue.on_full, scheduler_enqueue.concurrency_limit,
+        CASE WHEN late THEN 'expired' ELSE 'pending' END,
         CASE WHEN late THEN scheduler_now() END, CASE WHEN late THEN 'expired: too late when it was submitted' END)
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
@@ -104,6 +114,7 @@ BEGIN
         retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
         max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
         keep_result = excluded.keep_result, flush_now = false, tags = excluded.tags, metadata = excluded.metadata,
+        on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
         suspended = false, status = excluded.status, finished_at = excluded.finished_at,
         error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
@@ -112,6 +123,10 @@ BEGIN
     WHERE on_conflict = 'replace' AND j.source_uid IS NULL
     RETURNING j.status INTO found_in;
 
+    IF found_in IS NOT NULL AND scheduler_enqueue.concurrency_limit IS NOT NULL THEN
+        PERFORM scheduler_set_limits(ARRAY[scheduler_enqueue.tenant], ARRAY[scheduler_enqueue.concurrency_key],
+                                     ARRAY[scheduler_enqueue.concurrency_limit]);
+    END IF;
     IF found_in = 'pending' AND due_at <= scheduler_now() + interval '5 seconds' THEN
         PERFORM pg_notify('scheduler_wakeup', '');
     ELSIF found_in = 'expired' THEN

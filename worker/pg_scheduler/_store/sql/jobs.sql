@@ -1,23 +1,26 @@
 -- name: insert_job
--- No status comes back where the id is taken; nor where an equal job ($22, for $23) is there, whose id then does. What is
--- too late to start is stored as expired. Wakes idle workers only for what is due before their next poll ($21 seconds).
+-- No status comes back where the id is taken; nor where an equal job ($24, for $25) is there, whose id then does. What is
+-- too late to start is stored as expired. Wakes idle workers only for what is due before their next poll ($23 seconds).
 WITH holder AS MATERIALIZED (
-    SELECT CASE WHEN $22::text IS NULL THEN $1::text ELSE scheduler_hold_key($2, $22, $1, $23::interval) END AS job_id,
+    SELECT CASE WHEN $24::text IS NULL THEN $1::text ELSE scheduler_hold_key($2, $24, $1, $25::interval) END AS job_id,
            scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
 made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                 misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                                 max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                                status, finished_at, error_message)
+                                on_full, concurrency_limit, status, finished_at, error_message)
     SELECT $1, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text, $12::float8,
            $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
            CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
            CASE WHEN late THEN 'expired: too late when it was submitted' END
     FROM holder WHERE job_id = $1
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT h.job_id, m.status, CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END
+SELECT h.job_id, m.status, CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN m.status IS NOT NULL AND $22 IS NOT NULL THEN
+           scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM holder h LEFT JOIN made m ON true;
 
 -- name: replace_job
@@ -29,9 +32,10 @@ made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                      misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                                      max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                                     status, finished_at, error_message)
+                                     on_full, concurrency_limit, status, finished_at, error_message)
     SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text,
            $12::float8, $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
            CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
            CASE WHEN late THEN 'expired: too late when it was submitted' END
     FROM given
@@ -43,15 +47,18 @@ made AS (
         retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
         max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
         keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
-        metadata = excluded.metadata, suspended = false, status = excluded.status, finished_at = excluded.finished_at,
+        metadata = excluded.metadata, on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
+        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
         error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
 )
-SELECT status, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT status, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM made;
 
 -- name: job_status
 -- What stands under a taken id, for the caller's message.
@@ -75,10 +82,11 @@ WITH again AS (
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
 -- name: look_ahead
--- What time it is, and the seconds until the first job that this worker could claim and until the tenant's first tick: of
--- the same rows as claim_jobs and due_schedules, but for queues that are paused: a resume wakes. One index probe for each
--- queue and priority; $4 is the floor of claim_jobs. At last, whether a job that has outlived two workers is due: it is
--- claimed alone, by claim_poison_job. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17.
+-- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
+-- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
+-- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
+-- whether a job that has outlived two workers is due: it is claimed alone. From a time of -infinity, written by hand, nothing
+-- can be subtracted before PostgreSQL 17.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
@@ -93,9 +101,18 @@ SELECT scheduler_now() AS now, (
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
-    ) AS tick_in,
+    ) AS tick_in, (
+    SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
+    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.execution_time FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+          AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+          AND j.interruptions < 2
+        ORDER BY j.execution_time, j.id LIMIT 1) d
+    WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS keyed_in,
     EXISTS (SELECT 1 FROM scheduled_jobs j
-            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended AND j.concurrency_key IS NULL
+            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
               AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
               AND j.execution_time <= scheduler_now()) AS alone;
 
@@ -254,18 +271,19 @@ SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id
 INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                             misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
                             max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                            status, finished_at, error_message)
+                            on_full, concurrency_limit, status, finished_at, error_message)
 SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
        b.misfire_grace_time, b.concurrency_key, b.timeout_seconds, b.retry_policy::json, b.on_interrupt,
        b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json,
+       b.on_full, b.concurrency_limit,
        CASE WHEN l.late THEN 'expired' ELSE 'pending' END, CASE WHEN l.late THEN scheduler_now() END,
        CASE WHEN l.late THEN 'expired: too late when it was submitted' END
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata),
+       tags, metadata, on_full, concurrency_limit),
      LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 ORDER BY b.job_id
 ON CONFLICT (job_id) DO NOTHING
@@ -279,7 +297,8 @@ UPDATE scheduled_jobs j SET
     misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
     retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
     expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
-    metadata = b.metadata::json, suspended = false, token = 0,
+    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit,
+    suspended = false, token = 0,
     status = CASE WHEN l.late THEN 'expired' ELSE 'pending' END, finished_at = CASE WHEN l.late THEN scheduler_now() END,
     error_message = CASE WHEN l.late THEN 'expired: too late when it was submitted' END,
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
@@ -287,10 +306,10 @@ UPDATE scheduled_jobs j SET
     attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata),
+       tags, metadata, on_full, concurrency_limit),
      LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 WHERE j.job_id = b.job_id AND j.source_uid IS NULL
 RETURNING j.job_id, j.status;

@@ -23,10 +23,10 @@ WHERE s.tenant = $1 AND s.source_kind = 'code' AND s.source_cluster = '' AND s.s
 -- One run beside the ticks, from the row's own template; it is no tick, so the schedule's high-water mark stays.
 WITH made AS (
     INSERT INTO scheduled_jobs (job_id, schedule_id, execution_time, tenant, queue, task, job_name, task_data, priority,
-                                max_retries, timeout_seconds, retry_policy, on_interrupt, tags, metadata,
+                                max_retries, timeout_seconds, retry_policy, on_interrupt, tags, metadata, concurrency_key,
                                 source_cluster, source_kind, source_uid, source_name)
     SELECT $5, s.id, scheduler_now(), s.tenant, s.queue, s.task, s.job_name, s.task_data, s.priority,
-           s.max_retries, s.timeout_seconds, s.retry_policy, s.on_interrupt, s.tags, s.metadata,
+           s.max_retries, s.timeout_seconds, s.retry_policy, s.on_interrupt, s.tags, s.metadata, s.concurrency_key,
            nullif(s.source_cluster, ''), s.source_kind, s.source_uid, s.source_name
     FROM scheduler_schedules s
     WHERE s.tenant = $1 AND s.source_kind = $2 AND s.source_cluster = $3 AND s.source_uid = $4 AND s.retired_at IS NULL

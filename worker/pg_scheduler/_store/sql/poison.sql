@@ -1,6 +1,6 @@
 -- name: claim_poison_job
 -- One due job that has outlived two workers, for a worker that holds nothing; as claim_jobs in all else, and with the same
--- columns. Its index holds few rows or none.
+-- columns. Its index holds few rows or none. Those with a concurrency key need a slot: claim_keyed_jobs takes them.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -27,7 +27,7 @@ RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.que
 SELECT EXISTS (
     SELECT 1 FROM scheduled_jobs j
     WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
-      AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+      AND j.stopping_worker IS NULL
       AND j.tenant = $2 AND j.queue = ANY($3::text[]) AND j.task = ANY($4::text[])
       AND j.execution_time <= scheduler_now()
       AND $1 = (SELECT min(w.id) FROM scheduler_living_workers w
