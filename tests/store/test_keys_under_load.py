@@ -51,6 +51,8 @@ class Client:
         self._worker_id = await self._world.worker(lease_seconds=3600)
         while await self._world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE finished_at IS NULL"):
             jobs = await self._world.claim_keyed(self._worker_id, limit=self._random.randint(1, 6))
+            if not jobs and (poison := await self._world.claim_alone(self._worker_id)):
+                jobs = [poison]
             await self._require_sound()
             if jobs:
                 await self._end(jobs)
