@@ -13,7 +13,7 @@ import pytest
 from pg_scheduler import Scheduler
 from pg_scheduler._store import head_schema, migration_files, migrator
 from pg_scheduler._store.migration_files import Migration
-from pg_scheduler.errors import SchemaMismatch
+from pg_scheduler.errors import InvalidArgument, SchemaMismatch
 from support.catalogue import catalogue, difference
 from support.databases import EMPTY
 from support.waiting import until
