@@ -154,7 +154,13 @@ class ClaimLoop:
 
     async def _look(self) -> float:
         """How long to sleep; 0 when something is due within the prefetch."""
-        ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.claimable())
+        ahead = await self._jobs.look_ahead(
+            self._config.tenant,
+            self._config.queues,
+            self._registry.claimable(),
+            worker_id=self._lease.worker_id,
+            server_started_at=self._lease.server_started_at,
+        )
         self._clock.observe(ahead.now)
         self._on_look(ahead)
         self._turns.observe(ahead.keyed_in)

@@ -86,7 +86,8 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
 -- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
 -- whether a job that has outlived two workers is due: it is claimed alone. From a time of -infinity, written by hand, nothing
--- can be subtracted before PostgreSQL 17.
+-- can be subtracted before PostgreSQL 17. And whether suspect_workers, for worker $5, would find one: an idle worker asks
+-- one question a poll.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
@@ -114,7 +115,12 @@ SELECT scheduler_now() AS now, (
     EXISTS (SELECT 1 FROM scheduled_jobs j
             WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
               AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
-              AND j.execution_time <= scheduler_now()) AS alone;
+              AND j.execution_time <= scheduler_now()) AS alone,
+    EXISTS (SELECT 1 FROM scheduler_workers w
+            WHERE w.id <> $5 AND w.state = 'alive' AND w.backend_watched AND w.lease_until > scheduler_now()
+              AND pg_postmaster_start_time() = $6::timestamptz
+              AND NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
+                              WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
