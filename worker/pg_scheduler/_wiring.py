@@ -55,6 +55,7 @@ from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import (
     JOBS_CHANNEL,
+    OVERDUE_CHANNEL,
     SCHEDULES_CHANNEL,
     Bell,
     Connect,
@@ -203,9 +204,11 @@ async def wire_engine(
     addresses: Addresses = Addresses(),
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
-    schedules_bell = Bell()
-    lines = await _open_lines(pool, config, addresses, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell})
+    schedules_bell, overdue_bell = Bell(), Bell()
+    bells = {JOBS_CHANNEL: bell, OVERDUE_CHANNEL: overdue_bell, SCHEDULES_CHANNEL: schedules_bell}
+    lines = await _open_lines(pool, config, addresses, bells)
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
+    overdue_bell.subscribe(claim_wake)
     schedules, workers = ScheduleStore(lines.database), WorkerStore(lines.database)
     lease, ghosts, clock = Lease(config.lease_seconds), Ghosts(), DatabaseClock()
     completions = Completions(lines.outcomes)
@@ -237,6 +240,7 @@ async def wire_engine(
         config=config,
         wakeups=lines.wakeups,
         wake=claim_wake,
+        overdue=overdue_bell.subscribe(),
         on_look=seen,
     )
     heartbeat = Heartbeat(

@@ -16,9 +16,11 @@ made AS (
            CASE WHEN late THEN 'expired: too late when it was submitted' END
     FROM holder WHERE job_id = $1
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT h.job_id, m.status, CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+SELECT h.job_id, m.status, CASE WHEN m.soon AND m.overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN m.status IS NOT NULL AND $22 IS NOT NULL THEN
            scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM holder h LEFT JOIN made m ON true;
@@ -54,9 +56,11 @@ made AS (
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT status, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+SELECT status, CASE WHEN soon AND overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM made;
 
@@ -210,12 +214,13 @@ WITH back AS (
     UPDATE scheduled_jobs SET status = 'pending', attempt = attempt - 1, worker_id = NULL, started_at = NULL
     WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
     RETURNING token)
-SELECT token, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
+SELECT token, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
 
 -- name: report_stopped
 -- The coroutine of a cancelled or replaced job has ended: the row may be claimed again.
 UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_worker = $2
-RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_overdue', '') IS NULL END,
+          CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
 
 -- name: requeue_orphans
 -- Running jobs of buried workers: a late one that no sweep has marked dead may still renew its lease. The anti-join counts
@@ -264,8 +269,8 @@ WHERE worker_id = $1 AND token = ANY($2::bigint[]) AND status = 'running'
 RETURNING token;
 
 -- name: wake_workers
--- A hint without content: every listener looks for itself.
-SELECT pg_notify('scheduler_wakeup', '');
+-- A hint without content: every listener looks for itself, and beneath its floor too.
+SELECT pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', '');
 
 -- name: taken_ids
 -- Which of these ids exist, with what the caller's message says of them.
