@@ -4,7 +4,7 @@
 # The first of these that runs is taken; `make PYTHONS=/path/to/python3 test` names another.
 PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
 SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
-CODE = worker operator tests examples
+CODE = worker operator tests examples benchmarks
 BIN = .venv/bin
 RELEASES = tests/fixtures/releases
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' worker/pg_scheduler/__init__.py)
@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos-steps lint format e2e lock release-fixture clean venv
+.PHONY: help demo test chaos-steps bench lint format e2e lock schema release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ test: venv ## every test but the cluster tier; lists what this machine lacks
 # The virtual workers of tests/support/stepper.py for as long as one likes; a failure says which seed repeats it.
 chaos-steps: venv ## the engine statement by statement, SEED=1 STEPS=100000: losses, freezes, clock jumps, all judged
 	@PYTHONPATH=tests $(BIN)/python -m support.chaos_steps $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+# Alone on the machine, if the figures are to mean anything. `make bench ARGS=--help` lists the scenarios.
+bench: venv ## the library beside a bare asyncpg loop: figures, ratios, goals; about 20 minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # Everything that is wrong, in one run. The cluster tier has a conftest.py of its own, so mypy looks at it apart.
 lint: venv ## style, types, import contracts, workflow files
@@ -52,6 +56,9 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	@$(LOCK) --extra image pyproject.toml -c requirements/dev.txt -o requirements/image.txt
 	@sed -n 's/^requires = \["\(hatchling.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+
+schema: venv ## write worker/pg_scheduler/_store/schema.sql anew from the migrations
+	@PYTHONPATH=tests $(BIN)/python -m support.schema_file
 
 # The wheel as it was released: what the next schema has to serve (docs/how-to/release.md).
 release-fixture: venv ## keep this release's wheel for the tests of later ones

@@ -13,12 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXPORTED = {
+    "Cancel",
     "ConflictResolution",
+    "Fail",
+    "JobContext",
+    "JobFilter",
+    "JobInfo",
     "JobPriority",
     "JobSpec",
     "JobStatus",
     "PollingConfig",
+    "QueueInfo",
+    "RetryPolicy",
     "Scheduler",
+    "Snooze",
+    "Unique",
     "VacuumConfig",
     "VacuumPolicy",
     "VacuumTrigger",

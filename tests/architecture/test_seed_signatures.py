@@ -17,23 +17,6 @@ import pytest
 
 from pg_scheduler import Scheduler
 
-# Methods whose behaviour comes with a later release; each leaves this set with its code.
-NOT_YET_SERVED = {
-    "disable_periodic_job",
-    "enable_periodic_job",
-    "execute_job",
-    "execute_job_with_concurrency_control",
-    "get_periodic_job_status",
-    "get_periodic_jobs",
-    "listen_for_jobs",
-    "load_task_functions",
-    "monitor_heartbeats",
-    "periodic_orphan_recovery",
-    "recover_orphaned_jobs",
-    "send_heartbeat",
-    "trigger_periodic_job",
-}
-
 WIDER = {"jobs": {"Iterable"}}
 """What a parameter takes beyond the seed (design page 3 §3.3: schedule_bulk reads an iterator batch by batch)."""
 
@@ -41,7 +24,7 @@ SEED = {
     re.sub(r"^async ", "", line).partition("(")[0]: line
     for line in Path(__file__).with_name("seed_signatures.txt").read_text().splitlines()
 }
-SERVED = sorted(set(SEED) - NOT_YET_SERVED)
+SERVED = sorted(SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +116,6 @@ def test_method_has_the_signature_of_the_seed(name: str) -> None:
     assert all(parameter.kind == "KEYWORD_ONLY" and parameter.default is not None for parameter in added), added
     if seed.returns:
         assert members(text_of(ours.return_annotation)) == members(ast.unparse(seed.returns))
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET_SERVED))
-def test_method_not_yet_served_is_absent(name: str) -> None:
-    assert name in SEED
-    assert not hasattr(Scheduler, name), f"{name} is served: take it out of NOT_YET_SERVED"
 
 
 def test_constants_are_those_of_the_seed() -> None:

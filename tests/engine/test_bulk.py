@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -151,3 +152,35 @@ async def test_bulk_wakes_an_idle_worker_of_another_process(
         due = [JobSpec(note, datetime.now(UTC), args=(n,)) for n in range(MANY)]
         await Scheduler(pool).schedule_bulk(due, conflict_resolution=conflict)
         await until(all_done, timeout=EngineConfig().poll_seconds / 2)
+
+
+async def test_a_generator_streams_in_bounded_memory(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    text = "x" * 1000
+
+    def many(count: int) -> Iterator[JobSpec]:
+        for _ in range(count):
+            yield JobSpec(note, LATER, args=(text,))
+
+    async def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            assert len(await Scheduler(pool).schedule_bulk(many(count))) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few = await peak(5_000)
+    assert await peak(20_000) - few < 15_000 * 300  # an id takes 85 bytes and a place; a job of these 1,500
+
+
+async def test_ids_of_a_generator_that_are_taken_or_given_twice_stay_aligned(
+    pool: asyncpg.Pool[asyncpg.Record],
+) -> None:
+    """Batches with ids of the caller's own beside batches without any."""
+    given: list[str | None] = [None] * MANY + ["a"] + [None] * MANY + ["a"]
+
+    ids = await Scheduler(pool).schedule_bulk(iter(specs(given)), batch_size=MANY)
+
+    assert [place for place, job_id in enumerate(ids) if job_id is None] == [2 * MANY + 1]
+    assert ids[MANY] == "a"
+    assert len(await stored(pool)) == 2 * MANY + 1

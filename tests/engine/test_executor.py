@@ -6,21 +6,31 @@ import asyncio
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped
+from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.performing import Performer
+from pg_scheduler._engine.runtime import context_of
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler.tasks import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from pg_scheduler.context import JobContext
+
 mark: ContextVar[int] = ContextVar("mark", default=0)
+
+
+def context_without_database(held: HeldJob, deadline: float | None) -> JobContext:
+    return context_of(held, cast("Any", None), deadline)
 
 
 class Bench:
@@ -28,9 +38,11 @@ class Bench:
 
     def __init__(self) -> None:
         self.outcomes: dict[int, Outcome] = {}
+        self.hurried = 0
         self.slots = Slots(100, on_release=lambda: None)
         self.registry = Registry()
-        self.executor = Executor(self.registry, self.slots, self)  # type: ignore[arg-type]  # has the one method it needs
+        self.calls = Calls(self.registry, make_context=context_without_database, offloading=Offloading(2))
+        self.executor = Executor(Performer(self.calls), self.slots, self)  # type: ignore[arg-type]  # has what it needs
         self._token = 0
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:

@@ -74,7 +74,7 @@ class JobStates(RuleBasedStateMachine):
     def __init__(self, loop: asyncio.Runner, world: World) -> None:
         super().__init__()
         self._loop, self._world = loop, world
-        self._do(world.pool.execute("TRUNCATE scheduled_jobs, scheduler_attempts, scheduler_workers"))
+        self._do(world.pool.execute("TRUNCATE scheduled_jobs, scheduler_attempts, scheduler_workers CASCADE"))
         self._jobs: dict[str, Model] = {}
         self._claims: list[ClaimedJob] = []
         self._workers = [self._do(world.worker()) for _ in range(2)]
@@ -98,7 +98,8 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(job_id=JOBS)
     def insert(self, job_id: str) -> None:
-        assert self._do(self._world.jobs.insert(new_job(job_id=job_id))) == (job_id not in self._jobs)
+        status = self._do(self._world.jobs.insert(new_job(job_id=job_id)))
+        assert status == (None if job_id in self._jobs else JobStatus.PENDING)
         self._jobs.setdefault(job_id, Model())
 
     @rule(job_id=JOBS)
@@ -108,9 +109,7 @@ class JobStates(RuleBasedStateMachine):
         if old is None:
             self._jobs[job_id] = Model()
             return
-        token = self._token_of(job_id)
-        assert token > old.token
-        self._jobs[job_id] = Model(token=token, worker=old.worker, stopping=old.stopping_after_a_stop)
+        self._jobs[job_id] = Model(worker=old.worker, stopping=old.stopping_after_a_stop)
 
     @rule(job_id=JOBS)
     def cancel(self, job_id: str) -> None:
@@ -126,7 +125,7 @@ class JobStates(RuleBasedStateMachine):
         again = self._do(self._world.jobs.run_again(job_id))
         assert again == (row is not None and row.status in {"failed", "cancelled"})
         if again:
-            self._change(job_id, status="pending", attempt=0, retry_count=0, interruptions=0)
+            self._change(job_id, status="pending", token=0, attempt=0, retry_count=0, interruptions=0)
 
     @rule(worker=WORKERS, limit=st.integers(min_value=1, max_value=3))
     def claim(self, worker: int, limit: int) -> None:
@@ -206,10 +205,12 @@ class JobStates(RuleBasedStateMachine):
         assert self._do(self._world.beat(dead)) is None
         held = [job_id for job_id, row in self._jobs.items() if row.held_by == dead]
         statuses = self._do(self._world.jobs.requeue_orphans(MAX_INTERRUPTIONS))
+        most = max((self._jobs[job_id].interruptions for job_id in held), default=0)
         for job_id in held:
             row = self._jobs[job_id]
-            status = "failed" if row.interruptions >= MAX_INTERRUPTIONS else "pending"
-            self._change(job_id, status=status, interruptions=row.interruptions + 1)
+            charge = int(row.interruptions == most)
+            status = "failed" if charge and row.interruptions >= MAX_INTERRUPTIONS else "pending"
+            self._change(job_id, status=status, interruptions=row.interruptions + charge)
         assert sorted(statuses) == sorted(JobStatus(self._jobs[job_id].status) for job_id in held)
         freed = [job_id for job_id, row in self._jobs.items() if row.stopping == dead]
         assert self._do(self._world.jobs.forget_stopping()) == len(freed)
@@ -238,9 +239,6 @@ class JobStates(RuleBasedStateMachine):
         )
         table = {row["job_id"]: Model(**{name: row[name] for name in Model.__dataclass_fields__}) for row in rows}
         assert table == self._jobs
-
-    def _token_of(self, job_id: str) -> int:
-        return int(self._do(self._world.row(job_id))["token"])
 
     async def _lease(self, work: Any) -> Any:
         async with self._world.pool.acquire() as connection:

@@ -131,7 +131,7 @@ async def test_shutdown_hands_back_what_does_not_end(world: World, started: Make
 
 
 async def test_without_auto_migrate_a_missing_schema_is_an_error(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    await pool.execute("DROP TABLE scheduler_migrations; DROP TABLE scheduler_attempts; DROP TABLE scheduled_jobs")
+    await pool.execute("DROP TABLE scheduler_migrations, scheduler_attempts, scheduled_jobs CASCADE")
     scheduler = Scheduler(pool, auto_migrate=False)
 
     with pytest.raises(SchemaMismatch, match="pgscheduler migrate"):
@@ -144,7 +144,7 @@ async def test_a_part_that_dies_stops_the_scheduler_loudly(
     started: MakeScheduler, pool: asyncpg.Pool[asyncpg.Record], caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler = await started()
-    await pool.execute("DROP TABLE scheduler_attempts, scheduled_jobs")
+    await pool.execute("DROP TABLE scheduler_attempts, scheduled_jobs CASCADE")
     await pool.execute("SELECT pg_notify('scheduler_wakeup', '')")
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(SchemaMismatch):
@@ -272,6 +272,7 @@ async def test_a_sweeper_waits_until_its_own_lease_has_held_for_one_lease(world:
     assert await rescuer.run_once() == Rescued()
     lease.acknowledge(51.0)
     clock[0] = 61.0
+    lease.acknowledge(51.0)
     assert await rescuer.run_once() == Rescued(dead_workers=1, requeued=1)
     assert await rescuer.run_once() == Rescued()
 

@@ -17,7 +17,7 @@ from pg_scheduler import Scheduler, VacuumConfig
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import boot_seconds
 from pg_scheduler._store.wakeups import Bell
-from pg_scheduler._wiring import new_worker_id, wire_engine, worker_card
+from pg_scheduler._wiring import new_worker_id, wire_engine, wire_submission, worker_card
 from pg_scheduler.tasks import Registry
 from support.waiting import until
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from pg_scheduler._engine.lifecycle import Service, Services
 
-ROUNDS, CYCLES = 10, 50
-SCHEDULER_CYCLES = 10
-"""Ten schedulers at once, ten times each: a cycle opens eight connections."""
+ROUNDS, CYCLES = 5, 30
+SCHEDULER_CYCLES = 5
+"""Five schedulers at once, five times each: a cycle opens eight connections."""
 STOP_SECONDS = 5
 CONFIG = EngineConfig(shutdown_seconds=0.5)
-SERVICES = ["starts", "claim loop", "ticker", "rescuer", "listener", "vacuumer", "completions"]
+SERVICES = ["starts", "claim loop", "ticker", "rescuer", "suspicion", "wakeups", "vacuumer", "completions"]
 
 
 async def a_task() -> None: ...
@@ -42,9 +42,21 @@ async def a_task() -> None: ...
 @asynccontextmanager
 async def wired(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Services]:
     """The services of a worker that has a lease; nothing runs yet."""
-    registry, card = Registry(), worker_card(CONFIG, version="0", schedules=[], environment={})
+    registry, bell, retention = Registry(), Bell(), VacuumConfig()
     registry.add(a_task)
-    parts = await wire_engine(pool, registry, CONFIG, Bell(), card, VacuumConfig(), new_worker_id=new_worker_id)
+    submitting = wire_submission(pool, registry, CONFIG, retention, bell, dict, runs_here=lambda: True)
+    parts = await wire_engine(
+        pool,
+        registry,
+        CONFIG,
+        bell,
+        worker_card(CONFIG, version="0", schedules=[], environment={}),
+        retention,
+        submitting.periodic,
+        submitting=submitting,
+        new_worker_id=new_worker_id,
+        on_stall=lambda error: pytest.fail(str(error)),
+    )
     parts.lease.begin("w", boot_seconds())
     try:
         yield parts.lifecycle._services

@@ -17,6 +17,7 @@ from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,9 +59,7 @@ def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Be
 
 
 async def _given(bench: Bench, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(bench.given) < count:
-            await asyncio.sleep(0)
+    await until(lambda: len(bench.given) >= count)
 
 
 async def test_each_job_starts_at_its_time_and_none_before(bench: Bench) -> None:

@@ -48,7 +48,7 @@ def attribute(owner: type, name: str, value: Any) -> Mutant:
 
 MUTANTS = {
     "claim beside the old coroutine": statement("claim_jobs", " AND j.stopping_worker IS NULL", ""),
-    "replace under the old token": statement("replace_job", "token = nextval('scheduler_token'),", ""),
+    "replace under the old token": statement("replace_job", " token = 0,", ""),
     "cancel of the ended": statement(
         "cancel_job", "status IN ('pending', 'waiting', 'running')", "status <> 'cancelled'"
     ),

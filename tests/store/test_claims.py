@@ -203,6 +203,7 @@ async def test_look_ahead_counts_to_the_first_job_that_this_worker_could_run(wor
 
     ahead = await world.jobs.look_ahead("", ["default"], ["t"])
 
+    assert ahead.keyed_in is None
     assert ahead.due_in is not None
     assert 95 < ahead.due_in <= 100
 

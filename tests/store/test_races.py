@@ -10,14 +10,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._domain.rules import Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
-from pg_scheduler._store.jobs import NO_FLOOR, JobStore
+from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore
 from support.waiting import until
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.database import Connection
+    from pg_scheduler._store.database import Connection, Statements
 
     Rows = list[asyncpg.Record]
 
@@ -44,7 +44,7 @@ WHERE j.id = ANY(ARRAY(
                                  WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now() FOR SHARE) me)
       AND j.status = 'pending' AND j.tenant = $2 AND j.queue = ANY($3::text[]) AND j.task = ANY($4::text[])
       AND $5::int[] IS NOT NULL AND j.execution_time <= scheduler_now() + make_interval(secs => $7)
-      AND j.execution_time >= $8
+      AND j.execution_time >= coalesce($8, timestamptz '-infinity')
     LIMIT $6))
 RETURNING j.token
 """
@@ -102,7 +102,7 @@ class Gate:
 
     @property
     def jobs(self) -> JobStore:
-        return JobStore(self.connection, wake_within_seconds=5)
+        return JobStore(cast("Statements", self.connection), wake_within_seconds=5)
 
     @property
     def leases(self) -> LeaseStore:
@@ -140,7 +140,7 @@ async def _waits(world: World, sent: asyncio.Task[Rows]) -> bool:
 
 
 def claim_values(worker: str) -> tuple[object, ...]:
-    return (worker, "", ["default"], ["t"], [10], 10, 0.0, NO_FLOOR)
+    return (worker, "", ["default"], ["t"], [10], 10, 0.0, None)
 
 
 async def bury(world: World, worker: str) -> None:
@@ -435,7 +435,7 @@ async def test_a_worker_frozen_inside_a_transaction_stops_no_sweep_and_no_tick(
     async with gate(world) as closed:
         await freeze(closed, frozen)
 
-        assert await asyncio.wait_for(world.workers.mark_dead(), 5) == [dead]
+        assert await asyncio.wait_for(world.workers.mark_dead(None), 5) == [dead]
         assert len(await asyncio.wait_for(world.jobs.requeue_orphans(3), 5)) == 1
         assert await asyncio.wait_for(world.jobs.forget_stopping(), 5) == 0
         await asyncio.wait_for(world.tick(), 5)
@@ -450,7 +450,7 @@ async def test_a_sweep_that_does_not_skip_locks_waits_for_the_frozen_one(world: 
     await world.advance(timedelta(seconds=LEASE_SECONDS + 1))
     async with gate(world) as closed:
         await closed.leases.beat(frozen, LEASE_SECONDS, ["t"])
-        sweep = await at_the_gate(world, QUERIES["mark_dead"].replace(WITHOUT_SKIP, ""))
+        sweep = await at_the_gate(world, QUERIES["mark_dead"].replace(WITHOUT_SKIP, ""), None)
 
     # The lock's recheck sees the renewed lease: late renewal wins over a sweep that has waited for it.
     assert await sweep == []

@@ -45,6 +45,15 @@ async def test_a_buried_worker_never_lives_again(world: World) -> None:
     assert await world.beat(worker) is None
 
 
+async def test_nobody_is_buried_by_who_has_not_heard_of_the_servers_restart(world: World) -> None:
+    await world.worker()
+    await world.advance(timedelta(seconds=LEASE_SECONDS + 1))
+    started_at = await world.pool.fetchval("SELECT pg_postmaster_start_time()")
+
+    assert await world.workers.mark_dead(started_at - timedelta(seconds=1)) == []
+    assert len(await world.workers.mark_dead(started_at)) == 1
+
+
 async def test_a_missing_worker_row_counts_as_dead(world: World) -> None:
     worker = await world.worker()
     await world.running(worker)
@@ -58,8 +67,8 @@ async def test_the_fourth_death_fails_the_job(world: World) -> None:
     outcomes = []
     for _ in range(4):
         worker = await world.worker()
-        await world.claim(worker)
-        await world.pool.execute("UPDATE scheduler_workers SET state = 'dead'")
+        assert await world.claim(worker) or await world.claim_alone(worker)
+        await world.bury(worker)
         outcomes += await world.jobs.requeue_orphans(3)
 
     assert outcomes == [JobStatus.PENDING] * 3 + [JobStatus.FAILED]

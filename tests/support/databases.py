@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,10 @@ MIGRATED, EMPTY = "migrated", "template0"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a clone takes 12 ms there, up to 350 on a busy disk
 MEMORY_BYTES = 2**30
 CLOSING_SECONDS = 5
+ADVISORY_LOCKS = (
+    "SELECT count(*) FROM pg_locks LEFT JOIN pg_database d ON d.oid = database"
+    " WHERE locktype = 'advisory' AND ($1::text IS NULL OR datname = $1)"
+)
 QUIET = {"autovacuum": "off", "checkpoint_timeout": "1h", "max_connections": "200"}
 
 
@@ -70,18 +74,18 @@ class PgServer:
         self._run(self._drop(urlsplit(dsn).path.removeprefix("/")))
 
     def close(self) -> None:
+        held = self._run(self._admin.fetchval(ADVISORY_LOCKS, None))
         self._run(self._admin.close())
         self._thread.shutdown()
         self._loop.close()
+        assert held == 0, "an advisory lock outlived the suite"
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._thread.submit(self._loop.run_until_complete, coroutine).result()
 
     async def _make_template(self) -> None:
         await self._admin.execute(f"CREATE DATABASE {MIGRATED}")
-        connection = await asyncpg.connect(with_database(self.dsn, MIGRATED))
-        await migrate(connection)
-        await connection.close()
+        await migrate(lambda: asyncpg.connect(with_database(self.dsn, MIGRATED)))
 
     async def _drop(self, name: str) -> None:
         try:
@@ -128,6 +132,13 @@ def _start(release: int, stack: ExitStack) -> PgServer:
     server = PgServer(embedded, clone="file_copy" if roomy else "wal_log")
     stack.callback(server.close)
     return server
+
+
+@contextmanager
+def started(release: int) -> Iterator[PgServer]:
+    """A server outside of any test."""
+    with ExitStack() as stack:
+        yield _start(release, stack)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -195,6 +206,9 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     yield pool
     try:
         async with asyncio.timeout(10):
+            if not pool.is_closing():  # a lock of a session would go with it: look before that
+                name = urlsplit(dsn).path.removeprefix("/")
+                assert await pool.fetchval(ADVISORY_LOCKS, name) == 0, "an advisory lock outlived its transaction"
             await pool.close()
     except TimeoutError:
         pool.terminate()

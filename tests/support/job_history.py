@@ -96,9 +96,10 @@ class Change(NamedTuple):
 OPEN = frozenset({"pending", "waiting", "running"})
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
 LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
-    "insert_job": {(None, "pending")},
+    "insert_job": {(None, "pending"), (None, "expired")},
     "insert_ticks": {(None, "pending")},
-    "claim_jobs": {("pending", "running")},
+    "claim_jobs": {("pending", "running"), ("pending", "expired")},
+    "claim_poison_job": {("pending", "running")},
     "complete_jobs": {("running", "completed")},
     "fail_job": {("running", "failed")},
     "retry_job": {("running", "pending")},
@@ -106,7 +107,7 @@ LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
     "release_ghosts": {("running", "pending")},
     "requeue_orphans": {("running", "pending"), ("running", "failed")},
     "cancel_job": {(status, "cancelled") for status in OPEN},
-    "replace_job": {(None, "pending")} | {(status, "pending") for status in OPEN | ENDED},
+    "replace_job": {(status, new) for status in {None} | OPEN | ENDED for new in ("pending", "expired")},
     "run_job_again": {(status, "pending") for status in ENDED - {"completed"}},
     "report_stopped": {(status, status) for status in OPEN | ENDED},
     "forget_stopping": {(status, status) for status in OPEN | ENDED},
@@ -114,7 +115,14 @@ LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
     "cancel_ticks": {("pending", "cancelled"), ("waiting", "cancelled")},
 }
 """Who may do what, from the design: the independent half of every check."""
-READ_ONLY = frozenset({"look_ahead", "held_tokens", "now", "due_schedules", "next_tick", "lock_schedule", "BEGIN"})
+SILENT = frozenset(
+    {
+        *("look_ahead", "held_tokens", "sweep_needs", "must_make_room"),
+        *("now", "due_schedules", "next_tick", "lock_schedule", "advance_schedules", "wake_tickers"),
+        *("serve_queues", "wake_workers", "BEGIN"),
+    }
+)
+"""Which change no job and no worker."""
 FENCED = {"complete_jobs", "fail_job", "retry_job", "release_jobs", "release_ghosts"}
 
 
@@ -237,6 +245,9 @@ class Judge:
         require(change.holder_state == "alive", f"I4 a claim by a worker that is {change.holder_state}")
         require(change.holder_lease is not None and change.holder_lease > change.at, "I4 a claim without a lease")
         require(change.old_stopping is None, "a claim while the old coroutine may run")
+        if change.new_status == "expired":
+            require(change.old_token == 0, "a job expires that had been claimed in time")
+            return
         require(change.execution_time <= change.at + within, "I5 a claim before the job is due")
         self.claimed_at[change.new_token or 0] = self.time.elapsed
         self.job_of[change.new_token or 0] = change.id
@@ -254,7 +265,7 @@ class Judge:
     def _judge_replace_job(self, _call: Call, change: Change) -> None:
         expected = change.old_worker if change.old_status == "running" else change.old_stopping
         require(change.new_stopping == expected, "nobody waits for the coroutine of a replaced job")
-        require((change.new_token or 0) > self.highest_token, "I3 a replaced job keeps its token")
+        require(change.new_token == 0, "I3 a replaced job keeps its token")
         require(
             (change.attempt, change.retry_count, change.interruptions) == (0, 0, 0), "a replaced job keeps its counts"
         )
@@ -305,7 +316,9 @@ def _require_truth(call: Call, changes: list[Change]) -> None:
             said, done = {row["token"] for row in reply}, {change.old_token for change in changes}
         case "requeue_orphans":
             said, done = {row["job_id"] for row in reply}, {change.id for change in changes}
-        case "fail_job" | "retry_job" | "cancel_job" | "replace_job" | "run_job_again" | "insert_job":
+        case "insert_job":
+            said, done = {reply["status"] is not None}, {bool(changes)}
+        case "fail_job" | "retry_job" | "cancel_job" | "replace_job" | "run_job_again":
             said, done = {reply is not None}, {bool(changes)}
         case _:
             return

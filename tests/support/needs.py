@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,30 @@ class Program:
         return "; ".join(ways + ([f"or set ${self.variable}"] if self.variable else []))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """Something that not every user of every machine may do: a command tells."""
+
+    command: tuple[str, ...]
+    way: str
+
+    def find(self) -> Path | None:
+        tried = subprocess.run(self.command, capture_output=True, check=False)
+        return Path(self.command[0]) if tried.returncode == 0 else None
+
+    def how_to_install(self) -> str:
+        return self.way
+
+
 def on_path(file: str, *, debian: str, macos: str) -> Program:
     return Program(file=file, folders=(*os.get_exec_path(), *SBIN), debian=debian, macos=macos)
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Program | Right] = {
+    "small-disk": Right(
+        command=("sh", "-c", "d=$(mktemp -d) && mount -t tmpfs -o size=1m none $d && umount $d && rmdir $d"),
+        way="Linux: run the tests as root, where tmpfs may be mounted",
+    ),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",

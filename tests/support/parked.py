@@ -133,6 +133,14 @@ class Link:
     def is_closed(self) -> bool:
         return False
 
+    def get_server_pid(self) -> int:
+        """None of the server's: the virtual workers share a backend, so nobody is suspected for the lack of one."""
+        return 0
+
+    @property
+    def place(self) -> str:
+        return "here"
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """A transaction that fails is rolled back by the server, which sees that its client has gone."""
@@ -158,6 +166,8 @@ class LinkedDatabase(Database):
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._pauses = ()
+        self._place = link.place
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -25,11 +25,12 @@ from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.rules import Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.floor import BELIEVED_SECONDS
 from pg_scheduler._engine.slots import StopReason
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler.errors import DatabaseUnreachable
-from support.job_history import ENDED, INSTALL, READ_ONLY, Broken, Judge, require
+from support.job_history import ENDED, INSTALL, SILENT, Broken, Judge, require
 from support.parked import LOCK_TIMEOUT, Backend, Call, Link, LinkedDatabase, VirtualTime, settle
 from support.virtual_worker import STOP_WAIT_SECONDS, TASK, Run, VirtualWorker, Watch, virtual_clocks
 
@@ -44,9 +45,12 @@ SLOW_REPLIES = 0.08
 RESENDS = 0.5
 ROUND_SECONDS = 0.5
 BACKLOG = timedelta(seconds=2 * OPEN_JOBS_MAX)
-BOUND = BACKLOG + timedelta(seconds=2 * CONFIG.lease_seconds + CONFIG.sweep_seconds + STOP_WAIT_SECONDS)
+BOUND = BACKLOG + timedelta(
+    seconds=2 * CONFIG.lease_seconds + CONFIG.sweep_seconds + STOP_WAIT_SECONDS + BELIEVED_SECONDS
+)
 """I9: a death is noticed after a lease, by a survivor whose own lease has held for one, in its next sweep; a coroutine
-of which nobody reports the end is waited for; a round takes at most what all slots hold."""
+of which nobody reports the end is waited for; what lies below a floor is not seen while the floor is believed in; a
+round takes at most what all slots hold."""
 
 Step = Callable[["Stepper"], Awaitable[str | None]]
 STEPS: dict[Step, float] = {}
@@ -91,7 +95,7 @@ class Stepper:
     async def over(cls, dsn: str, seed: int) -> AsyncIterator[Stepper]:
         """A stepper over an empty migrated database, with its first workers; whatever fails says how to repeat it."""
         stepper = cls(seed, dsn)
-        with virtual_clocks(stepper.time):
+        with virtual_clocks(stepper.time, stepper.rng):
             try:
                 await stepper._open()
                 yield stepper
@@ -163,7 +167,7 @@ class Stepper:
                 self.judge.judge(earlier, changes)
             self._judge_ticks([earlier for earlier, _ in done])
             return
-        changes = [] if call.name in READ_ONLY else await self.judge.read(backend)
+        changes = [] if call.name in SILENT else await self.judge.read(backend)
         if call.is_in_transaction:
             call.link.journal.append((call, changes))
         else:
@@ -291,7 +295,7 @@ class Stepper:
             execution_time=self.time.now + timedelta(seconds=due_in),
             priority=self.rng.choice([1, 3, 5, 8]),
             max_retries=self.rng.choice([0, 0, 1, 2]),
-            misfire_grace_time=None,
+            misfire_grace_time=self.rng.choice([None, None, None, 4]),
         )
 
     def next_job_id(self) -> str:
@@ -394,7 +398,7 @@ class Stepper:
 
     async def _submit_again(self, job: NewJob) -> None:
         """I8: the same again leaves exactly one."""
-        while await self.ask(lambda jobs, _: jobs.insert(job)) is None:
+        while await self.ask(lambda jobs, _: inserted(jobs, job)) is None:
             pass
         self.acknowledged.add(job.job_id)
 
@@ -451,6 +455,11 @@ class Stepper:
             table == {job_id: job.status for job_id, job in self.judge.jobs.items()}, "the history is not the table"
         )
         require(self.acknowledged <= table.keys(), f"I1 lost: {self.acknowledged - table.keys()}")
+
+
+async def inserted(jobs: JobStore, job: NewJob) -> bool:
+    """Whether the id was free."""
+    return await jobs.insert(job) is not None
 
 
 def schedule_key() -> ScheduleKey:
@@ -559,7 +568,7 @@ async def sweep(s: Stepper) -> str | None:
         return None
     worker.begin("sweep", worker.rescuer.run_once())
     await settle()
-    marks = any(call.link.owner == worker.name and call.name == "mark_dead" for call in s.waiting)
+    marks = any(call.link.owner == worker.name and call.name == "sweep_needs" for call in s.waiting)
     require(not marks or worker.may_judge_others, f"{worker.name} sweeps without a lease unbroken for one lease")
     return f"{worker.name} sweeps"
 
@@ -596,7 +605,7 @@ async def submit(s: Stepper) -> str | None:
     if s.claimable_jobs() >= OPEN_JOBS_MAX:
         return None
     job = s.new_job(s.next_job_id())
-    answer = await s.ask(lambda jobs, _: jobs.insert(job))
+    answer = await s.ask(lambda jobs, _: inserted(jobs, job))
     if answer is None:
         s.unknown.append(job)
     else:

@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler._engine import claim_loop, starts
+from pg_scheduler._engine import claim_loop, performing, starts, turns
+from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.clock import WINDOW_SECONDS, DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.performing import Performer
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler._engine.starts import Starts
@@ -35,10 +41,12 @@ from support.job_history import Broken, Judge, require
 from support.parked import Backend, Call, Link, LinkedDatabase, VirtualTime, settle
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Coroutine, Iterator
 
     from pg_scheduler._engine.config import EngineConfig
     from pg_scheduler._store.database import Connection
+    from pg_scheduler.context import JobContext
 
 TASK = "stepper:task"
 STOP_WAIT_SECONDS = 30.0
@@ -68,11 +76,34 @@ class VirtualAlarm:
         self._ring()
 
 
+class VirtualWakeups:
+    """A worker that listens and hears nothing: its floor is used, and each notification is a lost one."""
+
+    hears = True
+
+    def __init__(self, poll_seconds: float) -> None:
+        self._poll_seconds = poll_seconds
+
+    def pause(self, due_in: float | None, empty_looks: int) -> float:
+        del empty_looks
+        return self._poll_seconds if due_in is None else min(self._poll_seconds, max(0.0, due_in))
+
+    def pause_when_full(self) -> float:
+        return self._poll_seconds
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 @contextmanager
-def virtual_clocks(time: VirtualTime) -> Iterator[None]:
-    """The engine's own clocks for the length of the block."""
+def virtual_clocks(time: VirtualTime, rng: random.Random) -> Iterator[None]:
+    """The engine's own clocks and dice for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (claim_loop, starts):
+        patch.setattr(performing, "random", rng)
+        for module in (claim_loop, starts, turns):
             patch.setattr(module, "monotonic", time.monotonic)
         patch.setattr(claim_loop, "boot_seconds", time.monotonic)
         patch.setattr(starts, "Alarm", VirtualAlarm)
@@ -212,25 +243,42 @@ class VirtualWorker:
         self.ghosts, clock = Ghosts(), DatabaseClock(clock=self._time.monotonic)
         self.slots = Slots(self.config.slots, on_release=lambda: None)
         self.completions = Completions(self._jobs("flush"))
-        self._executor = WatchedExecutor(registry, self.slots, self.completions)
+        calls = Calls(registry, make_context=_no_context, offloading=Offloading(self.config.slots))
+        self._executor = WatchedExecutor(Performer(calls), self.slots, self.completions)
         self.starts = Starts(self._executor, self.slots, clock, lease=self.lease)
+        claims = self._jobs("claim")
+        quarantine = Quarantine(
+            claims,
+            self.slots,
+            registry,
+            lease=self.lease,
+            ghosts=self.ghosts,
+            config=self.config,
+            clock=self._time.monotonic,
+        )
         self.claim_loop = ClaimLoop(
-            self._jobs("claim"),
+            claims,
             self.starts,
             self.slots,
             registry,
             lease=self.lease,
             ghosts=self.ghosts,
             clock=clock,
+            quarantine=quarantine,
             config=self.config,
+            wakeups=VirtualWakeups(self.config.poll_seconds),
             wake=wake,
+            overdue=asyncio.Event(),
             on_look=lambda _: self._look(),
         )
+        self.claim_loop._floor = Floor(clock=self._time.monotonic)
         sweeping = LinkedDatabase(self._link("sweep"))
         self.rescuer = Rescuer(WorkerStore(sweeping), self._jobs("sweep"), own_lease=self.lease, config=self.config)
         ticking = LinkedDatabase(self._link("tick", self.tick_backend))
+        schedules = ScheduleStore(ticking)
+        periodic = PeriodicJobs(schedules, dict, tenant="", on_triggered=wake.set)
         self.ticker = Ticker(
-            ticking, ScheduleStore(ticking), lease=self.lease, config=self.config, wake=wake, on_ticked=wake.set
+            ticking, schedules, periodic, lease=self.lease, config=self.config, wake=wake, on_ticked=wake.set
         )
         self.heart = LeaseStore(cast("Connection", self._link("heart")), place="")
         self._stopping = asyncio.Event()
@@ -294,10 +342,9 @@ class VirtualWorker:
         try:
             listed = await self.heart.beat(self.lease.worker_id, self.config.lease_seconds, [TASK])
             if listed is None:
-                self.slots.stop(self.slots.tokens(), StopReason.LOST)
-                await self.incarnate()
+                await self._live_again()
                 return
-            self.lease.acknowledge(sent_at)
+            self.lease.acknowledge(sent_at, self.heart.server_started_at)
             if sent_at - self.beat_at >= self.config.lease_seconds:
                 self.trouble_at = sent_at
             self.beat_at = sent_at
@@ -309,6 +356,16 @@ class VirtualWorker:
         except DatabaseUnreachable:
             self.lease.miss()
             self.trouble_at = self._time.elapsed
+
+    async def _live_again(self) -> None:
+        """As ``Heartbeat._live_again``: what is finished is written first, by the strand that writes."""
+        self.lease.lose()
+        if self.completions.tokens() and "flush" not in self.strands:
+            self.begin("flush", self.completions.run_once())
+        if "flush" in self.strands:
+            await asyncio.wait([self.strands["flush"]])
+        self.slots.stop(self.slots.tokens(), StopReason.LOST)
+        await self.incarnate()
 
     async def check_held(self) -> None:
         held = self.slots.tokens()
@@ -327,7 +384,7 @@ class VirtualWorker:
             pod_uid=None,
         )
         await self.heart.register(card, [TASK], self.config.lease_seconds)
-        self.lease.begin(card.worker_id, sent_at)
+        self.lease.begin(card.worker_id, sent_at, self.heart.server_started_at)
         self.beat_at = self.trouble_at = sent_at
 
     async def retire(self) -> None:
@@ -369,3 +426,7 @@ class VirtualWorker:
                 task.cancel()
             await settle()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _no_context(*_: object) -> JobContext:
+    raise AssertionError("the stepper's task takes no context")

@@ -12,6 +12,7 @@ from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
@@ -82,6 +83,19 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
+    async def claim_keyed(self, worker_id: str, limit: int = 100) -> list[ClaimedJob]:
+        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit)
+
+    async def claim_alone(self, worker_id: str) -> ClaimedJob | None:
+        """A job that has outlived two workers."""
+        return await self.jobs.claim_poison(worker_id, "", ["default"], ["t"])
+
+    async def bury(self, *worker_ids: str) -> None:
+        """Mark these workers dead, or all of them."""
+        await self.pool.execute(
+            "UPDATE scheduler_workers SET state = 'dead' WHERE id = ANY($1) OR $1 = '{}'", list(worker_ids)
+        )
+
     async def running(self, worker_id: str) -> ClaimedJob:
         """A job that this worker holds."""
         job_id = await self.pending()
@@ -94,8 +108,13 @@ class World:
         config = EngineConfig(poll_seconds=horizon_seconds)
         lease, wake = Lease(LEASE_SECONDS), asyncio.Event()
         lease.begin("", boot_seconds())
-        ticker = Ticker(self.db, self.schedules, lease=lease, config=config, wake=wake, on_ticked=wake.set)
+        nothing = PeriodicJobs(self.schedules, dict, tenant="", on_triggered=wake.set)
+        ticker = Ticker(self.db, self.schedules, nothing, lease=lease, config=config, wake=wake, on_ticked=wake.set)
         return await ticker.run_once()
+
+    async def statuses(self, *job_ids: str) -> list[str]:
+        """The status of each job, in this order."""
+        return [(await self.row(job_id))["status"] for job_id in job_ids]
 
     async def row(self, job_id: str) -> asyncpg.Record:
         row = await self.pool.fetchrow("SELECT * FROM scheduled_jobs WHERE job_id = $1", job_id)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pg_scheduler.cli.group import pgscheduler as group
 from support.databases import EMPTY
+from support.older_package import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ def test_role_without_rights_is_told(pgscheduler: RunCommand, dsn: str) -> None:
     ended.require_block("PGS-012", exit_code=3)
 
 
-async def test_table_of_the_older_package_is_told(pgscheduler: RunCommand, new_database: Callable[..., str]) -> None:
+async def test_table_of_another_program_is_told(pgscheduler: RunCommand, new_database: Callable[..., str]) -> None:
     dsn = new_database(template=EMPTY)
     connection = await asyncpg.connect(dsn)
     await connection.execute("CREATE TABLE scheduled_jobs (job_id text PRIMARY KEY, job_name text NOT NULL)")
@@ -163,4 +164,20 @@ async def test_table_of_the_older_package_is_told(pgscheduler: RunCommand, new_d
 
     for command in ("migrate", "worker"):
         ended = pgscheduler(command, env={"PGSCHEDULER_DSN": dsn})
-        assert "the older package" in ended.require_block("PGS-013", exit_code=1)
+        assert "neither ours nor" in ended.require_block("PGS-013", exit_code=1)
+
+
+async def test_migrate_adopts_the_older_package_and_tells_its_progress(
+    pgscheduler: RunCommand, new_database: Callable[..., str]
+) -> None:
+    dsn = new_database(template=EMPTY)
+    await fill(dsn)
+
+    behind = pgscheduler("migrate", "--check", env={"PGSCHEDULER_DSN": dsn})
+    adopted = pgscheduler("migrate", "-o", "json", env={"PGSCHEDULER_DSN": dsn})
+
+    assert (behind.exit_code, adopted.exit_code) == (1, 0)
+    assert json.loads(adopted.out)[0] == {"migration": "initial", "state": "applied"}
+    assert "adopting scheduled_jobs of pg-scheduler 0.2.3: 29 jobs" in adopted.err
+    assert "rows rewritten" in adopted.err
+    assert "scheduler_adopted keeps them" in adopted.err

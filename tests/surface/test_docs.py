@@ -83,7 +83,10 @@ def test_commands_in_the_documents_exist(name: str) -> None:
     assert named <= set(group.list_commands(click.Context(group)))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/reference/errors.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/explanation/benchmarks.md", "docs/reference/errors.md"],
+)
 def test_links_to_files_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)

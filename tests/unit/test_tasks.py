@@ -1,4 +1,5 @@
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -62,3 +63,55 @@ def test_a_module_registers_its_own_public_async_functions() -> None:
     )
 
     assert Registry().add_module(module) == ["shop:send"]
+
+
+def test_a_bare_name_means_the_one_function_that_is_called_so() -> None:
+    registry = Registry()
+    send = function_named("send", "return 1", "shop")
+    registry.add(send)
+    registry.add(send, "mail.send")
+
+    assert registry.claimable() == ["mail.send", "send", "shop:send"]
+    assert registry["send"] is send
+    assert registry.unclear_names() == {}
+    assert registry.keys() == ["mail.send", "shop:send"]
+
+
+def test_a_bare_name_that_two_functions_share_means_neither() -> None:
+    registry = Registry()
+    for module in ("shop", "mail"):
+        registry.add(function_named("send", "return 1", module))
+
+    assert registry.claimable() == ["mail:send", "shop:send"]
+    assert registry.unclear_names() == {"send": ["shop:send", "mail:send"]}
+    with pytest.raises(KeyError):
+        registry["send"]
+
+
+def test_a_key_is_never_read_as_a_bare_name() -> None:
+    registry = Registry()
+    meant = function_named("deliver", "return 1", "mail")
+    registry.add(function_named("send", "return 1", "shop"))
+    registry.add(meant, "send")
+
+    assert registry["send"] is meant
+    assert registry.claimable() == ["deliver", "send", "shop:send"]
+
+
+def test_a_module_loaded_under_two_names_is_one_function(tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    file.write_text("async def send(): ...\n")
+    registry = Registry()
+    for name in ("shop", "__main__"):
+        namespace: dict[str, Any] = {"__name__": name}
+        exec(compile(file.read_text(), str(file), "exec"), namespace)  # noqa: S102 - as an import does
+        registry.add(namespace["send"])
+
+    assert registry.claimable() == ["__main__:send", "send", "shop:send"]
+
+
+def test_our_own_tasks_have_no_bare_name() -> None:
+    registry = Registry()
+    registry.add(function_named("ping", "return 1", "pg_scheduler.cli.ping"), "pgscheduler.ping")
+
+    assert registry.claimable() == ["pgscheduler.ping"]

@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from pg_scheduler._engine.bulk_submission import BulkSubmission
+from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
@@ -15,28 +16,85 @@ from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
+from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.older_package import OlderPackage
+from pg_scheduler._engine.performing import Performer
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
+from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
-from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.results import Results
+from pg_scheduler._engine.runtime import JobServices, context_of
+from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.submission import Submission
+from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.database import Database, Pool, connect_like, open_pool, open_pool_like, place_of
-from pg_scheduler._store.dsn import where
-from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.database import (
+    Database,
+    Pool,
+    Statements,
+    connect_like,
+    connect_to,
+    open_pool,
+    open_pool_like,
+    place_of,
+)
+from pg_scheduler._store.dsn import checked_dsn, where
+from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
+from pg_scheduler._store.listing import ListingStore, QueueStore
+from pg_scheduler._store.migration_files import Migration
+from pg_scheduler._store.older_package import OlderPackageStore
+from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
+from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
-from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Listener
+from pg_scheduler._store.wakeups import (
+    JOBS_CHANNEL,
+    OVERDUE_CHANNEL,
+    SCHEDULES_CHANNEL,
+    Bell,
+    Connect,
+    Listening,
+    Wakeups,
+    choose_wakeups,
+)
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler.context import JobContext
+from pg_scheduler.errors import MainLoopStalled
+from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig
 
 ENGINE_CONNECTIONS = 4
 CONTROL_CONNECTIONS = 4
 WORKER_ID_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where else than the caller's pool a scheduler connects; None where it goes the pool's way.
+
+    Attributes:
+        own: of the engine's own connections.
+        direct: of LISTEN and migrations, past a pooler; ``own`` if not given.
+    """
+
+    own: str | None = field(default=None, repr=False)
+    direct: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for dsn in filter(None, (self.own, self.direct)):
+            checked_dsn(dsn)
+
+    @property
+    def for_migrations(self) -> str | None:
+        """The most direct one."""
+        return self.direct or self.own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +105,14 @@ class SubmissionParts:
     jobs: JobStore
     submission: Submission
     bulk: BulkSubmission
+    periodic: PeriodicJobs
+    listing: ListingStore
+    queues: QueueStore
+    rescuer: Rescuer
     vacuum: VacuumStore
     vacuumer: Vacuumer
+    results: Results
+    older_package: OlderPackage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +121,11 @@ class EngineParts:
 
     lease: Lease
     slots: Slots
+    rescuer: Rescuer
+    heartbeat: Heartbeat
     schedules: ScheduleStore
     lifecycle: Lifecycle
+    executor: Executor
     close: Callable[[], Awaitable[None]]
 
 
@@ -69,17 +136,27 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    migrate: Callable[..., Awaitable[list[Migration]]]
 
 
 def wire_submission(
-    pool: Pool, registry: Registry, config: EngineConfig, retention: VacuumConfig, bell: Bell
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    retention: VacuumConfig,
+    bell: Bell,
+    declared: Callable[[], Mapping[str, PeriodicJobConfig]],
+    *,
+    runs_here: Callable[[], bool],
+    notify_workers: bool = True,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
-    database = Database(pool, place=place_of(pool))
-    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring)
+    database = Database(pool, place=place_of(pool), repeats=True)
+    wake_within = config.poll_seconds if notify_workers else None
+    jobs = JobStore(database, wake_within_seconds=wake_within)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
     bulk = BulkSubmission(
-        submission, BulkStore(database, pool), wake_within_seconds=config.poll_seconds, on_submitted=bell.ring
+        submission, BulkStore(database, pool), wake_within_seconds=wake_within, on_submitted=bell.ring
     )
     vacuum = VacuumStore(database)
     return SubmissionParts(
@@ -87,9 +164,28 @@ def wire_submission(
         jobs=jobs,
         submission=submission,
         bulk=bulk,
+        periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
+        listing=ListingStore(database, tenant=config.tenant),
+        queues=QueueStore(database, tenant=config.tenant),
+        rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),
         vacuum=vacuum,
         vacuumer=Vacuumer(vacuum, tenant=config.tenant, config=retention),
+        results=_wire_results(pool, database, config),
+        older_package=OlderPackage(OlderPackageStore(database), registry, tenant=config.tenant),
     )
+
+
+def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Results:
+    bell = Bell()
+    listening = Listening(
+        None,
+        partial(connect_like, pool, command_timeout=config.command_seconds),
+        {RESULTS_CHANNEL: bell},
+        place=place_of(pool),
+        poll_seconds=config.poll_seconds,
+        polling=config.polling,
+    )
+    return Results(ResultStore(database), bell, listening)
 
 
 async def wire_engine(
@@ -99,86 +195,185 @@ async def wire_engine(
     bell: Bell,
     card: WorkerCard,
     retention: VacuumConfig | None,
+    periodic: PeriodicJobs,
     *,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware] = (),
     new_worker_id: Callable[[], str],
+    on_stall: Callable[[MainLoopStalled], None],
+    addresses: Addresses = Addresses(),
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
-    own = await open_pool_like(pool, size=ENGINE_CONNECTIONS, command_timeout=config.command_seconds)
-    database = Database(own, place=place_of(pool))
-    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
-    connect = partial(connect_like, pool, command_timeout=config.command_seconds)
-    claiming, finishing = (KeptConnection(connect, place=place_of(pool)) for _ in range(2))
-    schedules = ScheduleStore(database)
-    lease = Lease(config.lease_seconds)
-    completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
-    schedules_bell = Bell()
+    schedules_bell, overdue_bell = Bell(), Bell()
+    bells = {JOBS_CHANNEL: bell, OVERDUE_CHANNEL: overdue_bell, SCHEDULES_CHANNEL: schedules_bell}
+    lines = await _open_lines(pool, config, addresses, bells)
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
-    ticker = Ticker(database, schedules, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
+    overdue_bell.subscribe(claim_wake)
+    schedules, workers = ScheduleStore(lines.database), WorkerStore(lines.database)
+    lease, ghosts, clock = Lease(config.lease_seconds), Ghosts(), DatabaseClock()
+    completions = Completions(lines.outcomes)
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
-    ghosts, clock = Ghosts(), DatabaseClock()
-    starts = Starts(Executor(registry, slots, completions), slots, clock, lease=lease)
+    offloading = Offloading(config.slots)
+    calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
+    executor = Executor(Performer(calls), slots, completions)
+    starts = Starts(executor, slots, clock, lease=lease)
+    ticker = Ticker(
+        lines.database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring
+    )
+    rescuer = Rescuer(workers, lines.jobs, own_lease=lease, config=config)
+    suspicion = Suspicion(workers, own_lease=lease, sweep_in=rescuer.sweep_in)
+
+    def seen(ahead: Ahead) -> None:
+        ticker.expect(ahead.tick_in)
+        if ahead.missing:
+            suspicion.wake()
+
     claim_loop = ClaimLoop(
-        JobStore(claiming, wake_within_seconds=config.poll_seconds),
+        lines.claims,
         starts,
         slots,
         registry,
         lease=lease,
         ghosts=ghosts,
         clock=clock,
+        quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
+        wakeups=lines.wakeups,
         wake=claim_wake,
-        on_look=lambda ahead: ticker.expect(ahead.tick_in),
-    )
-    rescuer = Rescuer(WorkerStore(database), jobs, own_lease=lease, config=config)
-    listener = Listener(
-        pool, {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell}, command_timeout=config.command_seconds
+        overdue=overdue_bell.subscribe(),
+        on_look=seen,
     )
     heartbeat = Heartbeat(
-        pool,
+        lines.pool,
         card,
-        registry.keys,
+        registry.claimable,
         lease=lease,
         slots=slots,
         known_tokens=lambda: slots.tokens() | completions.tokens(),
+        finished_tokens=completions.tokens,
+        flush=completions.wake,
         ghosts=ghosts,
         config=config,
         new_worker_id=new_worker_id,
+        on_stall=on_stall,
     )
-
     taking: dict[str, Service] = {
         "starts": starts.run,
         "claim loop": claim_loop.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
-        "listener": listener.run,
+        "suspicion": suspicion.run,
+        "wakeups": lines.wakeups.run,
     }
-    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, completions.wake]
+    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
     if retention is not None:
-        vacuumer = Vacuumer(VacuumStore(database), tenant=config.tenant, config=retention)
+        vacuumer = Vacuumer(VacuumStore(lines.database), tenant=config.tenant, config=retention)
         taking["vacuumer"] = vacuumer.run
         wakes.append(vacuumer.wake)
 
-    def wake_all() -> None:
-        for wake in wakes:
-            wake()
-
-    services = Services(
-        taking=taking,
-        completions=completions,
-        heartbeat=heartbeat,
-        slots=slots,
-        wake=wake_all,
-    )
-
     async def close() -> None:
         bell.unsubscribe(claim_wake)
-        await claiming.close()
-        await finishing.close()
-        await database.close()
+        offloading.close()
+        await lines.close()
 
-    return EngineParts(
-        lease=lease, slots=slots, schedules=schedules, lifecycle=Lifecycle(services, config), close=close
+    running = Services(
+        taking=taking, completions=completions, heartbeat=heartbeat, slots=slots, wake=partial(_call_all, wakes)
     )
+    return EngineParts(
+        lease=lease,
+        slots=slots,
+        rescuer=rescuer,
+        heartbeat=heartbeat,
+        schedules=schedules,
+        lifecycle=Lifecycle(running, config),
+        executor=executor,
+        close=close,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lines:
+    """The connections of one worker: a pool, one kept for claims, one kept for outcomes, and one that is woken."""
+
+    pool: Pool
+    database: Database
+    jobs: JobStore
+    claims: JobStore
+    outcomes: JobStore
+    wakeups: Wakeups
+    kept: Sequence[KeptConnection]
+
+    async def close(self) -> None:
+        """Close them all."""
+        for line in self.kept:
+            await line.close()
+        await self.wakeups.close()
+        await self.database.close()
+
+
+async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, bells: Mapping[str, Bell]) -> _Lines:
+    own = await open_pool_like(
+        pool,
+        size=ENGINE_CONNECTIONS,
+        command_timeout=config.command_seconds,
+        connect_timeout=config.connect_seconds,
+        dsn=addresses.own,
+    )
+    database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
+    connect = partial(connect_like, own, command_timeout=config.command_seconds, connect_timeout=config.connect_seconds)
+    kept = [KeptConnection(connect, place=place_of(own)) for _ in range(2)]
+    lines: list[Statements] = [database, *kept]
+    jobs, claims, outcomes = (JobStore(line, wake_within_seconds=config.poll_seconds) for line in lines)
+    try:
+        wakeups = await choose_wakeups(
+            _listen_connect(own, config, addresses),
+            database,
+            bells,
+            place=where(addresses.direct) if addresses.direct else place_of(own),
+            poll_seconds=config.poll_seconds,
+            polling=config.polling,
+        )
+    except BaseException:
+        await database.close()
+        raise
+    return _Lines(pool=own, database=database, jobs=jobs, claims=claims, outcomes=outcomes, wakeups=wakeups, kept=kept)
+
+
+def _wire_calls(
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    bell: Bell,
+    jobs: JobStore,
+    offloading: Offloading,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware],
+) -> Calls:
+    services = JobServices(
+        submission=submitting.submission,
+        database=submitting.database,
+        jobs=submitting.jobs,
+        transactions=JobTransactions(
+            pool, jobs, lease_seconds=config.lease_seconds, command_seconds=config.command_seconds
+        ),
+        on_submitted=bell.ring,
+    )
+
+    def make_context(held: HeldJob, deadline: float | None) -> JobContext:
+        return context_of(held, services, deadline)
+
+    return Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
+
+
+def _call_all(functions: Sequence[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
+
+
+def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Connect:
+    if addresses.direct:
+        return partial(connect_to, addresses.direct, command_timeout=config.command_seconds)
+    return partial(connect_like, own, command_timeout=config.command_seconds)
 
 
 async def wire_control(dsn: str) -> ControlParts:
@@ -189,6 +384,7 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        migrate=partial(migrator.migrate_place_of, pool),
     )
 
 

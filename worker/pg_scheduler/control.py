@@ -22,7 +22,7 @@ from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -204,10 +204,14 @@ class Control:
     ) -> None:
         await self._parts.database.close()
 
-    async def migrate(self) -> Sequence[str]:
-        """Bring the tables to this release's schema, safely from many processes; the names of what was applied."""
-        async with self._parts.database.connection() as connection:
-            return [migration.name for migration in await migrator.migrate(connection)]
+    async def migrate(self, tell: Callable[[str], None] | None = None) -> Sequence[str]:
+        """Bring the tables to this release's schema, safely from many processes; the names of what was applied.
+
+        Args:
+            tell: is called with a line for each step that takes long; they are logged if not given.
+        """
+        telling = {} if tell is None else {"tell": tell}
+        return [migration.name for migration in await self._parts.migrate(**telling)]
 
     async def pending_migrations(self) -> Sequence[str]:
         """The names of what ``migrate`` would apply."""

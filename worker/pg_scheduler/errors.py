@@ -5,6 +5,7 @@
     PgSchedulerError                 .code, .what, .why, .fix
     |-- InvalidArgument              also ValueError: something that the caller gave
     |   |-- InvalidPayload           arguments that JSON cannot keep exactly
+    |   |   `-- InvalidArguments     arguments that do not fit the task's typed parameters
     |   |-- InvalidSchedule          a rule that does not parse, never fires, or is not served
     |   |-- JobExists                the job id is taken and the caller asked to be told
     |   |-- InvalidDsn               a connection string that cannot be used
@@ -13,8 +14,22 @@
     |-- MissingExtra                 (in cli.extras) a command needs a package of an extra
     |-- NoPostgresBinaries           no PostgreSQL programs for the embedded server
     |-- EmbeddedPostgresFailed       the embedded server ended or never answered
-    |-- DatabaseUnreachable          nobody answers there, or not to us
-    |-- SchemaMismatch               tables missing, or newer than this release reads
+    |-- LostClaim                    the job is no longer this attempt's
+    |-- TransactionRefused           a job's second transaction
+    |-- JobTimeout                   an attempt ran for longer than the job may; also TimeoutError
+    |-- NoResult                     a job that was waited for has no result to give
+    |   |-- JobFailed                it failed
+    |   |-- JobCancelled             it was cancelled
+    |   |-- JobExpired               it expired before it started
+    |   |-- UnknownJob               there is no such job
+    |   `-- ResultNotKept            it completed, and its result was not stored
+    |-- MainLoopStalled              a worker's event loop has not turned for max_stall
+    |-- DatabaseUnreachable          nobody answers there, or not to us          (.sqlstate)
+    |   |-- DatabaseBusy             it has undone the statement: a lock, a time limit, no connection left
+    |   |-- TransactionLost          the connection of a job's transaction was lost before its commit
+    |   `-- StorageFull              its disk is full: it reads, and writes nothing
+    |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
+    |   `-- SchemaMismatch           tables missing, or newer than this release reads
     `-- OwnedByResource              the row belongs to a custom resource: edit that
 
 Invariant: a message holds what, why and fix, and never a password or a job's argument.
@@ -105,12 +120,49 @@ class EmbeddedPostgresFailed(PgSchedulerError):
 
 
 class DatabaseUnreachable(PgSchedulerError):
-    """Nobody answers there, or not to us."""
+    """Nobody answers there, or not to us: what was sent may or may not have been done.
+
+    Attributes:
+        sqlstate: the five characters that the server gave as its reason; None when it gave none.
+    """
 
     code = "PGS-012"
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.sqlstate = sqlstate
 
-class SchemaMismatch(PgSchedulerError):
+
+class DatabaseBusy(DatabaseUnreachable):
+    """The server answers and has undone the statement: it waited too long for a lock, or no connection is left.
+
+    Nothing was written; the same call may succeed a moment later.
+    """
+
+    code = "PGS-020"
+
+
+class StorageFull(DatabaseUnreachable):
+    """The server's disk is full: it answers and writes nothing. Nothing was written."""
+
+    code = "PGS-021"
+
+
+class DatabaseNotReady(PgSchedulerError):
+    """The server answers, and waiting will not help: no such database, a right is missing, a pooler in the way.
+
+    Attributes:
+        sqlstate: the five characters that the server gave as its reason; None when it gave none.
+    """
+
+    code = "PGS-022"
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.sqlstate = sqlstate
+
+
+class SchemaMismatch(DatabaseNotReady):
     """The tables are missing, older than needed, or newer than this release reads."""
 
     code = "PGS-013"
@@ -120,3 +172,100 @@ class OwnedByResource(PgSchedulerError):
     """The row belongs to a custom resource, which is where it is edited."""
 
     code = "PGS-014"
+
+
+class MainLoopStalled(PgSchedulerError):
+    """A worker's event loop has not turned for ``max_stall``: it has stopped beating, and others take its jobs."""
+
+    code = "PGS-015"
+
+
+class LostClaim(PgSchedulerError):
+    """The job is no longer this attempt's: it was cancelled, replaced, or given to another worker meanwhile."""
+
+    code = "PGS-060"
+
+
+class TransactionRefused(PgSchedulerError):
+    """A job completes in one transaction: a second one, or one inside another, has nothing to complete."""
+
+    code = "PGS-061"
+
+
+class TransactionLost(DatabaseUnreachable):
+    """The connection of ``ctx.transaction()`` was lost before its commit; nothing of the block was kept."""
+
+    code = "PGS-062"
+
+
+class JobTimeout(PgSchedulerError, TimeoutError):
+    """An attempt ran for longer than the job's timeout."""
+
+    code = "PGS-063"
+
+
+class InvalidArguments(InvalidPayload):
+    """Arguments that do not fit the dataclasses or models that the task's parameters are annotated with."""
+
+    code = "PGS-064"
+
+
+class NoResult(PgSchedulerError):
+    """A job that was waited for has no result to give.
+
+    Attributes:
+        job_id: the job.
+    """
+
+    code = "PGS-065"
+
+    def __init__(self, what: str, *, job_id: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.job_id = job_id
+
+
+class JobFailed(NoResult):
+    """The job failed.
+
+    Attributes:
+        job_id: the job.
+        error_type: class name of what its last attempt raised; empty when no attempt recorded it.
+        error_message: its text, which is not part of this error's own text.
+        error_traceback: its traceback.
+        attempt: number of that attempt; 0 when no attempt recorded it.
+    """
+
+    code = "PGS-066"
+
+    def __init__(
+        self, what: str, *, job_id: str, error_type: str, error_message: str, error_traceback: str, attempt: int
+    ) -> None:
+        super().__init__(what, job_id=job_id, fix="see error_message and error_traceback, or scheduler_attempts")
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+        self.attempt = attempt
+
+
+class JobCancelled(NoResult):
+    """The job was cancelled."""
+
+    code = "PGS-067"
+
+
+class JobExpired(NoResult):
+    """The job expired before it was started."""
+
+    code = "PGS-068"
+
+
+class UnknownJob(NoResult):
+    """There is no job of this id, or its row has been deleted by the retention."""
+
+    code = "PGS-069"
+
+
+class ResultNotKept(NoResult):
+    """The job completed and its result is not stored: nobody asked for it, or JSON could not keep it."""
+
+    code = "PGS-070"

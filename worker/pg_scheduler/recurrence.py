@@ -24,8 +24,12 @@ def every(interval: timedelta) -> Interval:
     """The rule of a whole number of seconds.
 
     Raises:
-        InvalidSchedule: below one second, above 366 days, or with a fraction of a second.
+        InvalidSchedule: not a timedelta, below one second, above 366 days, or with a fraction of a second.
     """
+    if not isinstance(interval, timedelta):
+        raise InvalidSchedule(
+            f"an interval that is a {type(interval).__name__}", field="every", fix="give a timedelta(minutes=5)"
+        )
     if interval.microseconds:
         raise InvalidSchedule(f"an interval of {interval}", field="every", fix="give a whole number of seconds")
     return Interval(int(interval.total_seconds()))

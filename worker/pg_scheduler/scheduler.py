@@ -5,19 +5,22 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._domain import checks, codec
-from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey, Template
+from pg_scheduler._domain.jobs import ClaimedJob, Row
+from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._store import migrator
-from pg_scheduler._store.database import require_pool
+from pg_scheduler._store.database import direct_connection, require_pool
 from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._wiring import (
+    Addresses,
     EngineParts,
     SubmissionParts,
     new_worker_id,
@@ -26,18 +29,24 @@ from pg_scheduler._wiring import (
     worker_card,
 )
 from pg_scheduler.conflict_resolution import ConflictResolution
+from pg_scheduler.errors import InvalidArgument, MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.job_spec import _UNSET, JobSpec
+from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnFull, OnInterrupt
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
 from pg_scheduler.polling import PollingConfig
+from pg_scheduler.retry_policy import RetryPolicy
 from pg_scheduler.tasks import Registry, TaskFunction
 from pg_scheduler.tasks import registry as task_registry
+from pg_scheduler.unique import Unique
 from pg_scheduler.vacuum import VacuumConfig
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from pg_scheduler._store.database import Connection
 
 
 class Scheduler:
@@ -64,8 +73,13 @@ class Scheduler:
         tenant: str | None = None,
         queues: Sequence[str] = ("default",),
         lease_seconds: float | None = None,
+        max_stall: float = 300.0,
         shutdown_timeout: float = 25.0,
         auto_migrate: bool = True,
+        middleware: Sequence[Middleware] = (),
+        dsn: str | None = None,
+        direct_dsn: str | None = None,
+        notify_workers: bool = True,
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -73,42 +87,66 @@ class Scheduler:
             db_pool: an open asyncpg pool, borrowed for submissions. A started scheduler opens connections of its own,
                 to the same place.
             max_concurrent_jobs: slots of this worker.
-            misfire_grace_time: seconds after which a job that never started expires; None never. Stored with each job,
-                not judged yet: a job that is late runs late.
+            misfire_grace_time: seconds after which a job that never started expires; None never. Judged
+                against what workers could claim: a backlog behind busy slots runs late and never expires.
             vacuum_config: retention of finished jobs.
             vacuum_enabled: whether this worker deletes what its retention lets go.
             batch_claim_limit: how many jobs one claim takes at most.
-            polling_config: pace of polling; of it only ``min_interval`` is used yet.
+            polling_config: pace of polling where NOTIFY does not reach this worker.
             tenant: whose jobs this process schedules and runs; ``$PGSCHEDULER_TENANT`` if not given, else ``''``.
             queues: the queues that this worker serves.
-            lease_seconds: how long the database believes in this worker without a beat; ``LEASE_DURATION`` if None.
+            lease_seconds: how long the database believes in this worker without a beat; the lesser of
+                ``LEASE_DURATION`` and ``HEARTBEAT_THRESHOLD`` if None.
+            max_stall: seconds that the event loop may stand still; then this worker ends its beats, so that others take
+                its jobs, and ``wait_failed`` raises ``MainLoopStalled``.
             shutdown_timeout: seconds that a shutdown waits for running jobs before it hands them back.
             auto_migrate: whether ``start`` brings the tables up to date; otherwise it only checks them.
+            middleware: async functions ``(call, ctx)`` around each job, the first outermost: ``await call()`` runs the
+                job and gives its result, which the middleware returns.
+            dsn: where the engine's own connections go; to the pool's place if not given.
+            direct_dsn: where LISTEN and migrations go, past a pooler in transaction mode; ``dsn`` if not given.
+            notify_workers: whether a submission wakes idle workers. Without, it costs less and the job waits for their
+                next poll, up to 5 s.
 
         Raises:
+            TypeError: a middleware is no async function.
             InvalidArgument: a setting out of its range, or a pool that is closed.
+            InvalidDsn: a DSN that cannot be used.
         """
         require_pool(db_pool)
         self.db_pool = db_pool
         self.vacuum_config = vacuum_config or VacuumConfig()
         self.vacuum_enabled = vacuum_enabled
         self._auto_migrate = auto_migrate
+        self._middleware = require_middleware(middleware)
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
             slots=max_concurrent_jobs,
             claim_limit=batch_claim_limit,
-            lease_seconds=self.LEASE_DURATION if lease_seconds is None else lease_seconds,
+            lease_seconds=(
+                min(self.LEASE_DURATION, self.HEARTBEAT_THRESHOLD) if lease_seconds is None else lease_seconds
+            ),
+            max_stall_seconds=max_stall,
             shutdown_seconds=shutdown_timeout,
             misfire_grace_time=misfire_grace_time,
             polling=polling_config or PollingConfig(),
         )
+        self._addresses = Addresses(own=dsn, direct=direct_dsn)
         self._bell = Bell()
         self._registry = Registry()
         self._submission: SubmissionParts = wire_submission(
-            db_pool, self._registry, self._config, self.vacuum_config, self._bell
+            db_pool,
+            self._registry,
+            self._config,
+            self.vacuum_config,
+            self._bell,
+            periodic_registry.all,
+            runs_here=lambda: self.is_running,
+            notify_workers=notify_workers,
         )
         self._engine: EngineParts | None = None
+        self._on_stall: Callable[[MainLoopStalled], None] = _only_raise
         self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -158,6 +196,11 @@ class Scheduler:
         held_jobs = self._engine.slots.held() if self._engine else []
         return {held.job.job_id: held.task for held in held_jobs if held.task is not None}
 
+    @property
+    def job_semaphore(self) -> SlotsView:
+        """The slots of this worker as they are now: ``free``, ``capacity`` and ``locked()``."""
+        return SlotsView(capacity=self._config.slots, held=len(self._engine.slots.held()) if self._engine else 0)
+
     def register(self, *functions_or_modules: TaskFunction | ModuleType) -> list[str]:
         """Make tasks runnable here: an async function, or every public one that a module defines; their keys.
 
@@ -173,12 +216,15 @@ class Scheduler:
     async def initialize_db(self) -> None:
         """Bring the tables to this release's schema; safe from many processes at once.
 
+        The tables of the older package pg-scheduler 0.2.3 are taken over with their rows: once, and locked for about
+        8 s a million rows.
+
         Raises:
-            SchemaMismatch: the schema is newer than this release reads, or belongs to the older package.
+            SchemaMismatch: the schema is newer than this release reads, something stands in the way of an adoption, or
+                a lock was not to be had within two minutes.
             DatabaseUnreachable: nobody answers there.
         """
-        async with self._submission.database.connection() as connection:
-            await migrator.migrate(connection)
+        await migrator.migrate_place_of(self.db_pool, self._addresses.for_migrations)
 
     async def start(self) -> None:
         """Start to run jobs and schedules; nothing happens when it runs already.
@@ -202,6 +248,39 @@ class Scheduler:
         if self._engine is not None:
             await self._engine.lifecycle.wait_failed()
 
+    def on_stall(self, callback: Callable[[MainLoopStalled], None]) -> None:
+        """Have ``callback`` called when the event loop has stood still for ``max_stall``; before ``start``.
+
+        It runs in the heartbeat's thread, since the loop's own is stuck: all it can do is to end the process.
+        """
+        self._on_stall = callback
+
+    async def recover_orphaned_jobs(self) -> int:
+        """Return the jobs of dead workers to the queue, as this worker's sweep does from time to time; how many.
+
+        Raises:
+            DatabaseUnreachable: no answer; the next sweep does it.
+        """
+        rescuer = self._engine.rescuer if self._engine else self._submission.rescuer
+        rescued = await rescuer.take_from_the_dead()
+        return rescued.requeued + rescued.failed
+
+    async def periodic_orphan_recovery(self) -> None:
+        """Until the sweep, which runs since ``start``, has ended. Returns at once unless started."""
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_ended("rescuer")
+
+    async def monitor_heartbeats(self) -> None:
+        """Until the heartbeat, which runs since ``start``, has ended. Returns at once unless started."""
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_ended("heartbeat")
+
+    async def send_heartbeat(self, job_id: str) -> None:
+        """Renew this worker's lease now, which covers all that it holds, ``job_id`` too. Nothing unless started."""
+        del job_id
+        if self._engine is not None:
+            self._engine.heartbeat.beat_soon()
+
     async def __aenter__(self) -> "Scheduler":
         await self.start()
         return self
@@ -223,6 +302,21 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None | object = _UNSET,
+        connection: "Connection | None" = None,
+        queue: str = "default",
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
+        retry_policy: RetryPolicy | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        expires: datetime | timedelta | None = None,
+        keep_result: bool = False,
+        flush: Flush = "batch",
+        on_interrupt: OnInterrupt = "retry",
+        max_interruptions: int | None = None,
+        unique: Unique | None = None,
     ) -> str:
         """Schedule an async function; when this returns, the job is committed.
 
@@ -237,10 +331,27 @@ class Scheduler:
             max_retries: attempts after the first that fails.
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
-            misfire_grace_time: seconds; the scheduler's if not given, None never expires.
+            misfire_grace_time: seconds; the scheduler's if not given, None never expires. A job that is past its grace
+                now, or was when a worker first came to its queue, is stored as ``expired`` and not run.
+            connection: an asyncpg connection in a transaction of the caller's: the job is committed with it.
+            queue: 1 to 200 bytes; served by workers that name it.
+            concurrency_key: 1 to 200 bytes; of the tenant's jobs that share it, at most the key's limit run at a time.
+            concurrency_limit: 1 to 10,000; the key's limit from now on. A key that was never given one has 1.
+            on_full: what becomes of the job if its key is full when it is due: ``wait`` for its turn, ``skip`` (it ends
+                cancelled), or ``replace`` (the oldest that runs is cancelled and told to stop).
+            timeout: seconds, or a timedelta, after which an attempt is cancelled and counts as failed; None never.
+            retry_policy: how long retries wait; the task's, else the default one, if None.
+            tags: at most 20 texts of 1 to 64 bytes, to list by.
+            metadata: a dict for people and tools, up to 16 KiB as JSON; no argument of the function.
+            expires: an aware instant, or a timedelta after ``execution_time``, from which on the job does not start.
+            keep_result: whether what the function returns is stored.
+            flush: ``now`` writes the outcome by itself and at once instead of with the next batch (20 ms).
+            on_interrupt: what becomes of a job whose worker died: ``retry`` starts it again, ``fail`` never.
+            max_interruptions: how many deaths of its worker it survives; the worker's setting if None.
+            unique: what makes an earlier submission the same, whose id is then returned; not beside a ``job_id``.
 
         Returns:
-            The job id.
+            The job id; with ``IGNORE`` or ``unique`` that of the job that was there.
 
         Raises:
             TypeError: not an async function.
@@ -248,8 +359,31 @@ class Scheduler:
             JobExists: the id is taken (``RAISE``).
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
-        spec = JobSpec(func, execution_time, args, kwargs or {}, priority, max_retries, job_id, misfire_grace_time)
-        return await self._submission.submission.schedule(spec, conflict_resolution)
+        spec = JobSpec(
+            func,
+            execution_time,
+            args,
+            {} if kwargs is None else kwargs,
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            on_full=on_full,
+            timeout=timeout,
+            retry_policy=retry_policy,
+            tags=tags,
+            metadata=metadata,
+            expires=expires,
+            keep_result=keep_result,
+            flush=flush,
+            on_interrupt=on_interrupt,
+            max_interruptions=max_interruptions,
+            unique=unique,
+        )
+        return await self._submission.submission.schedule(spec, conflict_resolution, connection)
 
     async def schedule_bulk(
         self,
@@ -257,6 +391,7 @@ class Scheduler:
         *,
         conflict_resolution: ConflictResolution = ConflictResolution.IGNORE,
         batch_size: int = 1000,
+        connection: "Connection | None" = None,
     ) -> list[str | None]:
         """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
 
@@ -268,6 +403,7 @@ class Scheduler:
             conflict_resolution: what to do with ids that are taken, or named twice: ``IGNORE`` keeps the first,
                 ``REPLACE`` the last.
             batch_size: jobs of one transaction, 1 to 100,000.
+            connection: an asyncpg connection in a transaction of the caller's: all of it is committed with that.
 
         Returns:
             The job ids in the order of the input, None at positions that were not inserted.
@@ -278,7 +414,7 @@ class Scheduler:
             JobExists: an id is taken (``RAISE``); nothing was written.
             DatabaseUnreachable: no answer; the last batch may or may not exist.
         """
-        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size)
+        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 
     async def schedule_job(
         self,
@@ -290,6 +426,22 @@ class Scheduler:
         job_id: str | None = None,
         conflict_resolution: ConflictResolution = ConflictResolution.RAISE,
         misfire_grace_time: int | None = None,
+        *,
+        connection: "Connection | None" = None,
+        queue: str = "default",
+        concurrency_key: str | None = None,
+        concurrency_limit: int | None = None,
+        on_full: OnFull = "wait",
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109  the job's, not this call's
+        retry_policy: RetryPolicy | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        expires: datetime | timedelta | None = None,
+        keep_result: bool = False,
+        flush: Flush = "batch",
+        on_interrupt: OnInterrupt = "retry",
+        max_interruptions: int | None = None,
+        unique: Unique | None = None,
     ) -> str:
         """Schedule by name, for tasks that this process does not have; as ``schedule`` otherwise.
 
@@ -302,6 +454,21 @@ class Scheduler:
             job_id: 1 to 200 bytes; a UUID of version 7 if not given.
             conflict_resolution: what to do when the id is taken.
             misfire_grace_time: seconds; None takes the scheduler's.
+            connection: as in ``schedule``, and so are the others.
+            queue: where it waits.
+            concurrency_key: jobs that share it run within its limit.
+            concurrency_limit: how many jobs of the key run at the same time.
+            on_full: ``wait``, ``skip`` or ``replace`` while the key is full.
+            timeout: seconds or a timedelta.
+            retry_policy: how long retries wait.
+            tags: to list by.
+            metadata: for people and tools.
+            expires: from when on it does not start.
+            keep_result: whether what the task returns is stored.
+            flush: ``batch`` or ``now``.
+            on_interrupt: ``retry`` or ``fail``.
+            max_interruptions: how many deaths of its worker it survives.
+            unique: what makes an earlier submission the same.
 
         Raises:
             InvalidArgument: as in ``schedule``, or several registered tasks share the name.
@@ -309,8 +476,54 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
         args, kwargs = codec.parts_of(task_data)
-        spec = JobSpec(_nobody, execution_time, args, kwargs, priority, max_retries, job_id, misfire_grace_time)
-        return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution)
+        spec = JobSpec(
+            _nobody,
+            execution_time,
+            args,
+            kwargs,
+            priority,
+            max_retries,
+            job_id,
+            misfire_grace_time,
+            queue=queue,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+            on_full=on_full,
+            timeout=timeout,
+            retry_policy=retry_policy,
+            tags=tags,
+            metadata=metadata,
+            expires=expires,
+            keep_result=keep_result,
+            flush=flush,
+            on_interrupt=on_interrupt,
+            max_interruptions=max_interruptions,
+            unique=unique,
+        )
+        return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution, connection)
+
+    async def result(self, job_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109  one call, one deadline
+        """Wait until a job has ended and give what it returned, if it was kept (``@task(keep_result=True)``).
+
+        Any process may wait, also one that has not started its scheduler.
+
+        Args:
+            job_id: the job.
+            timeout: seconds to wait at most; None waits for as long as it takes.
+
+        Returns:
+            The result as JSON gives it back: tuples are lists by then.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+            JobFailed: it failed; the error's attributes hold the record of its last attempt.
+            JobCancelled: it was cancelled.
+            JobExpired: it expired before it was started.
+            ResultNotKept: it completed, and its result is not stored.
+            UnknownJob: there is no such job.
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.results.wait(job_id, timeout)
 
     async def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that has not ended; a running one is told to stop within a second, on whichever worker.
@@ -332,6 +545,109 @@ class Scheduler:
             DatabaseUnreachable: no answer; the job may or may not be changed.
         """
         await self._submission.submission.move(job_id, status)
+
+    async def retry_job(self, job_id: str) -> None:
+        """Run a job again, now and as if it were new, that has failed, was cancelled or has expired.
+
+        Raises:
+            IllegalTransition: there is no such job, or it is open or completed.
+            OwnedByResource: it belongs to a custom resource.
+            DatabaseUnreachable: no answer; the job may or may not run again.
+        """
+        await self._submission.submission.move(job_id, JobStatus.PENDING)
+
+    async def reschedule(self, job_id: str, execution_time: datetime) -> None:
+        """Give a job that has not started another time; a worker that claims it at the same moment wins.
+
+        Args:
+            job_id: of a pending or waiting job; one that waits for its retry is one.
+            execution_time: aware instant.
+
+        Raises:
+            IllegalTransition: there is no such job, or it runs or has ended.
+            OwnedByResource: it belongs to a custom resource.
+            InvalidArgument: a time that cannot be used.
+            DatabaseUnreachable: no answer; the job may or may not be moved.
+        """
+        await self._submission.submission.reschedule(job_id, execution_time)
+
+    async def job(self, job_id: str) -> JobInfo | None:
+        """A job of this tenant as it is now; None if there is none by that id (any more)."""
+        return await self._submission.listing.job(job_id)
+
+    def jobs(self, filter: JobFilter | None = None) -> AsyncIterator[JobInfo]:  # noqa: A002  the word that people look for
+        """The jobs of this tenant: ``async for job in scheduler.jobs(JobFilter(status="failed"))``.
+
+        They come in the descending order of their ids: the newest first where the ids were made by ``schedule``.
+
+        Pages are read as they are used, and none is held back: what is made meanwhile is not in the listing, and what
+        changes meanwhile is shown as it is when its page is read.
+
+        Args:
+            filter: what to narrow it to; all jobs if None. ``limit`` and ``after`` make pages of it.
+        """
+        return self._submission.listing.jobs(filter or JobFilter())
+
+    async def pause_queue(self, queue: str, *, reason: str | None = None, by: str | None = None) -> None:
+        """Start nothing more of a queue of this tenant, on any worker, until it is resumed; what runs goes on.
+
+        Args:
+            queue: its name, 1 to 200 bytes.
+            reason: for people, up to 1,000 bytes.
+            by: who, up to 200 bytes.
+
+        Raises:
+            InvalidArgument: text that cannot be used.
+            DatabaseUnreachable: no answer; it may or may not be paused.
+        """
+        queue = checks.checked_text("queue", queue, 200)
+        await self._submission.queues.pause(
+            queue,
+            by=None if by is None else checks.checked_text("by", by, 200),
+            reason=None if reason is None else checks.checked_text("reason", reason, 1000),
+        )
+
+    async def resume_queue(self, queue: str) -> bool:
+        """Let a paused queue go on, at once.
+
+        Returns:
+            Whether it was paused.
+        """
+        return await self._submission.queues.resume(checks.checked_text("queue", queue, 200))
+
+    async def queues(self) -> list[QueueInfo]:
+        """The queues of this tenant that were ever paused or served, by name."""
+        return await self._submission.queues.all()
+
+    async def execute_job(self, job_row: Row) -> None:
+        """Run the job of a row that this worker has claimed, and see it to its outcome; waits for no slot.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
+        """
+        engine, job = self._holder_of(job_row)
+        await engine.executor.run_alone(job)
+
+    async def execute_job_with_concurrency_control(self, job_row: Row) -> None:
+        """As ``execute_job``, once a slot is free.
+
+        Args:
+            job_row: a whole row of ``scheduled_jobs``.
+
+        Raises:
+            InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
+        """
+        engine, job = self._holder_of(job_row)
+        while engine.slots.free <= 0:  # noqa: ASYNC110  the seed's own pace for this
+            await asyncio.sleep(self._config.polling.semaphore_full_interval)
+        await engine.executor.run_alone(job)
+
+    async def load_task_functions(self) -> None:
+        """Make runnable here what decorators of this process have named since the start."""
+        self._register_declared()
 
     async def run_vacuum(self) -> dict[str, int]:
         """Delete now what the retention lets go.
@@ -359,26 +675,137 @@ class Scheduler:
             return {}
         return dict(await self._submission.vacuum.totals())
 
+    def get_periodic_jobs(self) -> dict[str, PeriodicJobConfig]:
+        """The schedules that the code of this process declares, by dedup key.
+
+        ``enabled`` of each says whether it ticks, as ``get_periodic_job_status`` does. They are copies.
+        """
+        return self._submission.periodic.configs()
+
+    def get_periodic_job_status(self, dedup_key: str) -> dict[str, Any] | None:
+        """How a schedule stands, as this worker read it at its last poll (5 s); before a start, as code declares it.
+
+        Returns:
+            ``job_name``, ``enabled`` (whether it ticks), ``priority``, ``max_retries``, ``dedup_key``,
+            ``use_advisory_lock``, ``function_name``, ``function_module``, ``interval`` (a timedelta) or ``cron`` and
+            ``timezone``, ``next_run_at`` and ``last_run_at`` (aware, or None), ``last_status`` (of the newest run, such
+            as ``completed``, or None). None for a key that this process does not declare.
+        """
+        return self._submission.periodic.status(dedup_key)
+
+    def enable_periodic_job(self, dedup_key: str) -> bool:
+        """Let a schedule tick, on every worker of the fleet: lift what ``disable_periodic_job`` set.
+
+        It counts here at once; the ticker of this worker writes it within one poll, and again until the database takes
+        it. Unless this scheduler is started, nothing is written before it is: ``resume_schedule`` writes at once. The
+        next tick lies one interval ahead; what was missed is not made up. A schedule that code declares with
+        ``enabled=False`` ticks as well from now on, until a worker starts whose code says so again.
+
+        Returns:
+            False for a key that this process does not declare.
+        """
+        return self._submission.periodic.wish(dedup_key, suspended=False)
+
+    def disable_periodic_job(self, dedup_key: str) -> bool:
+        """Stop a schedule from ticking, on every worker of the fleet, until somebody enables it.
+
+        It is a suspension, which no start lifts; ``periodic(enabled=…)`` is what code wants, and another thing. It
+        counts here at once and is written as ``enable_periodic_job`` says. What runs goes on.
+
+        Returns:
+            False for a key that this process does not declare.
+        """
+        return self._submission.periodic.wish(dedup_key, suspended=True)
+
+    async def trigger_periodic_job(self, dedup_key: str) -> str | None:
+        """Run a schedule's task once now, beside its ticks, whether it is suspended or not.
+
+        Returns:
+            The id of the job, named as those of the ticks are; None for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; the job may or may not exist.
+        """
+        return await self._submission.periodic.trigger(dedup_key)
+
+    async def suspend_schedule(self, dedup_key: str) -> bool:
+        """As ``disable_periodic_job``, written when this returns; ticks that are planned ahead are taken back.
+
+        Returns:
+            False for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; it may or may not be suspended.
+        """
+        return await self._submission.periodic.suspend(dedup_key, suspended=True)
+
+    async def resume_schedule(self, dedup_key: str) -> bool:
+        """As ``enable_periodic_job``, written when this returns.
+
+        Returns:
+            False for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer; it may or may not be resumed.
+        """
+        return await self._submission.periodic.suspend(dedup_key, suspended=False)
+
+    async def schedule_status(self, dedup_key: str) -> dict[str, Any] | None:
+        """As ``get_periodic_job_status``, read from the database now.
+
+        Returns:
+            Its keys, and ``suspended`` (fleet-wide) and ``retired_reason`` (a text once no living worker has declared
+            the schedule for a day, else None). None for a key that this process does not declare.
+
+        Raises:
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.periodic.read_status(dedup_key)
+
+    async def listen_for_jobs(self) -> None:
+        """Start, if that has not happened yet, and return once the scheduler has been shut down.
+
+        Raises:
+            PgSchedulerError: as ``start`` does, or what ended a part of the engine.
+        """
+        await self.start()
+        if self._engine is not None:
+            await self._engine.lifecycle.wait_stopped()
+
+    def _holder_of(self, job_row: Row) -> tuple[EngineParts, ClaimedJob]:
+        if self._engine is None:
+            raise InvalidArgument("this scheduler runs no jobs", fix="start() it first")
+        if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:
+            raise InvalidArgument(
+                f"job {job_row['job_id']!r} is not held by this worker", why="a job runs under the claim of its worker"
+            )
+        if job_row["task"] not in self._registry.functions():
+            raise InvalidArgument(
+                f"task {str(job_row['task'])[:80]!r} is not registered here", fix="register() its function"
+            )
+        return self._engine, ClaimedJob.of_row(job_row)
+
     async def _prepare_db(self) -> None:
         if self._auto_migrate:
             await self.initialize_db()
             return
-        async with self._submission.database.connection() as connection:
+        async with direct_connection(self._submission.database, self._addresses.for_migrations) as connection:
             await migrator.require_head(connection)
 
-    def _declare(self) -> list[ScheduleDefinition]:
+    def _register_declared(self) -> None:
         for key, function in task_registry.functions().items():
             self._registry.add(function, key)
-        configs = periodic_registry.all().values()
-        return [_definition_of(config, self._registry.add(config.func), self._config.tenant) for config in configs]
+        for config in periodic_registry.all().values():
+            self._registry.add(config.func)
 
     async def _started(self) -> EngineParts:
         await self._prepare_db()
-        declared = self._declare()
+        self._register_declared()
+        periodic = self._submission.periodic
         card = worker_card(
             self._config,
             version=_version(),
-            schedules=[definition.key.uid for definition in declared],
+            schedules=periodic.uids(),
             environment=os.environ,
         )
         engine = await wire_engine(
@@ -388,12 +815,18 @@ class Scheduler:
             self._bell,
             card,
             self.vacuum_config if self.vacuum_enabled else None,
+            periodic,
+            submitting=self._submission,
+            middleware=self._middleware,
             new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
+            on_stall=self._on_stall,
+            addresses=self._addresses,
         )
         try:
             await engine.lifecycle.start()
-            for definition in declared:
-                await engine.schedules.upsert(definition)
+            await periodic.declare(engine.schedules)
+            await engine.rescuer.take_from_the_dead(pod_uid=card.pod_uid, tenant=card.tenant)
+            await self._submission.older_package.run_once()
         except BaseException:
             await engine.lifecycle.stop()
             await engine.close()
@@ -411,26 +844,12 @@ class Scheduler:
             self._stopping = None
 
 
+def _only_raise(_: MainLoopStalled) -> None:
+    """What happens in the thread if nobody asked for more: ``wait_failed`` raises it once the loop turns again."""
+
+
 async def _nobody() -> None:
     """Stands for the function of a job that is scheduled by name."""
-
-
-def _definition_of(config: PeriodicJobConfig, task: str, tenant: str) -> ScheduleDefinition:
-    return ScheduleDefinition(
-        key=ScheduleKey(tenant=tenant, kind=CODE, cluster="", uid=config.source_uid),
-        name=str(config.job_name),
-        generation=0,
-        rule=config.rule,
-        template=Template(
-            task=task,
-            job_name=str(config.job_name),
-            payload=codec.encode((), {}),
-            queue="default",
-            priority=config.priority.db_value,
-            max_retries=config.max_retries,
-        ),
-        enabled=config.enabled,
-    )
 
 
 def _version() -> str:

@@ -1,19 +1,64 @@
-"""Tasks: async functions by the names that rows carry.
+"""Tasks: functions by the names that rows carry, and what their decorators say of them.
 
 Invariant: one key means one function. The same code may register again (a module loaded twice); other code under a
 taken key is an error where it is registered, never a surprise where it runs.
+
+Rows also name tasks by a bare function name: jobs adopted from the older package, which knew no other names, and jobs
+that were scheduled by name where nobody knew the task. Such a name means the one function here that is called so; where
+two are, it means none, and its jobs wait.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
 from types import CodeType, ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
+from pg_scheduler._domain.parameters import context_parameters
 from pg_scheduler.errors import InvalidArgument
+from pg_scheduler.retry_policy import RetryPolicy
 
-TaskFunction = Callable[..., Coroutine[Any, Any, Any]]
+TaskFunction = Callable[..., Any]
+"""An async function; a plain one where ``@task(executor=…)`` says where it runs."""
+SyncExecutor = Literal["thread", "process"]
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+G = TypeVar("G", bound=Callable[..., Any])
+TIMEOUT_SECONDS_MAX = 366 * 24 * 3600
 _NAME_ATTRIBUTE = "__pg_scheduler_task__"
+_OWN_PREFIX = "pgscheduler."
+_OPTIONS_ATTRIBUTE = "__pg_scheduler_options__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What ``@task`` says of each job of the function, unless the job says otherwise.
+
+    Attributes:
+        executor: where a plain function runs; None for an async one.
+        timeout: seconds that an attempt may take.
+        retry_policy: delays between attempts.
+        keep_result: whether what it returns is stored.
+
+    Raises:
+        InvalidArgument: a value out of its range, with the range.
+    """
+
+    executor: SyncExecutor | None = None
+    timeout: float | None = None
+    retry_policy: RetryPolicy | None = None
+    keep_result: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor is not None and self.executor not in get_args(SyncExecutor):
+            raise InvalidArgument(f"executor is {str(self.executor)[:40]!r}", fix='give "thread" or "process"')
+        if self.timeout is not None and not _is_timeout(self.timeout):
+            raise InvalidArgument(
+                f"timeout is {str(self.timeout)[:40]!r}", fix=f"give seconds above 0, up to {TIMEOUT_SECONDS_MAX}"
+            )
+        if self.retry_policy is not None and not isinstance(self.retry_policy, RetryPolicy):
+            raise InvalidArgument(f"retry_policy is a {type(self.retry_policy).__name__}", fix="give a RetryPolicy")
 
 
 class Registry:
@@ -21,6 +66,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction] = {}
+        self._bare: dict[str, TaskFunction] = {}
+        self._claimable: list[str] = []
 
     def add(self, function: TaskFunction, key: str | None = None) -> str:
         """Register and return the key: the given one, the one of ``@task``, else ``module:qualname``.
@@ -39,20 +86,23 @@ class Registry:
                 fix="give one of them another name with @task(name=…)",
             )
         self._functions[key] = function
+        if known is not function:
+            self._bare = {name: found[0] for name, found in self._by_bare_name().items() if len(found) == 1}
+            self._claimable = sorted(self._functions.keys() | self._bare.keys())
         return key
 
     def add_module(self, module: ModuleType) -> list[str]:
-        """Register every public top-level async function that the module itself defines; their keys."""
+        """Register every public top-level async function and task that the module itself defines; their keys."""
         own = [
             member
             for name, member in vars(module).items()
-            if not name.startswith("_") and inspect.iscoroutinefunction(member) and member.__module__ == module.__name__
+            if not name.startswith("_") and is_task(member) and member.__module__ == module.__name__
         ]
         return [self.add(function) for function in own]
 
-    def __getitem__(self, key: str) -> TaskFunction:
-        """The function of a key; a registration is never taken back."""
-        return self._functions[key]
+    def __getitem__(self, task: str) -> TaskFunction:
+        """The function that a row means: by its key, else by its bare name."""
+        return self._functions.get(task) or self._bare[task]
 
     def named(self, name: str) -> list[str]:
         """Keys whose bare function name, or which themselves, are ``name``."""
@@ -62,9 +112,26 @@ class Registry:
         """Every key, sorted."""
         return sorted(self._functions)
 
+    def claimable(self) -> list[str]:
+        """What rows that run here may name as their task: every key, and every bare name that is clear here."""
+        return self._claimable
+
+    def unclear_names(self) -> dict[str, list[str]]:
+        """Bare names that several functions here share, with their keys."""
+        shared = (name for name, found in self._by_bare_name().items() if len(found) > 1)
+        return {name: self.named(name) for name in shared}
+
     def functions(self) -> dict[str, TaskFunction]:
         """A copy: the functions by key."""
         return dict(self._functions)
+
+    def _by_bare_name(self) -> dict[str, list[TaskFunction]]:
+        """Functions by bare name, one for each place in the code; without names that are keys, and our own."""
+        found: dict[str, dict[str, TaskFunction]] = {}
+        for key, function in self._functions.items():
+            if function.__name__ not in self._functions and not key.startswith(_OWN_PREFIX):
+                found.setdefault(function.__name__, {})[_source_of(function)] = function
+        return {name: list(places.values()) for name, places in found.items()}
 
 
 registry = Registry()
@@ -74,23 +141,57 @@ registry = Registry()
 @overload
 def task(function: F, /) -> F: ...
 @overload
-def task(*, name: str | None = None) -> Callable[[F], F]: ...
+def task(
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Callable[[F], F]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    executor: SyncExecutor,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Callable[[G], G]: ...
 
 
-def task(function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
-    """Name an async function as a task of every worker that imports it, and return it unchanged.
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    executor: SyncExecutor | None = None,
+    timeout: float | None = None,
+    retry_policy: RetryPolicy | None = None,
+    keep_result: bool = False,
+) -> Any:
+    """Name a function as a task of every worker that imports it, and return it unchanged.
+
+    Parameters annotated with a dataclass or a pydantic model are built from the job's JSON before the call; at
+    submission an instance may be given for them. A parameter annotated ``JobContext`` is given the running attempt.
 
     Args:
         function: the function, when used without parentheses.
         name: its key; ``module:qualname`` if not given. At most 253 characters of letters, digits and ``_ . : -``.
+        executor: for a plain ``def``: ``"thread"`` or ``"process"``. Neither can be stopped from outside: the job keeps
+            its slot until the function returns, and what it returns is discarded if the job was taken away meanwhile.
+        timeout: seconds that an attempt may take, up to 366 days.
+        retry_policy: delays between attempts.
+        keep_result: whether what it returns is stored for ``Scheduler.result``.
 
     Raises:
-        TypeError: not an async function.
-        InvalidArgument: the key is taken by other code.
+        TypeError: not an async function, and no ``executor`` given.
+        InvalidArgument: the key is taken by other code, or an option out of its range.
     """
+    options = TaskOptions(executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result)
 
-    def register(function: F) -> F:
-        require_async(function)
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _require_runs_in(function, executor)
+        setattr(function, _OPTIONS_ATTRIBUTE, options)
         setattr(function, _NAME_ATTRIBUTE, name or default_key(function))
         registry.add(function)
         return function
@@ -98,17 +199,68 @@ def task(function: F | None = None, /, *, name: str | None = None) -> F | Callab
     return register if function is None else register(function)
 
 
+def is_task(thing: object) -> bool:
+    """Whether it is a function that may be registered."""
+    return inspect.isfunction(thing) and (inspect.iscoroutinefunction(thing) or _is_offloaded(thing))
+
+
+def task_options(function: Callable[..., Any]) -> TaskOptions | None:
+    """What ``@task`` said of the function; None without it."""
+    return getattr(function, _OPTIONS_ATTRIBUTE, None)
+
+
 def require_async(function: object) -> None:
-    """Refuse what is not an async function.
+    """Refuse what is neither an async function nor a plain one that ``@task`` gave an executor.
 
     Raises:
         TypeError: with what it is instead.
     """
-    if inspect.isfunction(function) and inspect.iscoroutinefunction(function):
+    if is_task(function):
         return
     name = getattr(function, "__qualname__", None) or type(function).__name__
-    fix = "use a function, not an object's method" if inspect.ismethod(function) else "define it with async def"
-    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {fix}")
+    raise TypeError(f"Only async functions can be scheduled; {name} is not one: {_fix_of(function)}")
+
+
+def _fix_of(function: object) -> str:
+    if inspect.ismethod(function):
+        return "use a function, not an object's method"
+    if inspect.isasyncgenfunction(function):
+        return "return a value instead of yielding some"
+    if isinstance(function, partial) or not inspect.isroutine(function):
+        return "define a function with async def that calls it"
+    return "define it with async def"
+
+
+def _is_offloaded(function: Callable[..., Any]) -> bool:
+    options = task_options(function)
+    return options is not None and options.executor is not None
+
+
+def _require_runs_in(function: Callable[..., Any], executor: SyncExecutor | None) -> None:
+    if executor is None:
+        require_async(function)
+        return
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or _is_generator(function):
+        raise TypeError(f"@task(executor={executor!r}) is for plain functions defined with def")
+    if executor == "process" and context_parameters(function):
+        raise InvalidArgument(
+            f"{function.__qualname__} asks for a JobContext in another process",
+            why="a context lives in the worker's own process",
+            fix='leave the parameter out, or use executor="thread"',
+        )
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_timeout(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 < value <= TIMEOUT_SECONDS_MAX
+    )
 
 
 def key_of(function: TaskFunction) -> str:
@@ -132,3 +284,9 @@ def _same_place(known: TaskFunction, new: TaskFunction) -> bool:
 def _place_of(function: TaskFunction) -> str:
     code = _code_of(function)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else default_key(function)
+
+
+def _source_of(function: TaskFunction) -> str:
+    """Where its code stands: a module loaded under two names is one source. Code that no file holds goes by its key."""
+    place = _place_of(function)
+    return default_key(function) if place.startswith("<") else place

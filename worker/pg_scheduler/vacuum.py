@@ -18,7 +18,8 @@ class VacuumPolicy:
     """Retention of one final status; make it with ``immediate``, ``after_days``, ``keep_last`` or ``never``.
 
     Raises:
-        ValueError: the trigger's own number (days, or rows to keep) is missing, not whole or negative.
+        ValueError: no VacuumTrigger, or the trigger's own number (days, or rows to keep) is missing, not whole or
+            negative.
     """
 
     trigger: VacuumTrigger
@@ -26,6 +27,8 @@ class VacuumPolicy:
     keep_count: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trigger, VacuumTrigger):
+            raise ValueError(f"VacuumPolicy.trigger is {self.trigger!r}: use VacuumPolicy.after_days(7) or its like")  # noqa: TRY004  the seed's kind
         if self.trigger is VacuumTrigger.TIME_BASED:
             _require_whole("days", self.days)
         if self.trigger is VacuumTrigger.COUNT_BASED:

@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
-from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
+from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
@@ -122,7 +122,7 @@ class Reconciler:
         try:
             row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
             unknown = row is not None and await self._is_unknown(job, task)
-        except (DatabaseUnreachable, SchemaMismatch) as error:
+        except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
         return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
@@ -131,7 +131,7 @@ class Reconciler:
         try:
             row = await self._rows.schedule(job.meta.source)
             unknown = row is not None and await self._is_unknown(job, task)
-        except (DatabaseUnreachable, SchemaMismatch) as error:
+        except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
@@ -153,7 +153,7 @@ class Reconciler:
     async def _demand(self, namespace: str) -> Demand | None:
         try:
             return await self._rows.demand(namespace)
-        except (DatabaseUnreachable, SchemaMismatch):
+        except (DatabaseUnreachable, DatabaseNotReady):
             return None
 
     async def _is_unknown(self, resource: Resource[Spec], task: TaskSpec | None) -> bool:

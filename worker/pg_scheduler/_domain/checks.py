@@ -1,17 +1,20 @@
 """What a caller gives, checked: the value as it is stored, or an error that names field, value and fix."""
 
-import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from pg_scheduler._domain.parameters import signature_of
+from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.job_priority import JobPriority
 
 RESERVED_PREFIXES = ("sj-", "pj-", "key:")
 JOB_ID_BYTES_MAX = 200
-LAST_YEAR = 9998
+FIRST_YEAR, LAST_YEAR = 2, 9998
+"""A year inside of what datetime knows, so that no zone leads out of it."""
 WHOLE_MAX = 2**31 - 1
 
 
@@ -26,22 +29,25 @@ def checked_id(job_id: object) -> str:
     return job_id
 
 
-def checked_time(execution_time: object) -> datetime:
+def checked_time(instant: object, name: str = "execution_time") -> datetime:
     """An aware instant, in UTC."""
-    if not isinstance(execution_time, datetime):
+    if type(instant) is datetime and instant.tzinfo is UTC and FIRST_YEAR <= instant.year <= LAST_YEAR:
+        return instant
+    if not isinstance(instant, datetime):
+        fix = "give datetime.now(UTC) + it" if isinstance(instant, timedelta) else _TIME_FIX
+        raise InvalidArgument(f"{name} is a {type(instant).__name__}", why=str(instant)[:40], fix=fix)
+    if instant.utcoffset() is None:
         raise InvalidArgument(
-            f"execution_time is a {type(execution_time).__name__}",
-            fix="give an aware datetime, such as datetime.now(UTC)",
-        )
-    if execution_time.utcoffset() is None:
-        raise InvalidArgument(
-            f"execution_time {execution_time} has no time zone",
+            f"{name} {instant} has no time zone",
             why="it would be read in whatever zone a machine happens to have",
             fix="use datetime.now(UTC), or .replace(tzinfo=…) with the zone you mean",
         )
-    if execution_time.year > LAST_YEAR:
-        raise InvalidArgument(f"execution_time {execution_time} is too late", fix=f"give a year up to {LAST_YEAR}")
-    return execution_time.astimezone(UTC)
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise InvalidArgument(
+            f"{name} {instant} is too {'late' if instant.year > LAST_YEAR else 'early'}",
+            fix=f"give a year from {FIRST_YEAR} to {LAST_YEAR}",
+        )
+    return instant.astimezone(UTC)
 
 
 def checked_priority(priority: object) -> JobPriority:
@@ -51,6 +57,16 @@ def checked_priority(priority: object) -> JobPriority:
     return priority
 
 
+def checked_conflict(conflict: object) -> ConflictResolution:
+    """One of the three; their values do not stand for them."""
+    if not isinstance(conflict, ConflictResolution):
+        raise InvalidArgument(
+            f"conflict_resolution is {str(conflict)[:40]!r}",
+            fix="give ConflictResolution.RAISE, IGNORE or REPLACE",
+        )
+    return conflict
+
+
 def checked_whole(name: str, value: object, *, low: int = 0, high: int = WHOLE_MAX) -> int:
     """A whole number in a range."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -58,16 +74,50 @@ def checked_whole(name: str, value: object, *, low: int = 0, high: int = WHOLE_M
     return value
 
 
+def checked_text(name: str, value: object, most: int) -> str:
+    """Text of 1 to so many bytes, as PostgreSQL stores it."""
+    if not isinstance(value, str) or not 1 <= _bytes(value) <= most or "\x00" in value:
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give text of 1 to {most} bytes")
+    return value
+
+
+def checked_word(name: str, value: object, words: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in words:
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give {' or '.join(map(repr, words))}")
+    return str(value)
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix="give True or False")
+    return value
+
+
 def require_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not take."""
+    fewest, most = _positional(function)
+    if not kwargs and fewest <= len(args) <= most:
+        return
     try:
-        _signature(function).bind(*args, **kwargs)
+        signature_of(function).bind(*args, **kwargs)
     except TypeError as error:
         raise InvalidArgument(f"{function.__name__} cannot be called with these arguments: {error}") from error
 
 
-_signature = lru_cache(maxsize=1024)(inspect.signature)
-"""Reading a signature takes 20 µs, binding to it 2; a bulk of jobs is mostly one function."""
+@lru_cache(maxsize=1024)
+def _positional(function: Callable[..., Any]) -> tuple[int, float]:
+    """How many positional arguments alone are enough, and how many are too many: known without binding them."""
+    parameters = signature_of(function).parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return (1, 0)
+    by_place = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    any_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return (sum(p.default is p.empty for p in by_place), math.inf if any_more else len(by_place))
+
+
+_TIME_FIX = "give an aware datetime, such as datetime.now(UTC)"
 
 
 def _bytes(text: str) -> int:

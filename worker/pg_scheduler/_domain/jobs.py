@@ -2,7 +2,13 @@
 
 from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+
+class Row(Protocol):
+    """Columns by name: a mapping, or a record of the driver."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class NewJob(NamedTuple):
@@ -32,6 +38,8 @@ class NewJob(NamedTuple):
     flush_now: bool = False
     tags: str | None = None
     metadata: str | None = None
+    on_full: str = "wait"
+    concurrency_limit: int | None = None
 
 
 class ClaimedJob(NamedTuple):
@@ -60,6 +68,11 @@ class ClaimedJob(NamedTuple):
     on_interrupt: str = "retry"
     keep_result: bool = False
     flush_now: bool = False
+
+    @classmethod
+    def of_row(cls, row: "Row") -> "ClaimedJob":
+        """The job of a whole row of ``scheduled_jobs``."""
+        return cls(*(row["task_data" if name == "payload" else name] for name in cls._fields))
 
     @property
     def retries_left(self) -> bool:

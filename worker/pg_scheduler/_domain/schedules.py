@@ -1,10 +1,10 @@
 """A schedule as its source wants it, as its row stands, and what a definition changes.
 
 Invariants: a new rule and a resumption set a new anchor, and nothing before it fires; a new template alone keeps the
-grid; a lower generation changes nothing.
+grid; a lower generation changes nothing; code never lifts a suspension.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pg_scheduler._domain.rules import Rule
@@ -25,7 +25,10 @@ class ScheduleKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """What each tick runs; ``payload`` is the encoded arguments, ``priority`` the stored number."""
+    """What each tick runs; ``payload`` is the encoded arguments, ``priority`` the stored number.
+
+    ``retry_policy``, ``tags`` and ``metadata`` are JSON text.
+    """
 
     task: str
     job_name: str
@@ -33,11 +36,22 @@ class Template:
     queue: str
     priority: int
     max_retries: int
+    timeout_seconds: float | None = None
+    retry_policy: str | None = None
+    on_interrupt: str = "retry"
+    tags: str | None = None
+    metadata: str | None = None
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleDefinition:
-    """One schedule as its source wants it."""
+    """One schedule as its source wants it.
+
+    Attributes:
+        enabled: what the source says; code's ``@periodic(enabled=…)``.
+        suspended: what people say of it, for the whole fleet. A resource carries it in its spec; code does not know.
+    """
 
     key: ScheduleKey
     name: str
@@ -55,7 +69,10 @@ class ScheduleDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSchedule:
-    """One row; instants by the database's clock."""
+    """One row; instants by the database's clock.
+
+    ``retired``: no living worker had declared it for a day.
+    """
 
     id: int
     definition: ScheduleDefinition
@@ -63,6 +80,7 @@ class StoredSchedule:
     last_tick_at: datetime | None
     next_tick_at: datetime | None
     ticks: int
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +97,25 @@ def first_grid(definition: ScheduleDefinition, now: datetime) -> Grid:
     return _anchored(definition, now, last=None)
 
 
+def declared(row: StoredSchedule, definition: ScheduleDefinition) -> ScheduleDefinition:
+    """``definition`` as it may be written: what code declares keeps the row's suspension."""
+    if definition.key.kind != CODE:
+        return definition
+    return replace(definition, suspended=row.definition.suspended)
+
+
+def suspension(row: StoredSchedule, *, suspended: bool) -> ScheduleDefinition:
+    """The row's definition with the fleet-wide suspension set or lifted.
+
+    Lifting it also enables what code had declared as ``enabled=False``: somebody asked for it to run, which holds until
+    code is started that says otherwise.
+    """
+    return replace(row.definition, suspended=suspended, enabled=row.definition.enabled or not suspended)
+
+
 def changed_grid(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> Grid | None:
     """The grid after ``definition``; None when the row is to stay as it is."""
-    if definition.generation < row.definition.generation or definition == row.definition:
+    if definition.generation < row.definition.generation or (definition == row.definition and not row.retired):
         return None
     last = _last_made(row, now)
     if definition.rule != row.definition.rule or (definition.runs and not row.definition.runs):

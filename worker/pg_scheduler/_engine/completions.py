@@ -13,8 +13,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 
 from pg_scheduler._domain.jobs import ClaimedJob
-from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped, RetryIn
-from pg_scheduler._engine.service import OUTAGE_PAUSES, keep_running
+from pg_scheduler._domain.outcomes import (
+    Cancel,
+    Complete,
+    CompleteWith,
+    Fail,
+    Outcome,
+    Release,
+    ReportStopped,
+    RetryIn,
+    SnoozeFor,
+    WriteNothing,
+)
+from pg_scheduler._engine.service import OUTAGE_PAUSES, keep_running, sleep
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.errors import DatabaseUnreachable
 
@@ -33,11 +44,16 @@ class Completions:
         self._jobs = jobs
         self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
         """Take an outcome over."""
         self._waiting[job.token] = (job, outcome)
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Write what waits at once: a job that must not run twice does not wait for company."""
+        self._urgent.set()
 
     def tokens(self) -> frozenset[int]:
         """Tokens of the outcomes that wait; may be called from the heartbeat's thread."""
@@ -74,7 +90,8 @@ class Completions:
 
     async def _pass(self) -> float:
         if self._waiting and len(self._waiting) < BATCH_JOBS:
-            await asyncio.sleep(BATCH_SECONDS)
+            await sleep(BATCH_SECONDS, self._urgent)
+        self._urgent.clear()
         if self._waiting:
             await self.run_once()
         return 0.0 if self._waiting else 60.0
@@ -97,10 +114,16 @@ class Completions:
                 held = await self._jobs.fail(job, error)
             case RetryIn(seconds, error):
                 held = await self._jobs.retry(job, error, seconds)
+            case CompleteWith(result):
+                held = await self._jobs.complete_with(job, result)
+            case SnoozeFor(seconds):
+                held = await self._jobs.snooze(job, seconds)
+            case Cancel(reason):
+                held = await self._jobs.cancel_running(job, reason)
             case ReportStopped():
                 held = False
-            case Complete() | Release():
-                raise AssertionError("these are written in batches before")
+            case Complete() | Release() | WriteNothing():
+                raise AssertionError("written in batches before, or in the job's own transaction")
             case _:
                 assert_never(outcome)
         if held:

@@ -11,6 +11,7 @@ POLL_SECONDS = 5.0
 SLOTS_MAX = 100_000
 LEASE_SECONDS_MIN = 1.0
 LEASE_SECONDS_MAX = 24 * 3600.0
+STALL_SECONDS_MIN = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class EngineConfig:
         lease_seconds: how long the database believes in it without a beat.
         poll_seconds: how often it looks without being woken.
         shutdown_seconds: how long a shutdown waits for running jobs before it hands them back.
+        max_stall_seconds: how long the main loop may stand still before the worker is given up.
         max_interruptions: how many deaths of its worker a job survives.
 
     Raises:
@@ -38,6 +40,7 @@ class EngineConfig:
     lease_seconds: float = 60.0
     poll_seconds: float = POLL_SECONDS
     shutdown_seconds: float = 25.0
+    max_stall_seconds: float = 300.0
     max_interruptions: int = 3
     misfire_grace_time: int | None = 300
     polling: PollingConfig = field(default_factory=PollingConfig)
@@ -46,6 +49,7 @@ class EngineConfig:
         _whole("max_concurrent_jobs", self.slots, 1, SLOTS_MAX)
         _whole("batch_claim_limit", self.claim_limit, 1, SLOTS_MAX)
         _seconds("lease_seconds", self.lease_seconds, LEASE_SECONDS_MIN, LEASE_SECONDS_MAX)
+        _seconds("max_stall", self.max_stall_seconds, STALL_SECONDS_MIN, LEASE_SECONDS_MAX)
         _seconds("shutdown_timeout", self.shutdown_seconds, 0.0, LEASE_SECONDS_MAX)
         if self.misfire_grace_time is not None:
             _whole("misfire_grace_time", self.misfire_grace_time, 0, 2**31 - 1)
@@ -69,6 +73,11 @@ class EngineConfig:
     def command_seconds(self) -> float:
         """How long one statement may take; asyncpg gives up after twice that on a server that has gone silent."""
         return min(3.0, self.lease_seconds / 6)
+
+    @property
+    def connect_seconds(self) -> float:
+        """How long a new connection may take: a third of the lease, but always the second that TLS may need."""
+        return min(5.0, max(1.0, self.lease_seconds / 3))
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:

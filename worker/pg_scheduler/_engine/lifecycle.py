@@ -57,9 +57,21 @@ class Lifecycle:
         self._flushing = [self._own("completions", self._services.completions.run, self._stop_flushing)]
         self._taking = [self._own(name, run, self._stop_taking) for name, run in self._services.taking.items()]
 
+    async def wait_ended(self, name: str) -> None:
+        """Until a service, such as ``rescuer``, has ended, with the worker or by itself."""
+        tasks = [task for task in (*self._taking, *self._beating) if task.get_name() == _task_name(name)]
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def wait_failed(self) -> None:
         """Until a service dies; raises what killed it."""
         await asyncio.shield(self._failed)
+
+    async def wait_stopped(self) -> None:
+        """Until it has stopped in order; raises what killed a service."""
+        await asyncio.wait([self._failed])
+        if not self._failed.cancelled():
+            self._failed.result()
 
     async def stop(self) -> None:
         """Stop in order; jobs that do not end in time are handed back."""
@@ -93,7 +105,7 @@ class Lifecycle:
         async def owned() -> None:
             await run(stopping)
 
-        task = asyncio.get_running_loop().create_task(owned(), name=f"pg_scheduler {name}")
+        task = asyncio.get_running_loop().create_task(owned(), name=_task_name(name))
         task.add_done_callback(self._ended)
         return task
 
@@ -116,3 +128,7 @@ class Lifecycle:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _task_name(service: str) -> str:
+    return f"pg_scheduler {service}"

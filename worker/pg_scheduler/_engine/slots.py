@@ -20,18 +20,40 @@ class StopReason(Enum):
 
 @dataclass(slots=True)
 class HeldJob:
-    """A claimed job; ``task`` is the asyncio task that runs it, None until the job has waited for something."""
+    """A claimed job; ``task`` is the asyncio task that runs it, None until the job has waited for something.
+
+    ``settled`` from when the job begins to complete itself in its own transaction: from then on a row that is no longer
+    listed as running is no sign that somebody took it away.
+    """
 
     job: ClaimedJob
     task: asyncio.Task[None] | None = None
     stop_reason: StopReason | None = None
+    settled: bool = False
 
     def stop(self, reason: StopReason) -> None:
         """Ask the coroutine to end, or not to start at all; the first reason stays."""
-        if self.stop_reason is None:
+        if self.stop_reason is None and not (self.settled and reason is StopReason.LOST):
             self.stop_reason = reason
             if self.task is not None:
                 self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsView:
+    """How many jobs a worker may run at the same time, and how many it holds."""
+
+    capacity: int
+    held: int
+
+    @property
+    def free(self) -> int:
+        """How many more it may take."""
+        return self.capacity - self.held
+
+    def locked(self) -> bool:
+        """Whether it may take none."""
+        return self.free <= 0
 
 
 class Slots:
@@ -48,6 +70,15 @@ class Slots:
     def free(self) -> int:
         """How many more jobs may be claimed now."""
         return self._capacity - len(self._held)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held."""
+        return not self._held
+
+    def holds(self, token: int) -> bool:
+        """Whether this job holds a slot."""
+        return token in self._held
 
     def tokens(self) -> frozenset[int]:
         """Tokens of the held jobs; may be called from the heartbeat's thread."""

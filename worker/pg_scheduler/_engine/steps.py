@@ -9,17 +9,17 @@ from contextvars import Context
 from typing import Any
 
 
-def first_step(coroutine: Coroutine[Any, Any, Any], context: Context) -> "Rest | None":
-    """Run until the coroutine first waits; None when it has ended without waiting, else what is left of it."""
+def first_step(coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+    """Run until the coroutine first waits: then a ``Rest``, else what it returned without waiting."""
     try:
         awaited = context.run(coroutine.send, None)
-    except StopIteration:
-        return None
+    except StopIteration as end:
+        return end.value
     return Rest(coroutine, context, awaited)
 
 
 class Rest:
-    """A coroutine that waits for something: awaiting this goes on with it."""
+    """A coroutine that waits for something: awaiting this goes on with it and gives what it returns."""
 
     __slots__ = ("_awaited", "_context", "_coroutine")
 
@@ -28,7 +28,7 @@ class Rest:
         self._context = context
         self._awaited = awaited
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         """Hand each thing that the coroutine awaits to the driving task, and its answer back."""
         coroutine, run, awaited = self._coroutine, self._context.run, self._awaited
         while True:
@@ -39,5 +39,5 @@ class Rest:
                 step, answer = coroutine.throw, error
             try:
                 awaited = run(step, answer)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                return end.value

@@ -4,21 +4,33 @@ Invariant: everything is checked before anything is written, and when ``submit``
 """
 
 import logging
-import os
-import time
-import uuid
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from pg_scheduler._domain import checks, codec
+from pg_scheduler._domain import checks, codec, typed_arguments
 from pg_scheduler._domain.jobs import NewJob
+from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, unique_key
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._engine.job_ids import new_job_id
+from pg_scheduler._store.callers import require_transaction
+from pg_scheduler._store.jobs import JobStore, Stored
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, JobExists, OwnedByResource
 from pg_scheduler.job_spec import _UNSET, JobSpec
-from pg_scheduler.tasks import Registry
+from pg_scheduler.job_status import JobStatus
+from pg_scheduler.tasks import Registry, TaskFunction, task_options
+
+if TYPE_CHECKING:
+    from pg_scheduler._store.database import Connection
+
+TASKS_MAX = 1_000
+"""Functions whose keys are at hand without a look into the registry."""
+
+NAMED_MAX = 5
+"""Ids that a warning names."""
 
 logger = logging.getLogger("pg_scheduler.engine")
 
@@ -27,21 +39,38 @@ class Submission:
     """Checks jobs and inserts them."""
 
     def __init__(
-        self, jobs: JobStore, registry: Registry, *, config: EngineConfig, on_submitted: Callable[[], None]
+        self,
+        jobs: JobStore,
+        registry: Registry,
+        *,
+        config: EngineConfig,
+        on_submitted: Callable[[], None],
+        runs_here: Callable[[], bool],
     ) -> None:
         self._jobs = jobs
         self._registry = registry
         self._config = config
         self._on_submitted = on_submitted
+        self._runs_here = runs_here
+        self._tasks: dict[int, tuple[str, TaskFunction]] = {}
 
-    async def schedule(self, spec: JobSpec, conflict: ConflictResolution) -> str:
-        """Submit a function with its arguments; the job id."""
-        return await self._submit(self.checked(spec), conflict)
+    @property
+    def tenant(self) -> str:
+        """Whose jobs these are."""
+        return self._config.tenant
 
-    async def schedule_named(self, name: str, spec: JobSpec, conflict: ConflictResolution) -> str:
+    async def schedule(
+        self, spec: JobSpec, conflict: ConflictResolution, connection: "Connection | None" = None
+    ) -> str:
+        """Submit a function with its arguments; the id of the job that stands for it."""
+        return await self._submit(self.checked(spec), spec, conflict, connection)
+
+    async def schedule_named(
+        self, name: str, spec: JobSpec, conflict: ConflictResolution, connection: "Connection | None" = None
+    ) -> str:
         """Submit by a task's key or bare name; a name that nobody here knows is taken as a key that others may know."""
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is None else spec.misfire_grace_time
-        return await self._submit(self._job(self._resolve(name), name, spec, grace), conflict)
+        return await self._submit(self._job(self._resolve(name), name, spec, grace), spec, conflict, connection)
 
     async def move(self, job_id: str, status: object) -> None:
         """Cancel an open job, or run an ended one again; as ``Scheduler.update_job_status`` says."""
@@ -54,25 +83,69 @@ class Submission:
         if not moved:
             raise await self._not_moved(job_id, status)
 
+    async def reschedule(self, job_id: str, execution_time: datetime) -> None:
+        """Give a job that has not started another time."""
+        if not await self._jobs.reschedule(job_id, checks.checked_time(execution_time)):
+            raise await self._not_moved(job_id, "pending")
+        self._on_submitted()
+
     async def _not_moved(self, job_id: str, status: object) -> Exception:
         taken = await self._jobs.taken(job_id)
         if taken is None:
             return IllegalTransition(f"there is no job {job_id[:40]!r}")
-        if taken.owner is not None and taken.status.is_final:
-            return OwnedByResource(f"job {job_id!r} belongs to {taken.owner}", fix="make a new resource instead")
+        if taken.owner is not None and taken.status is not JobStatus.RUNNING:
+            return OwnedByResource(f"job {job_id!r} belongs to {taken.owner}", fix="edit it, or make a new one instead")
         return IllegalTransition(f"job {job_id!r} is {taken.status.value} and cannot become {status}")
 
-    def checked(self, spec: JobSpec) -> NewJob:
+    def checked(self, spec: JobSpec, new_id: Callable[[], str] = new_job_id) -> NewJob:
         """The row of a function with its arguments; nothing is written.
 
         Raises:
             TypeError: not an async function.
             InvalidArgument: something that cannot be used.
         """
-        task = self._registry.add(spec.func)
-        checks.require_call(spec.func, spec.args, spec.kwargs)
+        task = self._task_of(spec.func)
+        if task_options(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+            checks.require_call(spec.func, spec.args, spec.kwargs)
+            args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
+            spec = replace(spec, args=args, kwargs=kwargs)
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is _UNSET else spec.misfire_grace_time
-        return self._job(task, spec.func.__name__, spec, grace)
+        job = self._job(task, spec.func.__name__, spec, grace, new_id)
+        checks.require_call(spec.func, spec.args, spec.kwargs)
+        return job
+
+    def _task_of(self, function: TaskFunction) -> str:
+        task = self._tasks.get(id(function))
+        if task is None or task[1] is not function:
+            task = self._tasks[id(function)] = (self._registry.add(function), function)
+            self._warn_of_main(task[0])
+            if len(self._tasks) > TASKS_MAX:
+                self._tasks.pop(next(iter(self._tasks)))
+        return task[0]
+
+    def _warn_of_main(self, task: str) -> None:
+        """Once for a function: every script has a ``__main__`` of its own, and here none runs what this one has."""
+        if task.startswith("__main__:") and not self._runs_here():
+            logger.warning(
+                "task %s is known to this script only: put it into a module, or name it with @task(name=…), so that "
+                "a worker that runs another script can have it",
+                task,
+            )
+
+    def unique_key(self, spec: JobSpec, job: NewJob, conflict: ConflictResolution) -> UniqueKey | None:
+        """What this submission is the same by; None where it is not to be compared.
+
+        Raises:
+            InvalidArgument: it has an id of its own as well, or is to replace something.
+        """
+        key = unique_key(spec.unique, job)
+        if key is not None and (spec.job_id is not None or conflict is ConflictResolution.REPLACE):
+            raise InvalidArgument(
+                "unique is given together with a job_id or with REPLACE",
+                why="which of two jobs would be meant is not said",
+                fix="give only one of them",
+            )
+        return key
 
     def _resolve(self, name: object) -> str:
         if not isinstance(name, str) or not name:
@@ -82,40 +155,52 @@ class Submission:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
         return keys[0] if keys else name
 
-    def _job(self, task: str, name: str, spec: JobSpec, grace: object) -> NewJob:
+    def _job(
+        self, task: str, name: str, spec: JobSpec, grace: object, new_id: Callable[[], str] = new_job_id
+    ) -> NewJob:
+        execution_time = checks.checked_time(spec.execution_time)
         return NewJob(
-            job_id=new_job_id() if spec.job_id is None else checks.checked_id(spec.job_id),
-            tenant=self._config.tenant,
-            queue="default",
-            task=task,
-            job_name=name,
-            task_data=codec.encode(spec.args, spec.kwargs),
-            execution_time=checks.checked_time(spec.execution_time),
-            priority=checks.checked_priority(spec.priority).db_value,
-            max_retries=checks.checked_whole("max_retries", spec.max_retries),
-            misfire_grace_time=None if grace is None else checks.checked_whole("misfire_grace_time", grace),
+            new_id() if spec.job_id is None else checks.checked_id(spec.job_id),
+            self._config.tenant,
+            "default" if spec.queue == "default" else checks.checked_text("queue", spec.queue, NAME_BYTES_MAX),
+            task,
+            name,
+            codec.encode(spec.args, spec.kwargs),
+            execution_time,
+            checks.checked_priority(spec.priority).db_value,
+            checks.checked_whole("max_retries", spec.max_retries),
+            None if grace is None else checks.checked_whole("misfire_grace_time", grace),
+            *options_of(spec, execution_time),
         )
 
-    async def _submit(self, job: NewJob, conflict: ConflictResolution) -> str:
-        await self._insert(job, conflict)
-        self._on_submitted()
-        return job.job_id
+    async def _submit(
+        self, job: NewJob, spec: JobSpec, conflict: ConflictResolution, connection: "Connection | None"
+    ) -> str:
+        key = self.unique_key(spec, job, conflict)
+        if connection is not None:
+            require_transaction(connection)
+        stored = await self._insert(job, key, checks.checked_conflict(conflict), connection)
+        warn_of_expired([stored.job_id] if stored.status is JobStatus.EXPIRED else [])
+        if (
+            connection is None
+        ):  # else it is not there yet for a worker to find: the NOTIFY comes with the caller's commit
+            self._on_submitted()
+        return stored.job_id
 
-    async def _insert(self, job: NewJob, conflict: ConflictResolution) -> None:
-        match conflict:
-            case ConflictResolution.RAISE:
-                if not await self._jobs.insert(job):
-                    raise await self._taken(job)
-            case ConflictResolution.IGNORE:
-                await self._jobs.insert(job)
-            case ConflictResolution.REPLACE:
-                if not await self._jobs.replace(job):
-                    raise await self._taken(job)
-            case _:
-                assert_never(conflict)
+    async def _insert(
+        self, job: NewJob, key: UniqueKey | None, conflict: ConflictResolution, connection: "Connection | None"
+    ) -> Stored:
+        if conflict is ConflictResolution.REPLACE:
+            stored = Stored(job.job_id, await self._jobs.replace(job, connection))
+        else:
+            stored = await self._jobs.insert_unique(job, key, connection)
+        refused = stored.status is None and stored.job_id == job.job_id and conflict is not ConflictResolution.IGNORE
+        if refused:
+            raise await self._taken(job, connection)
+        return stored
 
-    async def _taken(self, job: NewJob) -> Exception:
-        taken = await self._jobs.taken(job.job_id)
+    async def _taken(self, job: NewJob, connection: "Connection | None") -> Exception:
+        taken = await self._jobs.taken(job.job_id, connection)
         if taken is not None and taken.owner is not None:
             return OwnedByResource(f"job {job.job_id!r} belongs to {taken.owner}", fix="edit that resource instead")
         status = "gone by now" if taken is None else taken.status.value
@@ -125,12 +210,11 @@ class Submission:
         )
 
 
-def new_job_id() -> str:
-    """A UUID of version 7.
-
-    Made by the client, so that a submission may be repeated; ordered by time, so that the index grows at its end.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    value = milliseconds << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+def warn_of_expired(job_ids: Sequence[str]) -> None:
+    """Say once for a submission that some of it was too late."""
+    if job_ids:
+        logger.warning(
+            "%d jobs were past their grace when they were submitted and are stored as expired: %s",
+            len(job_ids),
+            ", ".join(job_ids[:NAMED_MAX]),
+        )

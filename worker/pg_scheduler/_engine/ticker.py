@@ -5,6 +5,7 @@ one job and none is lost between. The next tick is computed from the rule, never
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
@@ -13,16 +14,20 @@ from pg_scheduler._domain.schedules import StoredSchedule
 from pg_scheduler._domain.walk import Ticks, ticks_until
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.schedules import Due, ScheduleStore
+from pg_scheduler.errors import DatabaseUnreachable
 
 LOOK_SECONDS = 60.0
-"""How often it looks without being told of anything."""
+"""How often it looks without being told of anything; each poll where schedules are declared, for their snapshot."""
 LATE_SECONDS = 0.1
 """What two readings of one tick may differ by."""
 BATCH = 500
 """Schedules that one transaction ticks."""
+
+logger = logging.getLogger("pg_scheduler.engine")
 
 
 class Ticker:
@@ -32,6 +37,7 @@ class Ticker:
         self,
         database: Database,
         schedules: ScheduleStore,
+        periodic: PeriodicJobs,
         *,
         lease: Lease,
         config: EngineConfig,
@@ -40,6 +46,7 @@ class Ticker:
     ) -> None:
         self._db = database
         self._schedules = schedules
+        self._periodic = periodic
         self._lease = lease
         self._config = config
         self._wake = wake
@@ -53,13 +60,24 @@ class Ticker:
         async with self._db.transaction() as connection:
             due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds, BATCH)
             made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
+            await self._periodic.look(connection, self._schedules)
+        await self._periodic.revive(self._schedules)
         if made:
             self._on_ticked()
         return made
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Tick up to one poll ahead, so that a tick starts on the instant, until ``stopping``."""
+        self._periodic.ticked_by(self._wake)
         await keep_running("ticker", self._pass, wake=self._wake, stopping=stopping)
+        self._periodic.ticked_by(None)
+        await self._write_last_wishes()
+
+    async def _write_last_wishes(self) -> None:
+        try:
+            await self._periodic.write_wishes(self._schedules)
+        except DatabaseUnreachable as error:
+            logger.warning("what was enabled or disabled last waits for the next start: %s", error)
 
     def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
         horizon = timedelta(seconds=self._config.poll_seconds)
@@ -83,10 +101,12 @@ class Ticker:
             self._wake.set()
 
     async def _pass(self) -> float:
+        await self._periodic.write_wishes(self._schedules)
         if await self.run_once():
             return 0.0
         seconds = await self._schedules.next_tick(self._config.tenant)
-        ahead = LOOK_SECONDS if seconds is None else seconds - self._config.poll_seconds
-        pause = min(LOOK_SECONDS, max(self._config.polling.min_interval, ahead))
+        longest = self._config.poll_seconds if self._periodic.has_declared else LOOK_SECONDS
+        ahead = longest if seconds is None else seconds - self._config.poll_seconds
+        pause = min(longest, max(self._config.polling.min_interval, ahead))
         self._run_at = monotonic() + pause
         return pause

@@ -25,6 +25,8 @@ class Vacuumer:
     async def run_once(self) -> dict[JobStatus, int]:
         """Delete all that may go; counts by status."""
         counts = {status: await self._delete_all(status, policy) for status, policy in policies(self._config).items()}
+        while await self._store.forget_keys() == VACUUM_MAX:
+            pass
         if self._config.track_metrics:
             await self._store.record(counts)
         return counts

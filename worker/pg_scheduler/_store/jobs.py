@@ -5,16 +5,17 @@ Invariant: every write of an outcome is fenced by id, token and worker; what doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
-from pg_scheduler._domain.outcomes import ErrorRecord
-from pg_scheduler._store.database import Statements
+from pg_scheduler._domain.options import UniqueKey
+from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
+from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
 
-NO_FLOOR = datetime(1, 1, 1, tzinfo=UTC)
-"""A floor under everything."""
 ORPHANS_MAX = 500
 """How many jobs one ``requeue_orphans`` takes; the statement says why it names the number itself."""
 
@@ -29,33 +30,53 @@ class TakenId:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The database's time, and the seconds from then to the first claimable job and to the tenant's first tick:
-    negative when late, None when there is none.
+    """The database's time, and the seconds from then to the first claimable job, to the tenant's first tick and to the
+    first claimable job with a concurrency key: negative when late, None when there is none. ``alone``: a job that has
+    outlived two workers is due.
     """
 
     now: datetime
     due_in: float | None
     tick_in: float | None
+    keyed_in: float | None
+    alone: bool
+    missing: bool
+
+
+class Stored(NamedTuple):
+    """The job that a submission stands for: its own with its status, or an equal or older one and None."""
+
+    job_id: str
+    status: JobStatus | None
 
 
 class JobStore:
-    """The statements of ``sql/jobs.sql``."""
+    """The statements of ``sql/jobs.sql``; with ``wake_within_seconds=None`` a submission wakes nobody."""
 
-    def __init__(self, database: Statements, *, wake_within_seconds: float) -> None:
+    def __init__(self, database: Statements, *, wake_within_seconds: float | None) -> None:
         self._db = database
         self._wake_within = wake_within_seconds
 
-    async def insert(self, job: NewJob) -> bool:
-        """Whether the id was free and the row is committed."""
-        return await self._db.fetchrow(QUERIES["insert_job"], *job, self._wake_within) is not None
+    async def insert(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
+        """The status that the row has now; None where the id was taken."""
+        return (await self.insert_unique(job, None, connection)).status
 
-    async def replace(self, job: NewJob) -> bool:
-        """Insert or overwrite; False when a custom resource owns the row."""
-        return await self._db.fetchrow(QUERIES["replace_job"], *job, self._wake_within) is not None
+    async def insert_unique(self, job: NewJob, unique: UniqueKey | None, connection: "Connection | None") -> Stored:
+        """Insert unless an equal job is there; in the caller's own transaction on a ``connection``."""
+        key, within = unique or (None, None)
+        row = await self._submitted("insert_job", connection, job, key, within)
+        if row is None:
+            raise AssertionError("insert_job answers with a row")
+        return Stored(row["job_id"], JobStatus(row["status"]) if row["status"] else None)
 
-    async def taken(self, job_id: str) -> TakenId | None:
+    async def replace(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
+        """Insert or overwrite, and the status that the row has now; None when a custom resource owns it."""
+        row = await self._submitted("replace_job", connection, job)
+        return None if row is None else JobStatus(row["status"])
+
+    async def taken(self, job_id: str, connection: "Connection | None" = None) -> TakenId | None:
         """What stands under the id."""
-        row = await self._db.fetchrow(QUERIES["job_status"], job_id)
+        row = await self._submit("job_status", connection, job_id)
         if row is None:
             return None
         owner = f"{row['source_kind']} {row['source_name']}" if row["source_kind"] else None
@@ -69,11 +90,24 @@ class JobStore:
         """Whether the row had ended without success, belongs to no custom resource, and is now pending."""
         return await self._db.fetchrow(QUERIES["run_job_again"], job_id) is not None
 
+    async def reschedule(self, job_id: str, execution_time: datetime) -> bool:
+        """Whether the row had not started, belongs to no custom resource, and is now due then."""
+        values = (job_id, execution_time, self._wake_within)
+        return await self._db.fetchrow(QUERIES["reschedule_job"], *values) is not None
+
     async def look_ahead(
-        self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime = NO_FLOOR
+        self,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        *,
+        floor: datetime | None = None,
+        worker_id: str = "",
+        server_started_at: datetime | None = None,
     ) -> Ahead:
-        """What is due next; ``floor`` as in ``claim``."""
-        row = await self._db.fetchrow(QUERIES["look_ahead"], tenant, queues, tasks, floor)
+        """What is due next; ``floor`` as in ``claim``. Without the server's start no worker is found missing."""
+        values = (tenant, queues, tasks, floor, worker_id, server_started_at)
+        row = await self._db.fetchrow(QUERIES["look_ahead"], *values)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
         return Ahead(*row)
@@ -87,16 +121,54 @@ class JobStore:
         limit: int,
         *,
         within_seconds: float = 0.0,
-        floor: datetime = NO_FLOOR,
+        floor: datetime | None = None,
     ) -> list[ClaimedJob]:
         """At most ``limit`` jobs that are due ``within_seconds``, earlier named queues first, now running under this
         worker; in no order. Nothing that was due before ``floor`` is looked at.
+
+        Those with attempt 0 are not running: they were too late at their first claim, and have expired.
         """
         each = [limit] * len(queues)
         rows = await self._db.fetch(
             QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit, within_seconds, floor
         )
         return [ClaimedJob._make(row) for row in rows]
+
+    async def claim_keyed(
+        self,
+        worker_id: str,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        alone: bool = False,
+    ) -> list[ClaimedJob]:
+        """As ``claim``, of the jobs with a concurrency key; those whose key is full wait, are skipped, or replace.
+
+        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those.
+        """
+        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], worker_id, tenant, queues, tasks, limit, alone)
+        return [ClaimedJob._make(row) for row in rows]
+
+    async def claim_poison(
+        self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
+    ) -> ClaimedJob | None:
+        """One due job that has outlived two workers, now running under this worker, which must hold nothing else."""
+        row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
+        if row is not None:
+            return ClaimedJob._make(row)
+        keyed = await self.claim_keyed(worker_id, tenant, queues, tasks, 1, alone=True)
+        return keyed[0] if keyed else None
+
+    async def promote_waiting(self) -> int:
+        """Put back into the queue what waits for a key that has free slots; how many jobs."""
+        promoted: int = await self._db.fetchval(QUERIES["promote_waiting"])
+        return promoted
+
+    async def must_make_room(self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]) -> bool:
+        """Whether such a job waits, and it is this worker that is to hold nothing for it."""
+        return bool(await self._db.fetchval(QUERIES["must_make_room"], worker_id, tenant, queues, tasks))
 
     async def complete(self, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         """Tokens of the jobs that were still ours and are now completed."""
@@ -114,6 +186,27 @@ class JobStore:
         """Whether the job was still ours and is pending again, due after ``seconds``."""
         return await self._db.fetchrow(QUERIES["retry_job"], *_fence(job), *_error(error), seconds) is not None
 
+    async def complete_with(self, job: ClaimedJob, result: KeptResult) -> bool:
+        """Whether the job was still ours and is now completed, with its result beside it."""
+        query = QUERIES["complete_job_with_result"]
+        return await self._db.fetchrow(query, *_fence(job), result.value, result.refused) is not None
+
+    async def snooze(self, job: ClaimedJob, seconds: float) -> bool:
+        """Whether the job was still ours and is pending again, due after ``seconds``."""
+        return await self._db.fetchrow(QUERIES["snooze_job"], *_fence(job), seconds) is not None
+
+    async def cancel_running(self, job: ClaimedJob, reason: str) -> bool:
+        """Whether the job was still ours and is now cancelled, with this reason."""
+        return await self._db.fetchrow(QUERIES["cancel_running_job"], *_fence(job), reason) is not None
+
+    async def was_completed(self, job: ClaimedJob) -> bool:
+        """Whether the job has been completed under this token; waits for a transaction that may just do so."""
+        return bool(await self._db.fetchval(QUERIES["was_completed"], job.job_id, job.token, job.worker_id))
+
+    async def set_progress(self, job: ClaimedJob, fraction: float, note: str) -> bool:
+        """Whether the job was still ours and its progress is written."""
+        return await self._db.fetchrow(QUERIES["set_progress"], *_fence(job), fraction, note) is not None
+
     async def report_stopped(self, job: ClaimedJob) -> None:
         """Say that the coroutine of a cancelled or replaced job has ended."""
         await self._db.fetchrow(QUERIES["report_stopped"], job.id, job.worker_id)
@@ -130,6 +223,23 @@ class JobStore:
     async def wake_workers(self) -> None:
         """Ring every listening worker."""
         await self._db.fetchrow(QUERIES["wake_workers"])
+
+    async def _submitted(
+        self, query: str, connection: "Connection | None", job: NewJob, *more: object
+    ) -> Record | None:
+        try:
+            return await self._submit(query, connection, *job, self._wake_within, *more)
+        except DatabaseBusy as error:
+            if connection is not None or error.sqlstate != NOTIFY_QUEUE_FULL:
+                raise
+            # The notification undid the insert too. Without one, the next poll finds the job.
+            return await self._submit(query, None, *job, None, *more)
+
+    async def _submit(self, query: str, connection: "Connection | None", *values: object) -> Record | None:
+        if connection is None:
+            return await self._db.fetchrow(QUERIES[query], *values)
+        with translated(self._db.place, connection):
+            return await connection.fetchrow(QUERIES[query], *values)
 
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         ids, tokens = [job.id for job in jobs], [job.token for job in jobs]

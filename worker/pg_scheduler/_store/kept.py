@@ -4,13 +4,14 @@ Invariant: a statement is on its way to the server before the caller first waits
 between. So a claim can be sent and the jobs of the one before it be run while the server works.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._store.database import Record, close_quietly, translated
-from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import asyncpg
 
 
@@ -19,7 +20,7 @@ class KeptConnection:
 
     def __init__(self, connect: "Callable[[], Awaitable[asyncpg.Connection[Record]]]", *, place: str) -> None:
         self._connect = connect
-        self._place = place
+        self.place = place
         self._connection: asyncpg.Connection[Record] | None = None
 
     async def fetch(self, query: str, *values: Any) -> list[Record]:
@@ -28,8 +29,10 @@ class KeptConnection:
             self._connection = await self._connect()
         connection = self._connection
         try:
-            with translated(self._place, connection):
+            with translated(self.place, connection):
                 return await connection.fetch(query, *values)
+        except DatabaseBusy:
+            raise  # it has answered
         except DatabaseUnreachable:
             await self.close()
             raise

@@ -1,48 +1,74 @@
 """Bring a database to this release's schema.
 
-Invariants: one transaction for all, under an advisory lock of that transaction, so that many processes may start at
-once; a file that was applied never changes; a schema whose ``min_reader`` is above this release's version is refused,
-and nothing else is, so that the previous release runs on the next schema.
+Invariants: each step is one transaction under an advisory lock of that transaction, so that many processes may start at
+once; no step waits longer than two seconds in the queue for a lock, and none but the adoption of an older database
+keeps others out for longer; a file that was applied never changes; a schema whose ``min_reader`` is above this
+release's version is refused, and nothing else is, so that the previous release runs on the next schema.
+
+A step is, in this order: adopt the older package's tables; make everything from ``schema.sql`` where there is nothing;
+apply the next migration; look through the rows for constraints that migrations added ``NOT VALID``, which locks nobody
+out; make anew what was dropped by hand.
 """
 
-import hashlib
-import re
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import asyncpg
+
+from pg_scheduler._store import adoption, head_schema, migration_files
+from pg_scheduler._store.database import connect_like, connect_to, place_of, translated
+from pg_scheduler._store.dsn import where
+from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.database import Connection, Record
+    from pg_scheduler._store.database import Connection, Pool, Record
 
-_FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
-_MIN_READER = re.compile(r"^-- min_reader: (\d+)$", re.MULTILINE)
+LOCK_PATIENCE_SECONDS = 120.0
+"""How long a step tries to get its locks, two seconds at a time, before it gives up."""
+TURN_PAUSE_SECONDS = 0.1
+TELL_WAITING_SECONDS = 5.0
+
+Connect = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
+Tell = Callable[[str], None]
+
+migrations = migration_files.migrations
+logger = logging.getLogger("pg_scheduler.migrations")
+
+
+class _AnotherMigrates(Exception):
+    """Somebody else holds the lock of migrations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
-    """One numbered file; ``min_reader`` is the oldest schema version whose release may read the result."""
+class _State:
+    """What a database lacks; ``older`` are tables of the older package where there is none of ours, ``unvalidated`` the
+    statements that validate constraints, ``held_back`` the contracting steps that wait for older workers to end.
+    """
 
-    version: int
-    name: str
-    text: str
-    min_reader: int
+    empty: bool
+    older: frozenset[str] = frozenset()
+    pending: list[Migration] = field(default_factory=list)
+    held_back: list[Migration] = field(default_factory=list)
+    unvalidated: list[str] = field(default_factory=list)
+    missing_tables: list[str] = field(default_factory=list)
 
     @property
-    def sha256(self) -> str:
-        """What was applied, to be told from what the file says now."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+    def is_served(self) -> bool:
+        """Whether this release can work with it: constraints hold for new rows before they are validated."""
+        return not self.pending and not self.missing_tables
 
-
-@lru_cache(maxsize=1)
-def migrations() -> tuple[Migration, ...]:
-    """Every migration of this release, in order."""
-    files = resources.files("pg_scheduler._store").joinpath("migrations").iterdir()
-    found = [(match, file) for file in files if (match := _FILE.match(file.name))]
-    return tuple(sorted((_parse(m, f.read_text(encoding="utf-8")) for m, f in found), key=lambda m: m.version))
+    @property
+    def runs_concurrently(self) -> bool:
+        """Whether the next step is a migration outside a transaction."""
+        return not self.older and bool(self.pending) and not self.pending[0].in_transaction
 
 
 def head_version() -> int:
@@ -56,26 +82,39 @@ async def pending(connection: "Connection") -> list[Migration]:
     Raises:
         SchemaMismatch: the schema is newer than this release reads, or an applied file has changed.
     """
-    applied = await _applied(connection)
-    _refuse_newer(applied)
-    _refuse_changed(applied)
-    return [migration for migration in migrations() if migration.version not in applied]
+    return (await _state(connection)).pending
 
 
-async def migrate(connection: "Connection") -> list[Migration]:
-    """Apply what is pending, all or nothing; what was applied."""
-    if not await pending(connection):
-        return []
-    async with connection.transaction():
-        await connection.execute(QUERIES["lock_migrations"])
-        todo = await pending(connection)
-        await connection.execute(QUERIES["create_migrations"])
-        for migration in todo:
-            await connection.execute(migration.text)
-            await connection.execute(
-                QUERIES["record_migration"], migration.version, migration.name, migration.sha256, migration.min_reader
-            )
-    return todo
+async def migrate_place_of(pool: "Pool", dsn: str | None = None, *, tell: Tell = logger.info) -> list[Migration]:
+    """``migrate`` where the pool or ``dsn`` leads, on connections of its own: a pool's would be cut off."""
+    if dsn is not None:
+        return await migrate(lambda: connect_to(dsn, command_timeout=None), place=where(dsn), tell=tell)
+    return await migrate(lambda: connect_like(pool, command_timeout=None), place=place_of(pool), tell=tell)
+
+
+async def migrate(
+    connect: Connect, *, place: str = "", tell: Tell = logger.info, by_files: bool = False
+) -> list[Migration]:
+    """Apply what is pending, step by step; what was applied.
+
+    Args:
+        connect: opens a connection that nobody else uses, once, and once more for a migration outside a transaction.
+        place: where that is, for messages.
+        tell: what is told of steps that take long.
+        by_files: whether an empty database is made from the migrations too, and not from ``schema.sql``.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this release reads, an applied file has changed, a table of another
+            program is in the way, or a lock was not to be had within two minutes.
+        DatabaseUnreachable: nobody answers there.
+    """
+    connection = await connect()
+    try:
+        with translated(place, connection):
+            return await _Migrator(connect, connection, tell, by_files=by_files).run()
+    finally:
+        with suppress(OSError, TimeoutError):
+            await connection.close(timeout=1)
 
 
 async def require_head(connection: "Connection") -> None:
@@ -84,22 +123,160 @@ async def require_head(connection: "Connection") -> None:
     Raises:
         SchemaMismatch: with the command that brings it up.
     """
-    todo = await pending(connection)
-    if todo:
-        raise SchemaMismatch(f"{len(todo)} migrations are pending", fix="run `pgscheduler migrate`")
+    state = await _state(connection)
+    if state.is_served:
+        return
+    if state.older:
+        what = "the tables here are those of the older package"
+    elif state.pending:
+        newest = max((migration.version for migration in migrations() if migration not in state.pending), default=0)
+        what = f"schema {newest} < {head_version()}: {len(state.pending)} migrations are pending"
+    else:
+        what = f"of the scheduler's tables, {', '.join(state.missing_tables)} is missing"
+    raise SchemaMismatch(what, fix="run `pgscheduler migrate`")
 
 
-async def _applied(connection: "Connection") -> "dict[int, Record]":
-    here = await connection.fetchrow(QUERIES["tables_here"])
-    if here is None or not here["ours"]:
-        if here is not None and here["jobs"]:
-            raise SchemaMismatch(
-                "a table scheduled_jobs of the older package is here",
-                why="this release does not adopt it yet",
-                fix="use another database or schema until the release that does",
-            )
-        return {}
-    return {row["version"]: row for row in await connection.fetch(QUERIES["applied_migrations"])}
+class _Migrator:
+    """The steps of one call, on one connection."""
+
+    def __init__(
+        self, connect: Connect, connection: "asyncpg.Connection[asyncpg.Record]", tell: Tell, *, by_files: bool
+    ) -> None:
+        self._connect = connect
+        self._connection = connection
+        self._tell = tell
+        self._by_files = by_files
+
+    async def run(self) -> list[Migration]:
+        """Step until nothing is lacking."""
+        applied: list[Migration] = []
+        while not (state := await _state(self._connection)).is_served or state.unvalidated:
+            step = self._step_concurrently if state.runs_concurrently else self._step
+            applied += await self._patiently(step)
+        for migration in state.held_back:
+            self._tell(f"{migration.version:04d}_{migration.name} waits until no worker of an older release lives")
+        return applied
+
+    async def _patiently(self, step: Callable[[], Awaitable[list[Migration]]]) -> list[Migration]:
+        """Repeat a step until it had its turn and its locks; with jitter, since others may do the same."""
+        began = time.monotonic()
+        told = False
+        while True:
+            try:
+                return await step()
+            except _AnotherMigrates:
+                pause = TURN_PAUSE_SECONDS
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+                pause = 1.0
+                if time.monotonic() - began > LOCK_PATIENCE_SECONDS:
+                    raise SchemaMismatch(
+                        f"a migration did not get its lock within {LOCK_PATIENCE_SECONDS:.0f} s",
+                        why="another session holds a table of the scheduler in a transaction that does not end",
+                        fix="find it in pg_stat_activity, end it, and run `pgscheduler migrate` again",
+                    ) from error
+            if not told and time.monotonic() - began > TELL_WAITING_SECONDS:
+                self._tell("waiting for another session that migrates or holds a lock")
+                told = True
+            await asyncio.sleep(pause * random.uniform(0.2, 1.0))  # noqa: S311  jitter, not a secret
+
+    async def _step(self) -> list[Migration]:
+        """The next step as one transaction: all of it or nothing."""
+        async with self._connection.transaction(isolation="read_committed"):
+            await _lock(self._connection)
+            await self._connection.execute(QUERIES["limit_migration"])
+            state = await _state(self._connection)
+            applied = await self._apply(state)
+        if adoption.JOBS in state.older:
+            await adoption.analyze(self._connection)
+        return applied
+
+    async def _apply(self, state: _State) -> list[Migration]:
+        if state.older:
+            applied = await adoption.adopt(self._connection, state.older, migrations(), self._tell)
+        elif state.empty and not self._by_files and head_schema.is_current():
+            await self._connection.execute(head_schema.schema_text())
+            applied = state.pending
+        elif state.pending and state.pending[0].in_transaction:
+            applied = state.pending[:1]
+            await self._connection.execute(applied[0].text)
+        else:
+            await self._mend(state)
+            return []
+        await _record(self._connection, applied)
+        return applied
+
+    async def _mend(self, state: _State) -> None:
+        """What no migration stands for."""
+        if not state.pending and state.unvalidated:
+            await self._connection.execute(state.unvalidated[0])
+        elif state.missing_tables:
+            names = await head_schema.remake_missing(self._connection)
+            self._tell(f"made anew what was dropped by hand: {', '.join(names)}")
+
+    async def _step_concurrently(self) -> list[Migration]:
+        """A migration outside a transaction; a second connection holds the lock meanwhile, without a snapshot."""
+        guard = await self._connect()
+        try:
+            async with guard.transaction(isolation="read_committed"):
+                await _lock(guard)
+                state = await _state(guard)
+                if not state.runs_concurrently:
+                    return []
+                migration = state.pending[0]
+                await guard.execute(QUERIES["stand_guard"])
+                for index, statement in migration.concurrent_indexes.items():
+                    await self._make_index(index, statement)
+                await _record(guard, [migration])
+                return [migration]
+        finally:
+            with suppress(OSError, TimeoutError):
+                await guard.close(timeout=1)
+
+    async def _make_index(self, index: str, statement: str) -> None:
+        if await self._connection.fetchval(QUERIES["invalid_index"], index):
+            self._tell(f"index {index} was left unfinished by an interrupted run; it is made anew")
+            await self._connection.execute(f"DROP INDEX CONCURRENTLY {index}")
+        await self._connection.execute(statement)
+
+
+async def _lock(connection: "Connection") -> None:
+    if not await connection.fetchval(QUERIES["try_lock_migrations"]):
+        raise _AnotherMigrates
+
+
+async def _record(connection: "Connection", applied: list[Migration]) -> None:
+    await connection.execute(QUERIES["create_migrations"])
+    for migration in applied:
+        await connection.execute(
+            QUERIES["record_migration"], migration.version, migration.name, migration.sha256, migration.min_reader
+        )
+
+
+async def _state(connection: "Connection") -> _State:
+    if not await connection.fetchval(QUERIES["tables_here"]):
+        older = await adoption.older_tables(connection)
+        return _State(empty=not older, older=older, pending=list(migrations()))
+    applied = {row["version"]: row for row in await connection.fetch(QUERIES["applied_migrations"])}
+    _refuse_newer(applied)
+    _refuse_changed(applied)
+    lacking = [migration for migration in migrations() if migration.version not in applied]
+    held_back = [migration for migration in lacking if await _is_held_back(connection, migration)]
+    ours = {migration.version for migration in migrations() if migration not in held_back}
+    is_ours = applied.keys() == ours  # and not of a newer release
+    return _State(
+        empty=False,
+        pending=[migration for migration in lacking if migration not in held_back],
+        held_back=held_back,
+        unvalidated=[row["validate"] for row in await connection.fetch(QUERIES["unvalidated_constraints"])],
+        missing_tables=await head_schema.missing_tables(connection) if is_ours and head_schema.is_current() else [],
+    )
+
+
+async def _is_held_back(connection: "Connection", migration: Migration) -> bool:
+    """Whether a worker lives that still needs what the migration takes away."""
+    return migration.after is not None and bool(
+        await connection.fetchval(QUERIES["older_workers_live"], list(migration.after))
+    )
 
 
 def _refuse_newer(applied: "dict[int, Record]") -> None:
@@ -120,10 +297,3 @@ def _refuse_changed(applied: "dict[int, Record]") -> None:
                 f"migration {migration.version:04d}_{migration.name} was applied from another file",
                 fix="run the release that applied it, or restore the file",
             )
-
-
-def _parse(match: re.Match[str], text: str) -> Migration:
-    header = _MIN_READER.search(text)
-    if header is None:
-        raise ValueError(f"migration {match[0]} lacks its min_reader line")
-    return Migration(version=int(match[1]), name=match[2], text=text, min_reader=int(header[1]))

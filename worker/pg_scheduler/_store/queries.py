@@ -10,14 +10,19 @@ from importlib import resources
 _HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
+def statements_of(text: str) -> dict[str, str]:
+    """The statements of one file by name."""
+    _, *parts = _HEADER.split(text)
+    return {name: body.strip().rstrip(";") for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
 def _load() -> dict[str, str]:
     statements: dict[str, str] = {}
     for file in sorted(resources.files("pg_scheduler._store").joinpath("sql").iterdir(), key=lambda f: f.name):
-        _, *parts = _HEADER.split(file.read_text(encoding="utf-8"))
-        for name, text in zip(parts[::2], parts[1::2], strict=True):
+        for name, text in statements_of(file.read_text(encoding="utf-8")).items():
             if name in statements:
                 raise ValueError(f"two statements are named {name}")
-            statements[name] = text.strip().rstrip(";")
+            statements[name] = text
     return statements
 
 

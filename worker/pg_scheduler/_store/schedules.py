@@ -1,9 +1,10 @@
 """Rows of ``scheduler_schedules``: written from definitions, ticked by workers.
 
-Invariant: whatever decides on a row holds its lock, and what it writes is committed with the jobs that follow from it.
+Invariants: whatever decides on a row holds its lock, and what it writes is committed with the jobs that follow from it.
+The suspension of what code declares is written by ``suspend`` alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +16,9 @@ from pg_scheduler._domain.schedules import (
     StoredSchedule,
     Template,
     changed_grid,
+    declared,
     first_grid,
+    suspension,
 )
 from pg_scheduler._domain.walk import Ticks
 from pg_scheduler._store.database import Connection, Database, Record
@@ -30,8 +33,29 @@ class Due:
     schedules: Sequence[StoredSchedule]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleView:
+    """One schedule of code as its row stands; instants by the database's clock.
+
+    Attributes:
+        runs: whether it ticks: code enables it, nobody has suspended it, and it is not retired.
+        retired_reason: why it ticks no more; None while a worker declares it.
+        next_run_at: the next tick, whether its job is there already or not.
+        last_run_at: the newest start among the jobs that are still there.
+        last_status: what became of that job so far.
+    """
+
+    uid: str
+    runs: bool
+    suspended: bool
+    retired_reason: str | None
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    last_status: str | None
+
+
 class ScheduleStore:
-    """The statements of ``sql/schedules.sql``."""
+    """The statements of ``sql/schedules.sql`` and ``sql/periodic.sql``."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -43,6 +67,31 @@ class ScheduleStore:
             if written:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
+
+    async def suspend(self, key: ScheduleKey, *, suspended: bool) -> bool:
+        """Set or lift the fleet-wide suspension; whether there is such a schedule. Ticks ahead are taken back."""
+        async with self._db.transaction() as connection:
+            now = await connection.fetchval(QUERIES["now"])
+            row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(key))
+            if row is None:
+                return False
+            stored = stored_schedule(row)
+            if await _change(connection, stored, suspension(stored, suspended=suspended), now):
+                await connection.execute(QUERIES["wake_tickers"])
+        return True
+
+    async def run_extra(self, key: ScheduleKey, job_id: str) -> bool:
+        """Make one job beside the ticks, due now; False when the schedule does not exist, or is retired."""
+        return await self._db.fetchrow(QUERIES["insert_extra_run"], *_key(key), job_id) is not None
+
+    async def views(self, tenant: str, uids: Collection[str]) -> list[ScheduleView]:
+        """How these schedules of code stand."""
+        async with self._db.connection() as connection:
+            return await self.views_on(connection, tenant, uids)
+
+    async def views_on(self, connection: Connection, tenant: str, uids: Collection[str]) -> list[ScheduleView]:
+        """As ``views``, in the caller's transaction."""
+        return [ScheduleView(**row) for row in await connection.fetch(QUERIES["schedule_views"], tenant, list(uids))]
 
     async def delete(self, key: ScheduleKey) -> bool:
         """Forget the schedule, take back its ticks ahead and cancel the due ones; whether there was one."""
@@ -96,7 +145,8 @@ async def _write(connection: Connection, definition: ScheduleDefinition) -> bool
         row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(definition.key))  # another process was first
         if row is None:
             return False
-    return await _change(connection, stored_schedule(row), definition, now)
+    stored = stored_schedule(row)
+    return await _change(connection, stored, declared(stored, definition), now)
 
 
 async def _change(connection: Connection, row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> bool:
@@ -111,7 +161,7 @@ async def _change(connection: Connection, row: StoredSchedule, definition: Sched
 
 
 def stored_schedule(row: Record) -> StoredSchedule:
-    """The row as a value; ``payload`` is ``task_data`` as text."""
+    """The row as a value; ``payload`` and what ends in ``_text`` is JSON as text, whatever codec a pool has."""
     definition = ScheduleDefinition(
         key=ScheduleKey(
             tenant=row["tenant"], kind=row["source_kind"], cluster=row["source_cluster"], uid=row["source_uid"]
@@ -126,6 +176,12 @@ def stored_schedule(row: Record) -> StoredSchedule:
             queue=row["queue"],
             priority=row["priority"],
             max_retries=row["max_retries"],
+            timeout_seconds=row["timeout_seconds"],
+            retry_policy=row["retry_text"],
+            on_interrupt=row["on_interrupt"],
+            tags=row["tags_text"],
+            metadata=row["metadata_text"],
+            concurrency_key=row["concurrency_key"],
         ),
         enabled=row["enabled"],
         suspended=row["suspended"],
@@ -137,6 +193,7 @@ def stored_schedule(row: Record) -> StoredSchedule:
         last_tick_at=row["last_tick_at"],
         next_tick_at=row["next_tick_at"],
         ticks=row["ticks"],
+        retired=row["retired_at"] is not None,
     )
 
 
@@ -169,6 +226,12 @@ def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
         template.queue,
         template.priority,
         template.max_retries,
+        template.timeout_seconds,
+        template.retry_policy,
+        template.on_interrupt,
+        template.tags,
+        template.metadata,
+        template.concurrency_key,
     )
 
 

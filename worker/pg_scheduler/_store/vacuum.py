@@ -30,6 +30,10 @@ class VacuumStore:
                 )
         return len(rows)
 
+    async def forget_keys(self) -> int:
+        """Drop up to one batch of keys that count no more; how many."""
+        return len(await self._db.fetch(QUERIES["forget_keys"], VACUUM_MAX))
+
     async def record(self, counts: dict[JobStatus, int]) -> None:
         """Add to the figures of the day."""
         order = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)

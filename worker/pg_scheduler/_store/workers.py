@@ -3,12 +3,15 @@
 Invariant: a worker that a sweep has marked dead never lives again under that id.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 
 from pg_scheduler._store.database import Connection, Database, translated
 from pg_scheduler._store.queries import QUERIES
+
+RETIRED_REASON = "no living worker has declared it for a day"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +28,35 @@ class WorkerCard:
     pod_uid: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A worker without a heartbeat backend; ``is_new`` when it was this look that cut its lease."""
+
+    worker_id: str
+    is_new: bool
+    seconds_left: float
+
+
 class LeaseStore:
-    """The heartbeat's statements, on its own connection in its own thread."""
+    """The heartbeat's statements, on its own connection in its own thread.
+
+    Attributes:
+        server_started_at: when the server started that answered the last ``register`` or ``beat``.
+    """
 
     def __init__(self, connection: Connection, *, place: str) -> None:
         self._connection = connection
         self._place = place
+        self.server_started_at: datetime | None = None
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call back, in the connection's loop, as soon as the connection is known to be gone."""
+        self._connection.add_termination_listener(lambda _: callback())
 
     async def register(self, card: WorkerCard, tasks: Sequence[str], lease_seconds: float) -> None:
-        """Make the row, alive and with a full lease."""
+        """Make the row, alive and with a full lease; its queues are served from then on."""
         with self._translated():
-            await self._connection.execute(
+            self.server_started_at = await self._connection.fetchval(
                 QUERIES["register_worker"],
                 card.worker_id,
                 card.tenant,
@@ -47,13 +68,21 @@ class LeaseStore:
                 card.pod,
                 card.pod_uid,
                 card.version,
+                self._connection.get_server_pid(),
             )
+            await self._connection.execute(QUERIES["serve_queues"], card.worker_id)
 
     async def beat(self, worker_id: str, lease_seconds: float, tasks: Sequence[str]) -> set[int] | None:
         """Tokens that the database thinks this worker holds; None when it has been marked dead."""
         with self._translated():
-            tokens = await self._connection.fetchrow(QUERIES["beat"], worker_id, lease_seconds, list(tasks))
-        return None if tokens is None else set(tokens[0])
+            reply = await self._connection.fetchrow(
+                QUERIES["beat"], worker_id, lease_seconds, list(tasks), self._connection.get_server_pid()
+            )
+            await self._connection.execute(QUERIES["serve_queues"], worker_id)
+        if reply is None:
+            return None
+        tokens, self.server_started_at = reply
+        return set(tokens)
 
     async def held_tokens(self, worker_id: str) -> set[int]:
         """Tokens that the database thinks this worker holds, without renewing anything."""
@@ -74,15 +103,44 @@ class LeaseStore:
         return translated(self._place, self._connection)
 
 
+@dataclass(frozen=True, slots=True)
+class SweepNeeds:
+    """Whether there are late workers, jobs of dead ones, coroutines that stop, waiting jobs, rows of the long dead."""
+
+    late: bool
+    orphans: bool
+    stopping: bool
+    waiting: bool
+    buried: bool
+
+
 class WorkerStore:
     """What a sweep does to the rows of others."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def mark_dead(self) -> list[str]:
-        """Ids of the workers whose lease has run out, marked now."""
-        return [row["id"] for row in await self._db.fetch(QUERIES["mark_dead"])]
+    async def sweep_needs(self) -> SweepNeeds:
+        """What a sweep would find."""
+        (row,) = await self._db.fetch(QUERIES["sweep_needs"])
+        return SweepNeeds(*row)
+
+    async def mark_dead(self, server_started_at: datetime | None = None) -> list[str]:
+        """Ids of the workers whose lease has run out, marked now; nobody if the server has started anew since then."""
+        return [row["id"] for row in await self._db.fetch(QUERIES["mark_dead"], server_started_at)]
+
+    async def suspect(self, own_id: str, grace_seconds: float, server_started_at: datetime) -> list[Suspect]:
+        """Whose heartbeat backend is gone, with at most ``grace_seconds`` of lease left from now on."""
+        rows = await self._db.fetch(QUERIES["suspect_workers"], own_id, grace_seconds, server_started_at)
+        return [Suspect(*row) for row in rows]
+
+    async def bury_predecessors(self, pod_uid: str, tenant: str) -> list[str]:
+        """Ids of the earlier processes of this pod, marked dead now."""
+        return [row["id"] for row in await self._db.fetch(QUERIES["bury_predecessors"], pod_uid, tenant)]
+
+    async def retire_schedules(self) -> list[str]:
+        """Retire the schedules of code that no worker has declared for a day; which."""
+        return [row["source_uid"] for row in await self._db.fetch(QUERIES["retire_schedules"], RETIRED_REASON)]
 
     async def forget_dead(self) -> None:
         """Drop the rows of workers that died more than a day ago."""

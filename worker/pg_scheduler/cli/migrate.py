@@ -21,6 +21,9 @@ def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) ->
     """Make the tables, or bring them to this release's schema.
 
     Safe to run from many processes at once. Prints the migrations that were applied (with --check: that are pending).
+
+    The tables of the older package pg-scheduler 0.2.3 are taken over with their rows: stop its workers first. They are
+    locked for about 8 seconds a million jobs.
     """
     with dsn_in_use():
         names = asyncio.run(_pending(dsn) if check else _migrate(dsn))
@@ -33,7 +36,7 @@ def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) ->
 
 async def _migrate(dsn: str) -> list[str]:
     async with Control(dsn) as control:
-        return list(await control.migrate())
+        return list(await control.migrate(progress))
 
 
 async def _pending(dsn: str) -> list[str]:

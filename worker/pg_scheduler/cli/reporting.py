@@ -1,7 +1,8 @@
 """One place where an error becomes what a person reads and what the shell gets.
 
 Invariant: standard error gets what, why, fix and docs, one line each; never a traceback, never a password. Exit codes:
-0 done, 1 the answer is no, 2 wrong usage, 3 cannot reach PostgreSQL or Kubernetes, 130 interrupted.
+0 done, 1 the answer is no, 2 wrong usage, 3 cannot reach PostgreSQL or Kubernetes, 70 a worker's event loop stood
+still, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pg_scheduler.errors import (
 EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+EXIT_STALLED = 70
 EXIT_INTERRUPTED = 130
 
 DEBUG_VARIABLE = "PGSCHEDULER_DEBUG"

@@ -14,7 +14,7 @@ from pg_scheduler.cli.worker_process import WorkerSettings, run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FACTORY_DECIDES = ("tenant", "queues", "slots", "lease_seconds", "shutdown_seconds")
+FACTORY_DECIDES = ("direct_dsn", "tenant", "queues", "slots", "lease_seconds", "max_stall_seconds", "shutdown_seconds")
 
 
 def _split(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -37,6 +37,13 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
 @click.command()
 @click.argument("apps", nargs=-1, metavar="[APP]...")
 @dsn_option
+@click.option(
+    "--direct-dsn",
+    envvar="PGSCHEDULER_DIRECT_DSN",
+    show_envvar=True,
+    metavar="URL",
+    help="Behind a pooler: the database past it, for LISTEN and migrations.",
+)
 @click.option(
     "--tenant", envvar="PGSCHEDULER_TENANT", show_envvar=True, default="", help="Whose jobs to run: a namespace."
 )
@@ -68,6 +75,16 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
     default=60,
     show_default=True,
     help="How long the others wait before they take over the jobs of this worker once it is silent.",
+)
+@click.option(
+    "--max-stall",
+    "max_stall_seconds",
+    type=Seconds(1, 86_400),
+    envvar="PGSCHEDULER_MAX_STALL",
+    show_envvar=True,
+    default=300,
+    show_default=True,
+    help="How long a job may block the event loop; then this process ends with exit code 70.",
 )
 @click.option(
     "--shutdown-timeout",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pg_scheduler._store.database import open_pool
 from pg_scheduler.cli import app_loading
 from pg_scheduler.cli.first_contact import first_contact
 from pg_scheduler.cli.ping import add_ping
+from pg_scheduler.cli.reporting import EXIT_STALLED
 from pg_scheduler.cli.stop_signals import StopSignals
 from pg_scheduler.errors import AppNotFound
 from pg_scheduler.scheduler import Scheduler
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler._store.database import Pool
     from pg_scheduler.cli.app_loading import App
+    from pg_scheduler.errors import MainLoopStalled
 
 POOL_SIZE = 10
 """Connections for what jobs themselves submit, opened when needed; the engine has its own."""
@@ -39,10 +42,12 @@ class WorkerSettings:
 
     apps: Sequence[str]
     dsn: str
+    direct_dsn: str | None
     tenant: str
     queues: Sequence[str]
     slots: int
     lease_seconds: float
+    max_stall_seconds: float
     shutdown_seconds: float
     database_wait_seconds: float
     until_stdin_closes: bool
@@ -73,6 +78,7 @@ async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
         return signals.exit_code
     try:
         scheduler = await _scheduler(settings, apps, pool)
+        scheduler.on_stall(_end_at_once)
         add_ping(lambda: scheduler.worker_id)
         async with scheduler:
             keys = sorted(scheduler.task_map)
@@ -82,6 +88,12 @@ async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
         await _close(pool)
     logger.info("worker ended")
     return signals.exit_code
+
+
+def _end_at_once(error: MainLoopStalled) -> None:
+    """The loop that an orderly end needs is the one that stands still; others have the jobs within seconds."""
+    logger.critical("error %s: %s; ending this process", error.code, error)
+    os._exit(EXIT_STALLED)
 
 
 async def _scheduler(settings: WorkerSettings, apps: Sequence[App], pool: Pool) -> Scheduler:
@@ -108,7 +120,9 @@ def _as_told(settings: WorkerSettings, pool: Pool) -> Scheduler:
         tenant=settings.tenant,
         queues=settings.queues,
         lease_seconds=settings.lease_seconds,
+        max_stall=settings.max_stall_seconds,
         shutdown_timeout=settings.shutdown_seconds,
+        direct_dsn=settings.direct_dsn,
     )
 
 

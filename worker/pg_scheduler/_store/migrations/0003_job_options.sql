@@ -10,6 +10,6 @@ ALTER TABLE scheduled_jobs
     ADD COLUMN flush_now         boolean NOT NULL DEFAULT false,
     ADD COLUMN tags              json,
     ADD COLUMN metadata          json,
-    ADD CONSTRAINT scheduled_jobs_on_interrupt_is_known CHECK (on_interrupt IN ('retry', 'fail')),
-    ADD CONSTRAINT scheduled_jobs_timeout_is_positive CHECK (timeout_seconds > 0),
-    ADD CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK (max_interruptions >= 0);
+    ADD CONSTRAINT scheduled_jobs_on_interrupt_is_known CHECK (on_interrupt IN ('retry', 'fail')) NOT VALID,
+    ADD CONSTRAINT scheduled_jobs_timeout_is_positive CHECK (timeout_seconds > 0) NOT VALID,
+    ADD CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK (max_interruptions >= 0) NOT VALID;

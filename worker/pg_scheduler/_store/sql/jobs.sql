@@ -1,24 +1,46 @@
 -- name: insert_job
--- Nothing comes back where the id is taken. Wakes idle workers only for what is due before their next poll ($21 seconds).
-WITH made AS (
+-- No status comes back where the id is taken; nor where an equal job ($24, for $25) is there, whose id then does. What is
+-- too late to start is stored as expired. Wakes idle workers only for what is due before their next poll ($23 seconds).
+WITH holder AS MATERIALIZED (
+    SELECT CASE WHEN $24::text IS NULL THEN $1::text ELSE scheduler_hold_key($2, $24, $1, $25::interval) END AS job_id,
+           scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
+made AS (
     INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                 misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                                max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json)
+                                max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                                on_full, concurrency_limit, status, finished_at, error_message)
+    SELECT $1, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text, $12::float8,
+           $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
+           CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
+           CASE WHEN late THEN 'expired: too late when it was submitted' END
+    FROM holder WHERE job_id = $1
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT h.job_id, m.status, CASE WHEN m.soon AND m.overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN m.status IS NOT NULL AND $22 IS NOT NULL THEN
+           scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM holder h LEFT JOIN made m ON true;
 
 -- name: replace_job
--- A running attempt is fenced off by a new token and told to stop; the row is claimed again when its worker says it has.
-WITH made AS (
+-- A running attempt is fenced off and told to stop; the row is claimed again when its worker says it has. A new job has
+-- token 0: it is judged anew when it is first claimed, and no outcome carries that token.
+WITH given AS MATERIALIZED (
+    SELECT scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
+made AS (
     INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                                      misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13::text::json, $14, $15, $16, $17, $18,
-            $19::text::json, $20::text::json)
+                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                                     on_full, concurrency_limit, status, finished_at, error_message)
+    SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text,
+           $12::float8, $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+           $21::text, $22::int,
+           CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
+           CASE WHEN late THEN 'expired: too late when it was submitted' END
+    FROM given
     ON CONFLICT (job_id) DO UPDATE SET
         tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
         task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
@@ -27,14 +49,20 @@ WITH made AS (
         retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
         max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
         keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
-        metadata = excluded.metadata, suspended = false, status = 'pending', token = nextval('scheduler_token'),
+        metadata = excluded.metadata, on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
+        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
+        error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
-    RETURNING execution_time <= scheduler_now() + make_interval(secs => $21) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT soon, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT status, CASE WHEN soon AND overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
+FROM made;
 
 -- name: job_status
 -- What stands under a taken id, for the caller's message.
@@ -52,56 +80,102 @@ RETURNING job_id;
 -- An ended job that did not complete, due now, as if it were new. Not while its old coroutine may still run.
 WITH again AS (
     UPDATE scheduled_jobs SET status = 'pending', finished_at = NULL, started_at = NULL, error_message = NULL,
-           execution_time = scheduler_now(), attempt = 0, retry_count = 0, interruptions = 0
+           execution_time = scheduler_now(), attempt = 0, retry_count = 0, interruptions = 0, token = 0, expires_at = NULL
     WHERE job_id = $1 AND status IN ('failed', 'cancelled', 'expired') AND source_uid IS NULL
     RETURNING job_id)
 SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 
 -- name: look_ahead
--- What time it is, and the seconds until the first job that this worker could claim and until the tenant's first tick: of
--- the same rows as claim_jobs and due_schedules. One index probe for each queue and priority; $4 is the floor of claim_jobs.
+-- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
+-- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
+-- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
+-- whether a job that has outlived two workers is due: it is claimed alone. From a time of -infinity, written by hand, nothing
+-- can be subtracted before PostgreSQL 17. And whether suspect_workers, for worker $5, would find one: an idle worker asks
+-- one question a poll.
 SELECT scheduler_now() AS now, (
-    SELECT extract(epoch FROM min(d.execution_time) - scheduler_now())::float8
+    SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
           AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-          AND j.execution_time >= $4
-        ORDER BY j.execution_time, j.id LIMIT 1) d) AS due_in, (
+          AND j.execution_time >= coalesce($4, timestamptz '-infinity') AND j.interruptions < 2
+        ORDER BY j.execution_time, j.id LIMIT 1) d
+    WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS due_in, (
     SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
-    ) AS tick_in;
+    ) AS tick_in, (
+    SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
+    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+        SELECT j.execution_time FROM scheduled_jobs j
+        WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+          AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+          AND j.interruptions < 2
+        ORDER BY j.execution_time, j.id LIMIT 1) d
+    WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS keyed_in,
+    EXISTS (SELECT 1 FROM scheduled_jobs j
+            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
+              AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
+              AND j.execution_time <= scheduler_now()) AS alone,
+    EXISTS (SELECT 1 FROM scheduler_workers w
+            WHERE w.id <> $5 AND w.state = 'alive' AND w.backend_watched AND w.lease_until > scheduler_now()
+              AND pg_postmaster_start_time() = $6::timestamptz
+              AND NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
+                              WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
 -- within $7 seconds. One arm a priority, or a claim walks every future job before PostgreSQL 18; = ANY(ARRAY(SELECT …)), or
 -- the last join becomes a scan of the table. By ctid, since a locked row stays where it is: an index of the internal id
--- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows of nothing pending: without it a
--- claim walks the dead entries that a long transaction elsewhere keeps at the index's beginning.
+-- would cost each claim and each completion 2.5 µs a job and serve nothing else. $8 is a floor below which this worker knows
+-- of nothing pending: without it a claim walks the dead entries that a long transaction elsewhere keeps at the index's
+-- beginning. A job that is too late at its first claim expires instead (attempt 0 comes back): nobody served its queue until
+-- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is
+-- served since now. One row that Python cannot read, or that cannot be counted on, would fail the whole batch again and
+-- again: hence the bounds.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
       AND (drain_until IS NULL OR drain_until < scheduler_now())
     FOR SHARE),
 due AS MATERIALIZED (
-    SELECT d.ctid FROM unnest($3::text[], $5::int[]) q(queue, n) CROSS JOIN LATERAL (
-        SELECT e.ctid FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-            SELECT j.ctid FROM scheduled_jobs j
+    SELECT d.ctid, d.late
+    FROM (
+        SELECT u.queue, u.n,
+               CASE WHEN s.served_until >= scheduler_now() THEN s.served_since ELSE scheduler_now() END AS served_since
+        FROM unnest($3::text[], $5::int[]) WITH ORDINALITY u(queue, n, place)
+        LEFT JOIN scheduler_queues s ON s.tenant = $2 AND s.queue = u.queue
+        WHERE s.paused_at IS NULL ORDER BY u.place) q
+    CROSS JOIN LATERAL (
+        SELECT e.ctid, e.late FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+            SELECT j.ctid, j.token = 0
+                     AND scheduler_is_late(j.execution_time, j.misfire_grace_time, j.expires_at, q.served_since) AS late
+            FROM scheduled_jobs j
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= $8
+              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= coalesce($8, timestamptz '-infinity')
+              AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
-    LIMIT $6)
+    LIMIT $6),
+late AS MATERIALIZED (SELECT array_agg(ctid) AS ctids FROM due WHERE late)
 UPDATE scheduled_jobs j
-SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
-    started_at = greatest(scheduler_now(), execution_time)
+SET status = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 'expired' ELSE 'running' END,
+    attempt = least(attempt, 9223372036854775806) + CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 0 ELSE 1 END,
+    finished_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN scheduler_now() END,
+    started_at = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN NULL
+                      ELSE greatest(scheduler_now(), execution_time) END,
+    error_message = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[])
+                         THEN 'expired: no worker could start it in time' ELSE error_message END,
+    worker_id = $1, token = nextval('scheduler_token')
 WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
-          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
+          greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,
+          CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.concurrency_key, j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs
@@ -140,33 +214,45 @@ WITH back AS (
     UPDATE scheduled_jobs SET status = 'pending', attempt = attempt - 1, worker_id = NULL, started_at = NULL
     WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
     RETURNING token)
-SELECT token, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
+SELECT token, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
 
 -- name: report_stopped
 -- The coroutine of a cancelled or replaced job has ended: the row may be claimed again.
 UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_worker = $2
-RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_overdue', '') IS NULL END,
+          CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
 
 -- name: requeue_orphans
 -- Running jobs of buried workers: a late one that no sweep has marked dead may still renew its lease. The anti-join counts
 -- a missing worker row as dead too. Fenced by the token seen in the snapshot: the recheck after a row lock does not look
 -- again at the anti-join, and would take a job that a living worker has claimed meanwhile. The limit is a literal, since a
 -- generic plan for an unknown one scans the table (seen on 15 and 18).
+-- Charged are those with the most interruptions of what the dead worker held, so that a poison job does not drag its
+-- neighbours along; each gets the record of the attempt that ended so.
 WITH orphan AS MATERIALIZED (
-    SELECT j.id, j.token FROM scheduled_jobs j
-    WHERE j.status = 'running' AND NOT EXISTS (
-        SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
-    LIMIT 500),
+    SELECT o.ctid, o.token, o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id) AS is_charged FROM (
+        SELECT j.ctid, j.token, j.worker_id, j.interruptions FROM scheduled_jobs j
+        WHERE j.status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')
+        LIMIT 500) o),
 mine AS MATERIALIZED (
-    SELECT j.id FROM scheduled_jobs j JOIN orphan o ON j.id = o.id AND j.token = o.token
-    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED)
-UPDATE scheduled_jobs j
-SET interruptions = interruptions + 1,
-    status = CASE WHEN interruptions >= $1 THEN 'failed' ELSE 'pending' END,
-    finished_at = CASE WHEN interruptions >= $1 THEN scheduler_now() END,
-    error_message = CASE WHEN interruptions >= $1 THEN 'worker died' ELSE error_message END
-FROM mine WHERE j.id = mine.id
-RETURNING j.job_id, j.status;
+    SELECT j.ctid, o.is_charged::int AS charge,
+           j.on_interrupt = 'fail' OR o.is_charged AND j.interruptions >= coalesce(j.max_interruptions, $1) AS is_over
+    FROM scheduled_jobs j JOIN orphan o ON j.ctid = o.ctid AND j.token = o.token
+    WHERE j.status = 'running' FOR UPDATE OF j SKIP LOCKED),
+taken AS (
+    UPDATE scheduled_jobs j
+    SET interruptions = interruptions + charge,
+        status = CASE WHEN is_over THEN 'failed' ELSE 'pending' END,
+        finished_at = CASE WHEN is_over THEN scheduler_now() END,
+        error_message = CASE WHEN is_over THEN 'worker died' ELSE error_message END
+    FROM mine WHERE j.ctid = mine.ctid
+    RETURNING j.job_id, j.status, j.token, j.attempt, j.worker_id, j.started_at),
+noted AS (
+    INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, started_at, error_type, message, traceback)
+    SELECT job_id, token, attempt, worker_id, started_at, 'WorkerDied', 'worker died', '' FROM taken
+    ON CONFLICT (job_id, token) DO NOTHING)
+SELECT job_id, status FROM taken;
 
 -- name: forget_stopping
 -- Nobody is left to report the end of these coroutines, or it has not come within 30 seconds (design page 2 §2.6).
@@ -183,31 +269,36 @@ WHERE worker_id = $1 AND token = ANY($2::bigint[]) AND status = 'running'
 RETURNING token;
 
 -- name: wake_workers
--- A hint without content: every listener looks for itself.
-SELECT pg_notify('scheduler_wakeup', '');
+-- A hint without content: every listener looks for itself, and beneath its floor too.
+SELECT pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', '');
 
 -- name: taken_ids
 -- Which of these ids exist, with what the caller's message says of them.
 SELECT job_id, status, source_kind, source_name FROM scheduled_jobs WHERE job_id = ANY($1::text[]);
 
 -- name: insert_jobs
--- A batch that is too small for COPY, or one of whose ids was taken between the look and the COPY. Sorted, so that two
--- such batches never wait for each other in a circle.
+-- A batch that is too small for COPY, one of whose ids was taken between the look and the COPY, or those that are too late
+-- to start. Sorted, so that two such batches never wait for each other in a circle.
 INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
                             misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata)
+                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                            on_full, concurrency_limit, status, finished_at, error_message)
 SELECT b.job_id, b.tenant, b.queue, b.task, b.job_name, b.task_data::json, b.execution_time, b.priority, b.max_retries,
        b.misfire_grace_time, b.concurrency_key, b.timeout_seconds, b.retry_policy::json, b.on_interrupt,
-       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json
+       b.max_interruptions, b.expires_at, b.keep_result, b.flush_now, b.tags::json, b.metadata::json,
+       b.on_full, b.concurrency_limit,
+       CASE WHEN l.late THEN 'expired' ELSE 'pending' END, CASE WHEN l.late THEN scheduler_now() END,
+       CASE WHEN l.late THEN 'expired: too late when it was submitted' END
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata)
+       tags, metadata, on_full, concurrency_limit),
+     LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 ORDER BY b.job_id
 ON CONFLICT (job_id) DO NOTHING
-RETURNING job_id;
+RETURNING job_id, status;
 
 -- name: replace_jobs
 -- As replace_job, for rows that exist; those of custom resources stay as they are.
@@ -217,16 +308,19 @@ UPDATE scheduled_jobs j SET
     misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
     retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
     expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
-    metadata = b.metadata::json, suspended = false,
-    status = 'pending', token = nextval('scheduler_token'),
+    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit,
+    suspended = false, token = 0,
+    status = CASE WHEN l.late THEN 'expired' ELSE 'pending' END, finished_at = CASE WHEN l.late THEN scheduler_now() END,
+    error_message = CASE WHEN l.late THEN 'expired: too late when it was submitted' END,
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
     stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL, finished_at = NULL, error_message = NULL
+    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],
-            $18::bool[], $19::text[], $20::text[])
+            $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
      b(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, flush_now,
-       tags, metadata)
+       tags, metadata, on_full, concurrency_limit),
+     LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
 WHERE j.job_id = b.job_id AND j.source_uid IS NULL
-RETURNING j.job_id;
+RETURNING j.job_id, j.status;

@@ -12,7 +12,8 @@ WITH made AS (
       AND j.status = 'pending' AND j.attempt = 0
     RETURNING NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $14) AS soon
 )
-SELECT CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
 -- name: cancel_owned_job
 -- As cancel_job, for the row's own source only.
@@ -50,7 +51,8 @@ WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob'
 
 -- name: schedule_states
 -- Schedules by id, each with the job of its newest tick that is due, and with what was inserted ahead of time.
-SELECT s.*, s.task_data::text AS payload, due.job_id AS due_job_id, due.tick_at AS due_tick_at,
+SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
+       s.metadata::text AS metadata_text, due.job_id AS due_job_id, due.tick_at AS due_tick_at,
        ahead.first_tick_at AS ahead_tick_at, ahead.ticks AS ahead_ticks
 FROM scheduler_schedules s
 LEFT JOIN LATERAL (

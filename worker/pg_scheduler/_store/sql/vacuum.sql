@@ -1,18 +1,21 @@
 -- name: delete_finished_before
 -- The oldest of one status, by their end and not by their making; at most $4 rows, so that no claim waits for the rest.
+-- Not while a coroutine of the job may still run: with the row would go its slot.
 WITH old AS (
-    SELECT id FROM scheduled_jobs
+    SELECT ctid FROM scheduled_jobs
     WHERE finished_at <= scheduler_now() - make_interval(days => $3) AND status = $2 AND tenant = $1
+      AND stopping_worker IS NULL
     ORDER BY finished_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-DELETE FROM scheduled_jobs WHERE id = ANY(ARRAY(SELECT id FROM old)) RETURNING id;
+DELETE FROM scheduled_jobs WHERE ctid = ANY(ARRAY(SELECT ctid FROM old)) RETURNING job_id;
 
 -- name: delete_finished_beyond
 -- All but the $3 newest of each job name.
 WITH ranked AS (
-    SELECT id, row_number() OVER (PARTITION BY job_name ORDER BY finished_at DESC, id DESC) AS place
-    FROM scheduled_jobs WHERE finished_at IS NOT NULL AND status = $2 AND tenant = $1),
-old AS (SELECT id FROM ranked WHERE place > $3 LIMIT $4)
-DELETE FROM scheduled_jobs WHERE id = ANY(ARRAY(SELECT id FROM old)) AND finished_at IS NOT NULL RETURNING id;
+    SELECT ctid AS place_of_row, row_number() OVER (PARTITION BY job_name ORDER BY finished_at DESC, id DESC) AS place
+    FROM scheduled_jobs WHERE finished_at IS NOT NULL AND status = $2 AND tenant = $1 AND stopping_worker IS NULL),
+old AS (SELECT place_of_row FROM ranked WHERE place > $3 LIMIT $4)
+DELETE FROM scheduled_jobs WHERE ctid = ANY(ARRAY(SELECT place_of_row FROM old)) AND finished_at IS NOT NULL
+RETURNING job_id;
 
 -- name: record_vacuum
 -- Sums of the day; several workers add to one row.

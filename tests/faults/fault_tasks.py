@@ -1,0 +1,88 @@
+"""Tasks that do harm, and a record of what they did that outlives their process: the APP of workers that are faulted.
+
+Each event is one ``os.write`` to a file opened O_APPEND: it survives SIGKILL, and writers do not tear each other's
+lines.
+As a program: ``fault_tasks.py DSN LEASE COUNT`` runs so many workers in one process, each on its own queue ``q<n>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import sys
+import time
+
+import asyncpg
+
+from pg_scheduler import Scheduler
+
+RECORD = "FAULT_RECORD"
+
+
+def _note(event: str, name: str) -> None:
+    line = json.dumps({"event": event, "name": name, "at": time.time(), "pid": os.getpid()})
+    file = os.open(os.environ[RECORD], os.O_APPEND | os.O_WRONLY | os.O_CREAT)
+    os.write(file, f"{line}\n".encode())
+    os.close(file)
+
+
+async def hang(name: str) -> None:
+    """Run until cancelled."""
+    _note("start", name)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        _note("stopped", name)
+
+
+async def nap(name: str, seconds: float) -> None:
+    """End by itself."""
+    _note("start", name)
+    await asyncio.sleep(seconds)
+    _note("end", name)
+
+
+async def block(name: str, seconds: float) -> None:
+    """Let nothing else in the loop run."""
+    _note("start", name)
+    time.sleep(seconds)  # noqa: ASYNC251  the fault
+    _note("end", name)
+
+
+async def burn(name: str, seconds: float) -> None:
+    """The same with the processor busy."""
+    _note("start", name)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    _note("end", name)
+
+
+async def hold_the_gil(name: str, seconds: float) -> None:
+    """The same, and no other thread of the process runs either."""
+    _note("start", name)
+    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(seconds * 1e6)))
+    _note("end", name)
+
+
+async def die(name: str, seconds: float) -> None:
+    """Take the worker along; the first attempt earlier than later ones."""
+    _note("start", name)
+    await asyncio.sleep(seconds)
+    os._exit(1)
+
+
+async def main(dsn: str, lease_seconds: float, count: int) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1) as pool:
+        for number in range(count):
+            scheduler = Scheduler(pool, queues=(f"q{number}",), lease_seconds=lease_seconds)
+            scheduler._registry.add(hang, "fault_tasks:hang")
+            scheduler._registry.add(nap, "fault_tasks:nap")
+            await scheduler.start()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))

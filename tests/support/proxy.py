@@ -1,0 +1,100 @@
+"""A TCP proxy in front of a server's Unix socket, for the faults of a network.
+
+Invariant: what it holds back it delivers once the network is whole again, as TCP would, unless the connection has been
+cut meanwhile; nothing of it outlives its block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Requests and replies pass, until one of the faults says otherwise."""
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        options = parse_qs(self._target.query)
+        self._path = f"{options['host'][0]}/.s.PGSQL.{options['port'][0]}"
+        self._requests, self._replies = asyncio.Event(), asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server
+        self.heal()
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, target: str) -> AsyncIterator[Proxy]:
+        """A proxy to the server of the DSN ``target``."""
+        proxy = cls(target)
+        proxy._server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        try:
+            yield proxy
+        finally:
+            proxy._server.close()
+            proxy.cut()
+            for pump in proxy._pumps:
+                pump.cancel()
+            await asyncio.gather(*proxy._pumps, return_exceptions=True)
+
+    @property
+    def dsn(self) -> str:
+        """The target's database by this way."""
+        port = self._server.sockets[0].getsockname()[1]
+        return f"postgresql://{self._target.username}@127.0.0.1:{port}{self._target.path}"
+
+    def heal(self) -> None:
+        """Let everything pass."""
+        self._requests.set()
+        self._replies.set()
+
+    def swallow_replies(self) -> None:
+        """One-way loss: statements arrive and are carried out, no answer comes back."""
+        self._replies.clear()
+
+    def black_hole(self) -> None:
+        """Nothing passes, every socket stays open, and new ones are accepted."""
+        self._requests.clear()
+        self._replies.clear()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with suppress(OSError):
+            upstream_reader, upstream_writer = await asyncio.open_unix_connection(self._path)
+            self._writers.add(upstream_writer)
+            self._pump(reader, upstream_writer, self._requests)
+            self._pump(upstream_reader, writer, self._replies)
+            return
+        self._writers.discard(writer)
+        writer.transport.abort()
+
+    def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry(source, sink, gate))
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        try:
+            while chunk := await source.read(CHUNK):
+                await gate.wait()
+                sink.write(chunk)
+                await sink.drain()
+            await gate.wait()
+        except OSError:
+            pass
+        finally:
+            self._writers.discard(sink)
+            sink.close()

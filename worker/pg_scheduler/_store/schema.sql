@@ -1,0 +1,902 @@
+-- Made from the migrations by `make schema`: change those, never this file.
+-- digest: f98316703b16516b2f347413d1dab08f116331792b5f185d489d3c3ff2771f15
+
+-- object: FUNCTION scheduler_now()
+CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN now();
+
+-- object: TABLE scheduled_jobs
+CREATE TABLE scheduled_jobs (
+    job_id text NOT NULL,
+    id bigint NOT NULL,
+    tenant text DEFAULT ''::text NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    task text NOT NULL,
+    job_name text NOT NULL,
+    task_data json NOT NULL,
+    priority integer DEFAULT 5 NOT NULL,
+    execution_time timestamp with time zone NOT NULL,
+    misfire_grace_time integer,
+    timeout_seconds double precision,
+    status text DEFAULT 'pending'::text NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    worker_id text,
+    token bigint DEFAULT 0 NOT NULL,
+    attempt bigint DEFAULT 0 NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    max_retries integer DEFAULT 0 NOT NULL,
+    interruptions bigint DEFAULT 0 NOT NULL,
+    error_message text,
+    schedule_id bigint,
+    tick_at timestamp with time zone,
+    concurrency_key text,
+    stopping_worker text,
+    stop_asked_at timestamp with time zone,
+    source_cluster text,
+    source_kind text,
+    source_uid text,
+    source_name text,
+    source_generation bigint,
+    traceparent text,
+    retry_policy json,
+    on_interrupt text DEFAULT 'retry'::text NOT NULL,
+    max_interruptions integer,
+    expires_at timestamp with time zone,
+    keep_result boolean DEFAULT false NOT NULL,
+    flush_now boolean DEFAULT false NOT NULL,
+    tags json,
+    metadata json,
+    on_full text DEFAULT 'wait'::text NOT NULL,
+    concurrency_limit integer,
+    CONSTRAINT scheduled_jobs_concurrency_limit_has_a_key CHECK (((concurrency_limit IS NULL) OR (concurrency_key IS NOT NULL))),
+    CONSTRAINT scheduled_jobs_concurrency_limit_is_positive CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
+    CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
+    CONSTRAINT scheduled_jobs_final_has_an_end CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
+    CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
+    CONSTRAINT scheduled_jobs_on_full_is_known CHECK ((on_full = ANY (ARRAY['wait'::text, 'skip'::text, 'replace'::text]))),
+    CONSTRAINT scheduled_jobs_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
+    CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
+    CONSTRAINT scheduled_jobs_running_has_a_worker CHECK (((status <> 'running'::text) OR (worker_id IS NOT NULL))),
+    CONSTRAINT scheduled_jobs_status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+    CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
+    CONSTRAINT scheduled_jobs_waiting_has_a_key CHECK (((status <> 'waiting'::text) OR (concurrency_key IS NOT NULL)))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
+
+-- object: FUNCTION scheduler_claim_keyed(text, text, text[], text[], integer, boolean)
+CREATE FUNCTION scheduler_claim_keyed(me text, of_tenant text, queues text[], tasks text[], at_most integer, alone boolean DEFAULT false) RETURNS SETOF scheduled_jobs
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    due     text[];
+    late    text[];
+    seen    integer;
+    keys    text[];
+    won     text[];
+    full_   text[];
+    closed  text[];
+    key_    text;
+    take    integer;
+BEGIN
+    PERFORM FROM scheduler_workers w
+    WHERE w.id = me AND w.state = 'alive' AND w.lease_until > scheduler_now()
+      AND (w.drain_until IS NULL OR w.drain_until < scheduler_now())
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    FOREACH take IN ARRAY ARRAY[greatest(2 * at_most, 20), greatest(2 * at_most, 200), greatest(2 * at_most, 1000)] LOOP
+        IF alone THEN
+            due := ARRAY(
+                SELECT j.job_id FROM scheduled_jobs j
+                WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                  AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = ANY(queues) AND j.task = ANY(tasks)
+                  AND j.execution_time <= scheduler_now()
+                ORDER BY j.priority, j.execution_time, j.id LIMIT take FOR UPDATE SKIP LOCKED);
+            seen := cardinality(due);
+        ELSE
+            SELECT array_agg(d.job_id) FILTER (WHERE d.is_late IS NOT TRUE), array_agg(d.job_id) FILTER (WHERE d.is_late),
+                   count(*)
+            INTO due, late, seen FROM (
+                SELECT e.job_id, e.is_late FROM (
+                    SELECT u.queue, CASE WHEN s.served_until >= scheduler_now() THEN s.served_since
+                                         ELSE scheduler_now() END AS served_since
+                    FROM unnest(queues) WITH ORDINALITY u(queue, place)
+                    LEFT JOIN scheduler_queues s ON s.tenant = of_tenant AND s.queue = u.queue
+                    WHERE s.paused_at IS NULL ORDER BY u.place) q
+                CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                    SELECT j.job_id, j.token = 0 AND scheduler_is_late(
+                               j.execution_time, j.misfire_grace_time, j.expires_at, q.served_since) AS is_late
+                    FROM scheduled_jobs j
+                    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                      AND j.stopping_worker IS NULL AND j.interruptions < 2
+                      AND j.tenant = of_tenant AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY(tasks)
+                      AND j.execution_time <= scheduler_now()
+                    ORDER BY j.execution_time, j.id LIMIT take FOR UPDATE SKIP LOCKED) e
+                LIMIT take) d;
+        END IF;
+
+        RETURN QUERY
+        UPDATE scheduled_jobs j
+        SET status = 'expired', finished_at = scheduler_now(), error_message = 'expired: no worker could start it in time',
+            worker_id = me, token = nextval('scheduler_token'), started_at = NULL
+        WHERE j.job_id = ANY(late)
+        RETURNING j.*;
+        EXIT WHEN seen = 0;
+
+        SELECT array_agg(k.key) INTO keys FROM (
+            SELECT j.concurrency_key AS key FROM scheduled_jobs j WHERE j.job_id = ANY(due)
+            GROUP BY j.concurrency_key ORDER BY min(j.priority), min(j.execution_time) LIMIT 64) k
+        WHERE pg_try_advisory_xact_lock(hashtextextended(of_tenant || '/' || k.key, 208));
+        CONTINUE WHEN keys IS NULL;
+
+        UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
+               error_message = 'replaced: a newer job of its concurrency key took its place'
+        WHERE job_id = ANY(ARRAY(
+            SELECT r.job_id FROM (
+                SELECT j.job_id, j.concurrency_key AS key,
+                       row_number() OVER (PARTITION BY j.concurrency_key ORDER BY j.execution_time DESC, j.id DESC) AS place
+                FROM scheduled_jobs j
+                WHERE j.job_id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.on_full = 'replace' AND j.attempt = 0) r
+            WHERE r.place > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                                      WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
+
+        WITH room AS MATERIALIZED (
+            SELECT k.key,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = k.key) AS held,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.job_id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key)),
+        asks AS MATERIALIZED (
+            SELECT j.job_id, j.id, j.concurrency_key AS key, j.priority, j.execution_time,
+                   j.on_full = 'skip' AND j.attempt = 0 AS gives_way,
+                   row_number() OVER (PARTITION BY j.concurrency_key
+                                      ORDER BY j.on_full = 'replace' AND j.attempt = 0 DESC, j.attempt = 0, j.priority,
+                                               j.execution_time, j.id) AS place
+            FROM scheduled_jobs j
+            WHERE j.job_id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.status = 'pending'),
+        free AS MATERIALIZED (
+            SELECT r.key, n.slot, row_number() OVER (PARTITION BY r.key ORDER BY n.slot) AS place
+            FROM room r CROSS JOIN LATERAL generate_series(1, least(r.limit_, r.held + cardinality(due))) n(slot)
+            WHERE NOT EXISTS (SELECT FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = r.key AND s.slot = n.slot)),
+        wins AS (
+            SELECT a.job_id, a.key, f.slot FROM asks a JOIN room r USING (key) JOIN free f USING (key, place)
+            WHERE a.place <= r.limit_ - r.held - CASE WHEN a.gives_way THEN r.retrying ELSE 0 END
+            ORDER BY a.priority, a.execution_time, a.id LIMIT at_most),
+        taken AS (
+            INSERT INTO scheduler_slots (tenant, key, slot, job_id) SELECT of_tenant, w.key, w.slot, w.job_id FROM wins w
+            ON CONFLICT DO NOTHING RETURNING job_id)
+        SELECT array_agg(t.job_id) INTO won FROM taken t;
+
+        RETURN QUERY
+        UPDATE scheduled_jobs j
+        SET status = 'running', worker_id = me, attempt = j.attempt + 1, token = nextval('scheduler_token'),
+            started_at = scheduler_now()
+        WHERE j.job_id = ANY(won)
+        RETURNING j.*;
+
+        WITH held AS MATERIALIZED (
+            SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED)
+        SELECT array_agg(c.key) FILTER (WHERE c.held >= c.limit_),
+               array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_)
+        INTO full_, closed
+        FROM (
+            SELECT k.key, count(h.key) AS held,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.job_id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key) LEFT JOIN held h USING (key)
+            GROUP BY k.key) c;
+        UPDATE scheduled_jobs j
+        SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
+        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'skip' AND j.attempt = 0
+          AND j.concurrency_key = ANY(closed);
+        UPDATE scheduled_jobs j SET status = 'waiting'
+        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
+        FOR key_ IN
+            SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
+            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.status IN ('running', 'waiting')
+              AND j.concurrency_key = ANY(keys)
+        LOOP
+            PERFORM scheduler_make_room(of_tenant, key_);
+        END LOOP;
+
+        EXIT WHEN won IS NOT NULL OR seen < take;
+    END LOOP;
+END $$;
+
+-- object: FUNCTION scheduler_enqueue(text, json, json, timestamp with time zone, text, text, text, text, text, integer, integer, double precision, json, text, text[], json, timestamp with time zone, boolean, text, integer, text, interval, integer, text)
+CREATE FUNCTION scheduler_enqueue(task text, args json DEFAULT '[]'::json, kwargs json DEFAULT '{}'::json, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, queue text DEFAULT 'default'::text, priority text DEFAULT 'normal'::text, job_id text DEFAULT NULL::text, on_conflict text DEFAULT 'raise'::text, tenant text DEFAULT ''::text, max_retries integer DEFAULT 0, misfire_grace_time integer DEFAULT NULL::integer, timeout_seconds double precision DEFAULT NULL::double precision, retry_policy json DEFAULT NULL::json, concurrency_key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata json DEFAULT NULL::json, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, keep_result boolean DEFAULT false, on_interrupt text DEFAULT 'retry'::text, max_interruptions integer DEFAULT NULL::integer, unique_key text DEFAULT NULL::text, unique_within interval DEFAULT NULL::interval, concurrency_limit integer DEFAULT NULL::integer, on_full text DEFAULT 'wait'::text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+DECLARE
+    new_id   text := coalesce(scheduler_enqueue.job_id, gen_random_uuid()::text);
+    due_at   timestamptz := coalesce(run_at, scheduler_now());
+    level    integer := CASE scheduler_enqueue.priority
+                        WHEN 'critical' THEN 1 WHEN 'high' THEN 3 WHEN 'normal' THEN 5 WHEN 'low' THEN 8 END;
+    late     boolean;
+    found_in text;
+BEGIN
+    PERFORM scheduler_refuse(problem, remedy) FROM (VALUES
+        (coalesce(scheduler_enqueue.task, '') = '' OR octet_length(scheduler_enqueue.task) > 500,
+         'task is empty or longer than 500 bytes', 'give a task''s key, such as ''shop.mail:send'''),
+        (json_typeof(coalesce(args, 'null')) <> 'array', 'args is no JSON array', 'give for instance ''[1, "a"]'''),
+        (json_typeof(coalesce(kwargs, 'null')) <> 'object', 'kwargs is no JSON object', 'give for instance ''{"a": 1}'''),
+        (octet_length(args::text) + octet_length(kwargs::text) > 1048576, 'args and kwargs are longer than 1 MiB',
+         'store the data elsewhere and pass a reference'),
+        (NOT isfinite(due_at) OR due_at >= '9999-01-01 00:00:00+00', 'run_at is infinite or beyond the year 9998',
+         'give a time before that'),
+        (octet_length(scheduler_enqueue.queue) NOT BETWEEN 1 AND 200 OR scheduler_enqueue.queue IS NULL,
+         'queue is not of 1 to 200 bytes', 'give a queue''s name'),
+        (level IS NULL, 'priority is unknown', 'give critical, high, normal or low'),
+        (octet_length(new_id) NOT BETWEEN 1 AND 200, 'job_id is not of 1 to 200 bytes', 'give a shorter one'),
+        (new_id ~ '^(sj-|pj-|key:)', 'job_id begins with a reserved prefix',
+         'sj-, pj- and key: belong to custom resources; begin it otherwise'),
+        (on_conflict IS NULL OR on_conflict NOT IN ('raise', 'ignore', 'replace'), 'on_conflict is unknown',
+         'give raise, ignore or replace'),
+        (scheduler_enqueue.max_retries IS NULL OR scheduler_enqueue.max_retries < 0, 'max_retries is negative',
+         'give 0 or more'),
+        (scheduler_enqueue.misfire_grace_time < 0, 'misfire_grace_time is negative', 'give seconds from 0, or NULL'),
+        (scheduler_enqueue.timeout_seconds <= 0 OR scheduler_enqueue.timeout_seconds > 31622400,
+         'timeout_seconds is not above 0 and up to 366 days', 'give seconds, or NULL'),
+        (json_typeof(scheduler_enqueue.retry_policy) <> 'object', 'retry_policy is no JSON object',
+         'give for instance ''{"initial": 5}'''),
+        (octet_length(scheduler_enqueue.concurrency_key) NOT BETWEEN 1 AND 200,
+         'concurrency_key is not of 1 to 200 bytes', 'give a shorter one, or NULL'),
+        (scheduler_enqueue.concurrency_limit NOT BETWEEN 1 AND 10000, 'concurrency_limit is not from 1 to 10000',
+         'give a whole number in that range, or NULL'),
+        (scheduler_enqueue.on_full IS NULL OR scheduler_enqueue.on_full NOT IN ('wait', 'skip', 'replace'),
+         'on_full is unknown', 'give wait, skip or replace'),
+        (scheduler_enqueue.concurrency_key IS NULL
+         AND (scheduler_enqueue.concurrency_limit IS NOT NULL OR scheduler_enqueue.on_full <> 'wait'),
+         'concurrency_limit or on_full is given without concurrency_key', 'give concurrency_key as well'),
+        (cardinality(scheduler_enqueue.tags) > 20 OR array_position(scheduler_enqueue.tags, NULL) IS NOT NULL
+         OR EXISTS (SELECT 1 FROM unnest(scheduler_enqueue.tags) t WHERE octet_length(t) NOT BETWEEN 1 AND 64),
+         'tags is not a list of at most 20 texts of 1 to 64 bytes', 'give fewer or shorter ones'),
+        (json_typeof(scheduler_enqueue.metadata) <> 'object' OR octet_length(scheduler_enqueue.metadata::text) > 16384,
+         'metadata is no JSON object of up to 16 KiB', 'give for instance ''{"order": 7}'''),
+        (scheduler_enqueue.on_interrupt IS NULL OR scheduler_enqueue.on_interrupt NOT IN ('retry', 'fail'),
+         'on_interrupt is unknown', 'give retry or fail'),
+        (scheduler_enqueue.max_interruptions < 0, 'max_interruptions is negative', 'give 0 or more, or NULL'),
+        (octet_length(unique_key) NOT BETWEEN 1 AND 200, 'unique_key is not of 1 to 200 bytes', 'give a shorter one'),
+        (unique_within <= interval '0', 'unique_within is not positive', 'give an interval, or NULL while it is open'),
+        (unique_within IS NOT NULL AND unique_key IS NULL, 'unique_within is given without unique_key', 'give both'),
+        (unique_key IS NOT NULL AND (scheduler_enqueue.job_id IS NOT NULL OR on_conflict = 'replace'),
+         'unique_key is given together with a job_id or with replace', 'give only one of them')
+    ) AS rules(broken, problem, remedy) WHERE broken;
+
+    IF unique_key IS NOT NULL THEN
+        found_in := scheduler_hold_key(scheduler_enqueue.tenant, unique_key, new_id, unique_within);
+        IF found_in <> new_id THEN
+            RETURN found_in;
+        END IF;
+    END IF;
+    late := coalesce(scheduler_is_late(due_at, scheduler_enqueue.misfire_grace_time, scheduler_enqueue.expires_at,
+                                       scheduler_now()), false);
+    INSERT INTO scheduled_jobs AS j (
+        job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
+        concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result, tags,
+        metadata, on_full, concurrency_limit, status, finished_at, error_message)
+    VALUES (
+        new_id, scheduler_enqueue.tenant, scheduler_enqueue.queue, scheduler_enqueue.task, scheduler_enqueue.task,
+        json_build_object('args', args, 'kwargs', kwargs), due_at, level, scheduler_enqueue.max_retries,
+        scheduler_enqueue.misfire_grace_time, scheduler_enqueue.concurrency_key, scheduler_enqueue.timeout_seconds,
+        scheduler_enqueue.retry_policy, scheduler_enqueue.on_interrupt, scheduler_enqueue.max_interruptions,
+        scheduler_enqueue.expires_at, scheduler_enqueue.keep_result, to_json(nullif(scheduler_enqueue.tags, '{}')),
+        scheduler_enqueue.metadata, scheduler_enqueue.on_full, scheduler_enqueue.concurrency_limit,
+        CASE WHEN late THEN 'expired' ELSE 'pending' END,
+        CASE WHEN late THEN scheduler_now() END, CASE WHEN late THEN 'expired: too late when it was submitted' END)
+    ON CONFLICT (job_id) DO UPDATE SET
+        tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
+        task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
+        max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
+        concurrency_key = excluded.concurrency_key, timeout_seconds = excluded.timeout_seconds,
+        retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
+        max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
+        keep_result = excluded.keep_result, flush_now = false, tags = excluded.tags, metadata = excluded.metadata,
+        on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
+        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
+        error_message = excluded.error_message, token = 0,
+        stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
+        stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
+    WHERE on_conflict = 'replace' AND j.source_uid IS NULL
+    RETURNING j.status INTO found_in;
+
+    IF found_in IS NOT NULL AND scheduler_enqueue.concurrency_limit IS NOT NULL THEN
+        PERFORM scheduler_set_limits(ARRAY[scheduler_enqueue.tenant], ARRAY[scheduler_enqueue.concurrency_key],
+                                     ARRAY[scheduler_enqueue.concurrency_limit]);
+    END IF;
+    IF found_in = 'pending' AND due_at <= scheduler_now() + interval '5 seconds' THEN
+        PERFORM pg_notify('scheduler_overdue', '') WHERE due_at < scheduler_now() - interval '5 seconds';
+        PERFORM pg_notify('scheduler_wakeup', '');
+    ELSIF found_in = 'expired' THEN
+        RAISE WARNING 'job % was past its grace when it was submitted and is stored as expired', new_id;
+    ELSIF found_in IS NULL AND on_conflict <> 'ignore' THEN
+        RAISE EXCEPTION 'job % already exists', quote_literal(left(new_id, 40))
+            USING ERRCODE = 'unique_violation', DETAIL = coalesce((
+                SELECT 'it is ' || j.status || coalesce(' and belongs to ' || j.source_kind || ' ' || j.source_name, '')
+                FROM scheduled_jobs j WHERE j.job_id = new_id), 'it is gone by now'),
+            HINT = 'use another job_id, or on_conflict ignore or replace';
+    END IF;
+    RETURN new_id;
+END $$;
+
+-- object: FUNCTION scheduler_hold_key(text, text, text, interval)
+CREATE FUNCTION scheduler_hold_key(for_tenant text, wanted text, new_job_id text, within interval) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    holder text;
+    until timestamptz;
+BEGIN
+    INSERT INTO scheduler_keys AS k (tenant, key, job_id, expires_at)
+    VALUES (for_tenant, wanted, new_job_id, scheduler_now() + within)
+    ON CONFLICT (tenant, key) DO UPDATE SET job_id = k.job_id
+    RETURNING k.job_id, k.expires_at INTO holder, until;
+    IF holder = new_job_id THEN
+        RETURN holder;
+    END IF;
+    IF until > scheduler_now() OR until IS NULL AND EXISTS (
+        SELECT 1 FROM scheduled_jobs j WHERE j.job_id = holder AND j.finished_at IS NULL) THEN
+        RETURN holder;
+    END IF;
+    UPDATE scheduler_keys k SET job_id = new_job_id, expires_at = scheduler_now() + within
+    WHERE k.tenant = for_tenant AND k.key = wanted;
+    RETURN new_job_id;
+END $$;
+
+-- object: FUNCTION scheduler_is_late(timestamp with time zone, integer, timestamp with time zone, timestamp with time zone)
+CREATE FUNCTION scheduler_is_late(execution_time timestamp with time zone, misfire_grace_time integer, expires_at timestamp with time zone, served_since timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ((expires_at <= scheduler_now()) OR (served_since > (execution_time + make_interval(secs => (misfire_grace_time)::double precision))));
+
+-- object: FUNCTION scheduler_leave_slot()
+CREATE FUNCTION scheduler_leave_slot() RETURNS trigger
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    left_slot record;
+BEGIN
+    DELETE FROM scheduler_slots WHERE job_id = OLD.job_id RETURNING tenant, key INTO left_slot;
+    IF FOUND THEN
+        PERFORM scheduler_promote(left_slot.tenant, left_slot.key);
+    END IF;
+    IF OLD.concurrency_key IS NOT NULL AND (left_slot.tenant, left_slot.key) IS DISTINCT FROM
+            (OLD.tenant, OLD.concurrency_key) THEN
+        PERFORM scheduler_promote(OLD.tenant, OLD.concurrency_key);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- object: FUNCTION scheduler_make_room(text, text)
+CREATE FUNCTION scheduler_make_room(of_tenant text, of_key text) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    reason   CONSTANT text := 'replaced: a newer job of its concurrency key took its place';
+    limit_   CONSTANT integer := coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                                           WHERE l.tenant = of_tenant AND l.key = of_key), 1);
+    asking   integer;
+    held     integer;
+    vacating integer;
+    again    text[];
+    surplus  integer;
+    gone     integer;
+BEGIN
+    UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), error_message = reason
+    WHERE job_id = ANY(ARRAY(
+        SELECT j.job_id FROM scheduled_jobs j
+        WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting' AND j.on_full = 'replace'
+          AND j.attempt = 0
+        ORDER BY j.execution_time DESC, j.id DESC OFFSET limit_ FOR UPDATE SKIP LOCKED));
+    SELECT count(*) INTO asking FROM scheduled_jobs j
+    WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting' AND j.on_full = 'replace'
+      AND j.attempt = 0;
+    SELECT count(*), count(*) FILTER (WHERE j.status <> 'running') INTO held, vacating
+    FROM scheduler_slots s JOIN scheduled_jobs j ON j.job_id = s.job_id
+    WHERE s.tenant = of_tenant AND s.key = of_key;
+    again := ARRAY(
+        SELECT j.job_id FROM scheduled_jobs j
+        WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'pending' AND j.attempt > 0
+        UNION ALL
+        SELECT j.job_id FROM scheduled_jobs j
+        WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting' AND j.attempt > 0);
+    surplus := cardinality(again) + asking + held - vacating - limit_;
+    UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), error_message = reason
+    WHERE job_id = ANY(ARRAY(
+        SELECT j.job_id FROM scheduled_jobs j WHERE j.job_id = ANY(again) AND j.status IN ('pending', 'waiting')
+        ORDER BY j.token LIMIT greatest(least(surplus, greatest(asking - vacating, 1)), 0) FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), error_message = reason,
+           stopping_worker = worker_id, stop_asked_at = scheduler_now()
+    WHERE job_id = ANY(ARRAY(
+        SELECT j.job_id FROM scheduled_jobs j JOIN scheduler_slots s ON s.job_id = j.job_id
+        WHERE s.tenant = of_tenant AND s.key = of_key AND j.status = 'running'
+        ORDER BY j.token LIMIT greatest(least(surplus, asking - vacating) - gone, 0) FOR UPDATE OF j SKIP LOCKED));
+END $$;
+
+-- object: FUNCTION scheduler_promote(text, text)
+CREATE FUNCTION scheduler_promote(of_tenant text, of_key text) RETURNS integer
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    free     integer;
+    promoted integer;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM scheduled_jobs j
+                   WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting') THEN
+        RETURN 0;
+    END IF;
+    free := coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                      WHERE l.tenant = of_tenant AND l.key = of_key), 1)
+            - (SELECT count(*) FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = of_key);
+    IF free <= 0 THEN
+        RETURN 0;
+    END IF;
+    UPDATE scheduled_jobs SET status = 'pending' WHERE job_id = ANY(ARRAY(
+        SELECT j.job_id FROM scheduled_jobs j
+        WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting'
+        ORDER BY j.priority, j.execution_time, j.id LIMIT free FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS promoted = ROW_COUNT;
+    IF promoted > 0 THEN
+        PERFORM pg_notify('scheduler_wakeup', '');
+    END IF;
+    RETURN promoted;
+END $$;
+
+-- object: FUNCTION scheduler_refuse(text, text)
+CREATE FUNCTION scheduler_refuse(problem text, remedy text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'scheduler_enqueue: %', problem USING ERRCODE = 'invalid_parameter_value', HINT = remedy;
+END $$;
+
+-- object: FUNCTION scheduler_set_limits(text[], text[], integer[])
+CREATE FUNCTION scheduler_set_limits(tenants text[], keys text[], limits integer[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    wish record;
+BEGIN
+    FOR wish IN
+        SELECT DISTINCT ON (w.tenant, w.key) w.tenant, w.key, w.limit_
+        FROM unnest(tenants, keys, limits) WITH ORDINALITY w(tenant, key, limit_, place)
+        ORDER BY w.tenant, w.key, w.place DESC
+    LOOP
+        CONTINUE WHEN wish.limit_ IS NULL OR wish.limit_ = coalesce((
+            SELECT l.limit_ FROM scheduler_concurrency_limits l WHERE l.tenant = wish.tenant AND l.key = wish.key), 1);
+        IF wish.limit_ = 1 THEN
+            DELETE FROM scheduler_concurrency_limits WHERE tenant = wish.tenant AND key = wish.key;
+        ELSE
+            INSERT INTO scheduler_concurrency_limits AS l (tenant, key, limit_) VALUES (wish.tenant, wish.key, wish.limit_)
+            ON CONFLICT (tenant, key) DO UPDATE SET limit_ = excluded.limit_;
+            PERFORM scheduler_promote(wish.tenant, wish.key);
+        END IF;
+    END LOOP;
+END $$;
+
+-- object: SEQUENCE scheduled_jobs_id_seq
+ALTER TABLE scheduled_jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME scheduled_jobs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- object: TABLE scheduler_adopted
+CREATE TABLE scheduler_adopted (
+    job_id text NOT NULL,
+    original json NOT NULL,
+    adopted_at timestamp with time zone DEFAULT scheduler_now() NOT NULL
+);
+
+-- object: TABLE scheduler_attempts
+CREATE TABLE scheduler_attempts (
+    job_id text NOT NULL,
+    token bigint NOT NULL,
+    attempt bigint NOT NULL,
+    worker_id text NOT NULL,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    error_type text NOT NULL,
+    message text NOT NULL,
+    traceback text NOT NULL
+);
+
+-- object: TABLE scheduler_concurrency_limits
+CREATE TABLE scheduler_concurrency_limits (
+    tenant text NOT NULL,
+    key text NOT NULL,
+    limit_ integer NOT NULL,
+    CONSTRAINT scheduler_concurrency_limits_limit__check CHECK (((limit_ >= 2) AND (limit_ <= 10000)))
+);
+
+-- object: VIEW scheduler_jobs_overview
+CREATE VIEW scheduler_jobs_overview AS
+ SELECT id,
+    job_id,
+    tenant,
+    queue,
+    task,
+    job_name,
+    status,
+    priority,
+    execution_time,
+    created_at,
+    started_at,
+    finished_at,
+    expires_at,
+    worker_id,
+    attempt,
+    retry_count,
+    max_retries,
+    interruptions,
+    suspended,
+    concurrency_key,
+    timeout_seconds,
+    schedule_id,
+        CASE
+            WHEN (schedule_id IS NOT NULL) THEN source_name
+            ELSE NULL::text
+        END AS schedule,
+    tick_at,
+    error_message AS error,
+    tags,
+    metadata
+   FROM scheduled_jobs j;
+
+-- object: TABLE scheduler_keys
+CREATE TABLE scheduler_keys (
+    tenant text NOT NULL,
+    key text NOT NULL,
+    job_id text NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT scheduler_keys_key_fits_an_index CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 200)))
+);
+
+-- object: TABLE scheduler_workers
+CREATE TABLE scheduler_workers (
+    id text NOT NULL,
+    tenant text NOT NULL,
+    queues text[] NOT NULL,
+    tasks text[] NOT NULL,
+    schedules text[] DEFAULT '{}'::text[] NOT NULL,
+    slots integer NOT NULL,
+    state text DEFAULT 'alive'::text NOT NULL,
+    lease_until timestamp with time zone NOT NULL,
+    drain_until timestamp with time zone,
+    started_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    pod text,
+    pod_uid text,
+    version text NOT NULL,
+    backend_pid integer,
+    backend_started_at timestamp with time zone,
+    backend_watched boolean DEFAULT false NOT NULL,
+    CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
+    CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
+)
+WITH (fillfactor='50');
+
+-- object: VIEW scheduler_living_workers
+CREATE VIEW scheduler_living_workers AS
+ SELECT id,
+    tenant,
+    queues,
+    tasks,
+    schedules,
+    slots
+   FROM scheduler_workers
+  WHERE ((state = 'alive'::text) AND (lease_until > scheduler_now()));
+
+-- object: TABLE scheduler_queues
+CREATE TABLE scheduler_queues (
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    paused_at timestamp with time zone,
+    paused_by text,
+    reason text,
+    served_since timestamp with time zone,
+    served_until timestamp with time zone
+)
+WITH (fillfactor='50');
+
+-- object: VIEW scheduler_queue_depth
+CREATE VIEW scheduler_queue_depth AS
+ WITH RECURSIVE plain AS (
+        ( SELECT scheduled_jobs.tenant,
+            scheduled_jobs.queue
+           FROM scheduled_jobs
+          WHERE ((scheduled_jobs.status = 'pending'::text) AND (NOT scheduled_jobs.suspended) AND (scheduled_jobs.concurrency_key IS NULL))
+          ORDER BY scheduled_jobs.tenant, scheduled_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT n.tenant,
+            n.queue
+           FROM (plain p
+             CROSS JOIN LATERAL ( SELECT j.tenant,
+                    j.queue
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NULL) AND (ROW(j.tenant, j.queue) > ROW(p.tenant, p.queue)))
+                  ORDER BY j.tenant, j.queue
+                 LIMIT 1) n)
+        ), keyed AS (
+        ( SELECT scheduled_jobs.tenant,
+            scheduled_jobs.queue
+           FROM scheduled_jobs
+          WHERE ((scheduled_jobs.status = 'pending'::text) AND (NOT scheduled_jobs.suspended) AND (scheduled_jobs.concurrency_key IS NOT NULL))
+          ORDER BY scheduled_jobs.tenant, scheduled_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT n.tenant,
+            n.queue
+           FROM (keyed k
+             CROSS JOIN LATERAL ( SELECT j.tenant,
+                    j.queue
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NOT NULL) AND (ROW(j.tenant, j.queue) > ROW(k.tenant, k.queue)))
+                  ORDER BY j.tenant, j.queue
+                 LIMIT 1) n)
+        ), counted AS (
+         SELECT q.tenant,
+            q.queue,
+            d.due,
+            (0)::bigint AS running,
+            d.since
+           FROM ((plain q
+             CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority))
+             CROSS JOIN LATERAL ( SELECT count(*) AS due,
+                    min(j.execution_time) AS since
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NULL) AND (j.tenant = q.tenant) AND (j.queue = q.queue) AND (j.priority = p.priority) AND (j.execution_time <= scheduler_now()))) d)
+        UNION ALL
+         SELECT q.tenant,
+            q.queue,
+            d.due,
+            0,
+            d.since
+           FROM ((keyed q
+             CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority))
+             CROSS JOIN LATERAL ( SELECT count(*) AS due,
+                    min(j.execution_time) AS since
+                   FROM scheduled_jobs j
+                  WHERE ((j.status = 'pending'::text) AND (NOT j.suspended) AND (j.concurrency_key IS NOT NULL) AND (j.tenant = q.tenant) AND (j.queue = q.queue) AND (j.priority = p.priority) AND (j.execution_time <= scheduler_now()))) d)
+        UNION ALL
+         SELECT j.tenant,
+            j.queue,
+            0,
+            1,
+            NULL::timestamp with time zone
+           FROM scheduled_jobs j
+          WHERE (j.status = 'running'::text)
+        UNION ALL
+         SELECT q.tenant,
+            q.queue,
+            0,
+            0,
+            NULL::timestamp with time zone
+           FROM scheduler_queues q
+        )
+ SELECT tenant,
+    queue,
+    (sum(due))::bigint AS due,
+    (sum(running))::bigint AS running,
+    (COALESCE(EXTRACT(epoch FROM (scheduler_now() - min(since))), (0)::numeric))::double precision AS oldest_due_seconds,
+    (EXISTS ( SELECT 1
+           FROM scheduler_queues p
+          WHERE ((p.tenant = c.tenant) AND (p.queue = c.queue) AND (p.paused_at IS NOT NULL)))) AS paused
+   FROM counted c
+  GROUP BY tenant, queue;
+
+-- object: TABLE scheduler_results
+CREATE TABLE scheduler_results (
+    job_id text NOT NULL,
+    token bigint NOT NULL,
+    progress double precision,
+    note text,
+    result json,
+    refused text,
+    stored_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    CONSTRAINT scheduler_results_kept_or_refused CHECK (((result IS NULL) OR (refused IS NULL))),
+    CONSTRAINT scheduler_results_progress_check CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision)))
+);
+
+-- object: TABLE scheduler_schedules
+CREATE TABLE scheduler_schedules (
+    id bigint NOT NULL,
+    tenant text DEFAULT ''::text NOT NULL,
+    source_kind text NOT NULL,
+    source_cluster text DEFAULT ''::text NOT NULL,
+    source_uid text NOT NULL,
+    source_name text NOT NULL,
+    source_generation bigint DEFAULT 0 NOT NULL,
+    interval_seconds bigint,
+    cron text[],
+    time_zone text DEFAULT 'Etc/UTC'::text NOT NULL,
+    anchor_at timestamp with time zone NOT NULL,
+    last_tick_at timestamp with time zone,
+    next_tick_at timestamp with time zone,
+    ticks bigint DEFAULT 0 NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    task text NOT NULL,
+    job_name text NOT NULL,
+    task_data json NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    priority integer DEFAULT 5 NOT NULL,
+    max_retries integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    concurrency_key text,
+    timeout_seconds double precision,
+    retry_policy json,
+    on_interrupt text DEFAULT 'retry'::text NOT NULL,
+    tags json,
+    metadata json,
+    retired_at timestamp with time zone,
+    retired_reason text,
+    CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
+    CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
+    CONSTRAINT scheduler_schedules_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
+    CONSTRAINT scheduler_schedules_priority_check CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
+    CONSTRAINT scheduler_schedules_retired_has_a_reason CHECK (((retired_at IS NULL) = (retired_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision))
+);
+
+-- object: SEQUENCE scheduler_schedules_id_seq
+ALTER TABLE scheduler_schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME scheduler_schedules_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- object: TABLE scheduler_slots
+CREATE TABLE scheduler_slots (
+    tenant text NOT NULL,
+    key text NOT NULL,
+    slot integer NOT NULL,
+    job_id text NOT NULL,
+    CONSTRAINT scheduler_slots_slot_check CHECK (((slot >= 1) AND (slot <= 10000)))
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+
+-- object: SEQUENCE scheduler_token
+CREATE SEQUENCE scheduler_token
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+-- object: TABLE vacuum_stats
+CREATE TABLE vacuum_stats (
+    stat_date date NOT NULL,
+    deleted_completed bigint DEFAULT 0 NOT NULL,
+    deleted_failed bigint DEFAULT 0 NOT NULL,
+    deleted_cancelled bigint DEFAULT 0 NOT NULL,
+    deleted_expired bigint DEFAULT 0 NOT NULL,
+    last_run timestamp with time zone,
+    worker_id text
+);
+
+-- object: CONSTRAINT scheduled_jobs scheduled_jobs_pkey
+ALTER TABLE ONLY scheduled_jobs
+    ADD CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_adopted scheduler_adopted_pkey
+ALTER TABLE ONLY scheduler_adopted
+    ADD CONSTRAINT scheduler_adopted_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_attempts scheduler_attempts_pkey
+ALTER TABLE ONLY scheduler_attempts
+    ADD CONSTRAINT scheduler_attempts_pkey PRIMARY KEY (job_id, token);
+
+-- object: CONSTRAINT scheduler_concurrency_limits scheduler_concurrency_limits_pkey
+ALTER TABLE ONLY scheduler_concurrency_limits
+    ADD CONSTRAINT scheduler_concurrency_limits_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_keys scheduler_keys_pkey
+ALTER TABLE ONLY scheduler_keys
+    ADD CONSTRAINT scheduler_keys_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_queues scheduler_queues_pkey
+ALTER TABLE ONLY scheduler_queues
+    ADD CONSTRAINT scheduler_queues_pkey PRIMARY KEY (tenant, queue);
+
+-- object: CONSTRAINT scheduler_results scheduler_results_pkey
+ALTER TABLE ONLY scheduler_results
+    ADD CONSTRAINT scheduler_results_pkey PRIMARY KEY (job_id);
+
+-- object: CONSTRAINT scheduler_schedules scheduler_schedules_pkey
+ALTER TABLE ONLY scheduler_schedules
+    ADD CONSTRAINT scheduler_schedules_pkey PRIMARY KEY (id);
+
+-- object: CONSTRAINT scheduler_schedules scheduler_schedules_source
+ALTER TABLE ONLY scheduler_schedules
+    ADD CONSTRAINT scheduler_schedules_source UNIQUE (tenant, source_kind, source_cluster, source_uid);
+
+-- object: CONSTRAINT scheduler_slots scheduler_slots_job_id_key
+ALTER TABLE ONLY scheduler_slots
+    ADD CONSTRAINT scheduler_slots_job_id_key UNIQUE (job_id);
+
+-- object: CONSTRAINT scheduler_slots scheduler_slots_pkey
+ALTER TABLE ONLY scheduler_slots
+    ADD CONSTRAINT scheduler_slots_pkey PRIMARY KEY (tenant, key, slot);
+
+-- object: CONSTRAINT scheduler_workers scheduler_workers_pkey
+ALTER TABLE ONLY scheduler_workers
+    ADD CONSTRAINT scheduler_workers_pkey PRIMARY KEY (id);
+
+-- object: CONSTRAINT vacuum_stats vacuum_stats_pkey
+ALTER TABLE ONLY vacuum_stats
+    ADD CONSTRAINT vacuum_stats_pkey PRIMARY KEY (stat_date);
+
+-- object: INDEX scheduled_jobs_due
+CREATE INDEX scheduled_jobs_due ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) INCLUDE (task) WHERE ((status = 'pending'::text) AND (NOT suspended) AND (concurrency_key IS NULL));
+
+-- object: INDEX scheduled_jobs_due_keyed
+CREATE INDEX scheduled_jobs_due_keyed ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) INCLUDE (task) WHERE ((status = 'pending'::text) AND (NOT suspended) AND (concurrency_key IS NOT NULL));
+
+-- object: INDEX scheduled_jobs_finished
+CREATE INDEX scheduled_jobs_finished ON scheduled_jobs USING btree (finished_at) WHERE (finished_at IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_keyed_retries
+CREATE INDEX scheduled_jobs_keyed_retries ON scheduled_jobs USING btree (tenant, concurrency_key) WHERE ((concurrency_key IS NOT NULL) AND (status = 'pending'::text) AND (attempt > 0));
+
+-- object: INDEX scheduled_jobs_open_by_source
+CREATE INDEX scheduled_jobs_open_by_source ON scheduled_jobs USING btree (source_cluster) WHERE ((source_uid IS NOT NULL) AND (finished_at IS NULL));
+
+-- object: INDEX scheduled_jobs_poison
+CREATE INDEX scheduled_jobs_poison ON scheduled_jobs USING btree (tenant, queue, priority, execution_time, id) WHERE ((status = 'pending'::text) AND (interruptions >= 2));
+
+-- object: INDEX scheduled_jobs_running
+CREATE INDEX scheduled_jobs_running ON scheduled_jobs USING btree (worker_id, token) WHERE (status = 'running'::text);
+
+-- object: INDEX scheduled_jobs_stopping
+CREATE INDEX scheduled_jobs_stopping ON scheduled_jobs USING btree (stopping_worker) WHERE (stopping_worker IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_tick
+CREATE UNIQUE INDEX scheduled_jobs_tick ON scheduled_jobs USING btree (schedule_id, tick_at) WHERE (schedule_id IS NOT NULL);
+
+-- object: INDEX scheduled_jobs_waiting_in_order
+CREATE INDEX scheduled_jobs_waiting_in_order ON scheduled_jobs USING btree (tenant, concurrency_key, priority, execution_time, id) WHERE (status = 'waiting'::text);
+
+-- object: INDEX scheduler_keys_expired
+CREATE INDEX scheduler_keys_expired ON scheduler_keys USING btree (expires_at);
+
+-- object: INDEX scheduler_schedules_due
+CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
+
+-- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
+CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();
+
+-- object: TRIGGER scheduled_jobs scheduler_leaves_slot
+CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW WHEN ((((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text])))) AND (new.stopping_worker IS NULL) AND (new.status <> ALL (ARRAY['running'::text, 'waiting'::text])))) EXECUTE FUNCTION scheduler_leave_slot();
+
+-- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
+ALTER TABLE ONLY scheduler_attempts
+    ADD CONSTRAINT scheduler_attempts_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;
+
+-- object: FK CONSTRAINT scheduler_results scheduler_results_job_id_fkey
+ALTER TABLE ONLY scheduler_results
+    ADD CONSTRAINT scheduler_results_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;

@@ -1,0 +1,53 @@
+-- name: schedule_views
+-- What a process asks of its own schedules at every poll. The newest start is found by the index of the ticks, from its
+-- end, and among the extra runs, which are few.
+SELECT s.source_uid AS uid, s.enabled AND NOT s.suspended AS runs, s.suspended, s.retired_reason,
+       coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at, newest.started_at AS last_run_at,
+       newest.status AS last_status
+FROM scheduler_schedules s
+CROSS JOIN LATERAL (
+    SELECT min(j.tick_at) AS tick_at FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
+LEFT JOIN LATERAL (
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND j.started_at IS NOT NULL
+     ORDER BY j.tick_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at IS NULL AND j.started_at IS NOT NULL
+     ORDER BY j.started_at DESC LIMIT 1)
+    ORDER BY started_at DESC LIMIT 1) newest ON true
+WHERE s.tenant = $1 AND s.source_kind = 'code' AND s.source_cluster = '' AND s.source_uid = ANY($2::text[]);
+
+-- name: insert_extra_run
+-- One run beside the ticks, from the row's own template; it is no tick, so the schedule's high-water mark stays.
+WITH made AS (
+    INSERT INTO scheduled_jobs (job_id, schedule_id, execution_time, tenant, queue, task, job_name, task_data, priority,
+                                max_retries, timeout_seconds, retry_policy, on_interrupt, tags, metadata, concurrency_key,
+                                source_cluster, source_kind, source_uid, source_name)
+    SELECT $5, s.id, scheduler_now(), s.tenant, s.queue, s.task, s.job_name, s.task_data, s.priority,
+           s.max_retries, s.timeout_seconds, s.retry_policy, s.on_interrupt, s.tags, s.metadata, s.concurrency_key,
+           nullif(s.source_cluster, ''), s.source_kind, s.source_uid, s.source_name
+    FROM scheduler_schedules s
+    WHERE s.tenant = $1 AND s.source_kind = $2 AND s.source_cluster = $3 AND s.source_uid = $4 AND s.retired_at IS NULL
+    RETURNING job_id)
+SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM made;
+
+-- name: retire_schedules
+-- Schedules of code that no worker has declared for a day. A dead worker's row stays for that day, so the rows tell.
+-- A start that registers a worker while this runs finds its schedule retired at its next poll, and declares it again.
+-- enabled says no as well: the previous release knows no retirement, and its start then revives the row.
+WITH retired AS (
+    UPDATE scheduler_schedules SET retired_at = scheduler_now(), retired_reason = $1, enabled = false, next_tick_at = NULL
+    WHERE id IN (
+        SELECT s.id FROM scheduler_schedules s
+        WHERE s.source_kind = 'code' AND s.retired_at IS NULL AND s.created_at < scheduler_now() - interval '1 day'
+          AND NOT EXISTS (
+              SELECT 1 FROM scheduler_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)
+                AND w.lease_until > scheduler_now() - interval '1 day')
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id, source_uid),
+cancelled AS (
+    UPDATE scheduled_jobs j SET status = 'cancelled', finished_at = scheduler_now(), error_message = $1
+    FROM retired r WHERE j.schedule_id = r.id AND j.status IN ('pending', 'waiting'))
+SELECT source_uid FROM retired;
