@@ -9,7 +9,7 @@ from pg_scheduler import Scheduler, task
 from pg_scheduler.embedded import EmbeddedPostgres
 
 running: list[int] = []
-seen = set()
+seen: set[int] = set()
 
 
 @task(keep_result=True)
