@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+import pg_scheduler
 import pg_scheduler.cli.extras
 import pg_scheduler_operator.errors
 from pg_scheduler.cli.group import pgscheduler as group
@@ -161,6 +162,14 @@ def test_every_page_is_in_the_index() -> None:
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
 
     assert pages - linked == {"index.md"}
+
+
+def test_readme_and_manifests_name_this_release() -> None:
+    named = README + (ROOT / "deploy" / "operator.yaml").read_text()
+
+    assert set(re.findall(r"pgscheduler:(\d[\d.]*\d)", named)) == {pg_scheduler.__version__}
+    assert f"**Status: {pg_scheduler.__version__}," in README
+    assert f"| there in {pg_scheduler.__version__} |" in README
 
 
 def test_make_targets_in_the_documents_exist() -> None:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import TYPE_CHECKING
+import secrets
+from datetime import UTC, datetime
 
+import asyncpg
 import click
 import pytest
 
-from pg_scheduler import JobSpec, PollingConfig, Scheduler, VacuumConfig, VacuumPolicy
+from pg_scheduler import JobSpec, PollingConfig, Scheduler, Unique, VacuumConfig, VacuumPolicy
 from pg_scheduler.cli.migrate import migrate
 from pg_scheduler.cli.worker import worker
+from pg_scheduler.errors import JobFailed
 from pg_scheduler_operator.settings import Settings
 from support.paths import ROOT, shipped_modules
 
-if TYPE_CHECKING:
-    import asyncpg
-
 REFERENCE = ROOT / "docs" / "reference"
 CONFIGURATION = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
+
+
+async def answer() -> int:
+    return 42
+
+
+async def fails() -> None:
+    raise RuntimeError("on purpose")
 
 
 def rows_of(title: str) -> list[list[str]]:
@@ -83,6 +91,34 @@ async def test_every_table_and_view_is_there(pool: asyncpg.Pool[asyncpg.Record])
 
     named = {name for cell in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
     assert named == {row["relname"] for row in rows}
+
+
+async def test_rights_that_the_page_grants_are_enough(
+    dsn: str, pool: asyncpg.Pool[asyncpg.Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    page = (REFERENCE / "schema.md").read_text(encoding="utf-8")
+    role = f"app_{secrets.token_hex(4)}"  # roles belong to the server, which other tests use too
+    (grants,) = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    await pool.execute(f"CREATE ROLE {role} LOGIN; " + re.sub(r"\bapp\b", role, grants))
+    now = datetime.now(UTC)
+    keyed = JobSpec(answer, now, concurrency_key="k", concurrency_limit=2, keep_result=True)
+    plain = JobSpec(answer, now, unique=Unique(), keep_result=True)
+    try:
+        async with (
+            asyncpg.create_pool(dsn, user=role, min_size=1) as own,
+            Scheduler(own, auto_migrate=False) as scheduler,
+        ):
+            ids = await scheduler.schedule_bulk([keyed, keyed, plain])
+            assert [await scheduler.result(str(job_id), timeout=30) for job_id in ids] == [42, 42, 42]
+            with pytest.raises(JobFailed):
+                await scheduler.result(await scheduler.schedule(fails, execution_time=now), timeout=30)
+            await scheduler.pause_queue("mail")
+            await scheduler.resume_queue("mail")
+            await scheduler.run_vacuum()
+            await own.execute("SELECT scheduler_enqueue('t'); SELECT FROM scheduler_queue_depth")
+        assert not [record for record in caplog.records if "right" in record.getMessage()]
+    finally:
+        await pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_every_parameter_of_the_sql_function_is_there(pool: asyncpg.Pool[asyncpg.Record]) -> None:
