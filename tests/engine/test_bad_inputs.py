@@ -138,7 +138,7 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("queue", "", r"queue is ''\. give text of 1 to 200 bytes"),
     ("queue", None, r"queue is 'None'"),
     ("concurrency_key", "", r"concurrency_key is ''\. give text"),
-    ("concurrency_limit", 1, r"concurrency_limit is given without a key\. give concurrency_key"),
+    ("concurrency_limit", 1, r"concurrency_limit or on_full is given without a key\. give concurrency_key"),
     ("timeout", 0, r"timeout is '0'\. give seconds or a timedelta above 0"),
     ("timeout", math.nan, r"timeout is 'nan'"),
     ("timeout", timedelta(), r"timeout is '0:00:00'"),

@@ -363,13 +363,14 @@ async def test_slots_are_seen_from_outside(world: World, started: MakeScheduler)
 
 async def test_functions_named_after_the_start_are_loaded_when_asked_for(started: MakeScheduler) -> None:
     scheduler = await started()
+    name = f"named-later-{id(scheduler)}"  # what a decorator has named stays for the process
 
-    @task(name="named-later")
+    @task(name=name)
     async def later() -> None: ...
 
-    assert "named-later" not in scheduler.task_map
+    assert name not in scheduler.task_map
     await scheduler.load_task_functions()
-    assert scheduler.task_map["named-later"] is later
+    assert scheduler.task_map[name] is later
 
 
 async def test_the_text_of_an_error_is_in_no_log(

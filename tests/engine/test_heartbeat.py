@@ -96,9 +96,7 @@ async def test_an_idle_worker_notices_the_loss_of_its_connection_at_once(world: 
 async def test_suspicion_plans_a_sweep_for_the_end_of_the_shortened_lease(world: World, dsn: str) -> None:
     await dead_worker(world, dsn, "gone")
     planned: list[float] = []
-    suspicion = Suspicion(
-        world.workers, own_lease=await held_lease(world), config=EngineConfig(), sweep_in=planned.append
-    )
+    suspicion = Suspicion(world.workers, own_lease=await held_lease(world), sweep_in=planned.append)
 
     assert await suspicion.run_once() == 1
 
@@ -110,7 +108,7 @@ async def test_who_has_not_held_its_own_lease_for_one_lease_suspects_nobody(worl
     lease = await held_lease(world)
     lease.miss()
     lease.acknowledge(60.0, lease.server_started_at)
-    suspicion = Suspicion(world.workers, own_lease=lease, config=EngineConfig(), sweep_in=lambda _: None)
+    suspicion = Suspicion(world.workers, own_lease=lease, sweep_in=lambda _: None)
 
     assert await suspicion.run_once() == 0
 

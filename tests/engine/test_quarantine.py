@@ -123,13 +123,14 @@ async def test_no_worker_makes_room_while_no_poison_job_waits(world: World) -> N
         assert not busy.quarantine.is_closed
 
 
-async def test_an_idle_worker_asks_for_poison_jobs_once_a_poll(world: World) -> None:
+async def test_an_idle_worker_asks_for_a_poison_job_once_it_was_seen(world: World) -> None:
     busy = Busy(world, await world.worker())
     busy.slots.release(1)
     assert await busy.pass_at(0.0) is None
     await world.pending()
     await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2")
 
-    assert await busy.pass_at(4.9) is None
+    assert await busy.pass_at(5.0) is None
+    busy.quarantine.expect()
     assert await busy.pass_at(5.0) is not None
     assert quarantine.ROOM_SECONDS <= quarantine.BUSY_SECONDS

@@ -136,7 +136,7 @@ async def test_a_server_without_a_free_connection_costs_patience_and_no_worker(
 
 
 def _tells_of_the_crowd(caplog: pytest.LogCaptureFixture) -> bool:
-    return any("claim loop" in line and "no connection left" in line for line in caplog.text.splitlines())
+    return any("heartbeat" in line and "no connection left" in line for line in caplog.text.splitlines())
 
 
 @contextmanager

@@ -184,7 +184,7 @@ async def test_a_living_worker_loses_nothing_however_often_its_connection_is_cut
     await until(lambda: scheduler.active_jobs == {job_id})
     before = await world.row(job_id)
     lease = await held_lease(world)
-    suspicion = Suspicion(world.workers, own_lease=lease, config=EngineConfig(), sweep_in=lambda _: None)
+    suspicion = Suspicion(world.workers, own_lease=lease, sweep_in=lambda _: None)
     rescuer = Rescuer(world.workers, world.jobs, own_lease=lease, config=EngineConfig())
 
     for _ in range(CUTS):

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from support.world import World
 
 HOT: dict[str, tuple[str, list[object]]] = {
-    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01"]),
+    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01", "w", "2020-01-01"]),
     "promote_waiting": ("scheduled_jobs_waiting_in_order", []),
     "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10, 0.15, "2020-01-01"]),
     "claim_poison_job": ("scheduled_jobs_poison", ["w", "", ["default"], ["t"]]),
     "must_make_room": ("scheduled_jobs_poison", ["w", "", ["default"], ["t"]]),
     "complete_jobs": ("scheduled_jobs_running", [[1, 2, 3], [4, 5, 6], "w"]),
     "requeue_orphans": ("scheduled_jobs_running", [3]),
+    "sweep_needs": ("scheduled_jobs_running", []),
     "held_tokens": ("scheduled_jobs_running", ["w"]),
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),

@@ -32,9 +32,18 @@ from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.database import Database, Pool, connect_like, connect_to, open_pool, open_pool_like, place_of
+from pg_scheduler._store.database import (
+    Database,
+    Pool,
+    Statements,
+    connect_like,
+    connect_to,
+    open_pool,
+    open_pool_like,
+    place_of,
+)
 from pg_scheduler._store.dsn import checked_dsn, where
-from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
@@ -44,7 +53,16 @@ from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
 from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler._store.vacuum import VacuumStore
-from pg_scheduler._store.wakeups import JOBS_CHANNEL, SCHEDULES_CHANNEL, Bell, Connect, Listening, choose_wakeups
+from pg_scheduler._store.wakeups import (
+    JOBS_CHANNEL,
+    OVERDUE_CHANNEL,
+    SCHEDULES_CHANNEL,
+    Bell,
+    Connect,
+    Listening,
+    Wakeups,
+    choose_wakeups,
+)
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
 from pg_scheduler.context import JobContext
 from pg_scheduler.errors import MainLoopStalled
@@ -186,6 +204,114 @@ async def wire_engine(
     addresses: Addresses = Addresses(),
 ) -> EngineParts:
     """A worker on connections of its own, to the place that the caller's pool connects to; nothing runs yet."""
+    schedules_bell, overdue_bell = Bell(), Bell()
+    bells = {JOBS_CHANNEL: bell, OVERDUE_CHANNEL: overdue_bell, SCHEDULES_CHANNEL: schedules_bell}
+    lines = await _open_lines(pool, config, addresses, bells)
+    claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
+    overdue_bell.subscribe(claim_wake)
+    schedules, workers = ScheduleStore(lines.database), WorkerStore(lines.database)
+    lease, ghosts, clock = Lease(config.lease_seconds), Ghosts(), DatabaseClock()
+    completions = Completions(lines.outcomes)
+    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
+    offloading = Offloading(config.slots)
+    calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
+    executor = Executor(Performer(calls), slots, completions)
+    starts = Starts(executor, slots, clock)
+    ticker = Ticker(
+        lines.database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring
+    )
+    rescuer = Rescuer(workers, lines.jobs, own_lease=lease, config=config)
+    suspicion = Suspicion(workers, own_lease=lease, sweep_in=rescuer.sweep_in)
+
+    def seen(ahead: Ahead) -> None:
+        ticker.expect(ahead.tick_in)
+        if ahead.missing:
+            suspicion.wake()
+
+    claim_loop = ClaimLoop(
+        lines.claims,
+        starts,
+        slots,
+        registry,
+        lease=lease,
+        ghosts=ghosts,
+        clock=clock,
+        quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
+        config=config,
+        wakeups=lines.wakeups,
+        wake=claim_wake,
+        overdue=overdue_bell.subscribe(),
+        on_look=seen,
+    )
+    heartbeat = Heartbeat(
+        lines.pool,
+        card,
+        registry.claimable,
+        lease=lease,
+        slots=slots,
+        known_tokens=lambda: slots.tokens() | completions.tokens(),
+        finished_tokens=completions.tokens,
+        flush=completions.wake,
+        ghosts=ghosts,
+        config=config,
+        new_worker_id=new_worker_id,
+        on_stall=on_stall,
+    )
+    taking: dict[str, Service] = {
+        "starts": starts.run,
+        "claim loop": claim_loop.run,
+        "ticker": ticker.run,
+        "rescuer": rescuer.run,
+        "suspicion": suspicion.run,
+        "wakeups": lines.wakeups.run,
+    }
+    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
+    if retention is not None:
+        vacuumer = Vacuumer(VacuumStore(lines.database), tenant=config.tenant, config=retention)
+        taking["vacuumer"] = vacuumer.run
+        wakes.append(vacuumer.wake)
+
+    async def close() -> None:
+        bell.unsubscribe(claim_wake)
+        offloading.close()
+        await lines.close()
+
+    running = Services(
+        taking=taking, completions=completions, heartbeat=heartbeat, slots=slots, wake=partial(_call_all, wakes)
+    )
+    return EngineParts(
+        lease=lease,
+        slots=slots,
+        rescuer=rescuer,
+        heartbeat=heartbeat,
+        schedules=schedules,
+        lifecycle=Lifecycle(running, config),
+        executor=executor,
+        close=close,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lines:
+    """The connections of one worker: a pool, one kept for claims, one kept for outcomes, and one that is woken."""
+
+    pool: Pool
+    database: Database
+    jobs: JobStore
+    claims: JobStore
+    outcomes: JobStore
+    wakeups: Wakeups
+    kept: Sequence[KeptConnection]
+
+    async def close(self) -> None:
+        """Close them all."""
+        for line in self.kept:
+            await line.close()
+        await self.wakeups.close()
+        await self.database.close()
+
+
+async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, bells: Mapping[str, Bell]) -> _Lines:
     own = await open_pool_like(
         pool,
         size=ENGINE_CONNECTIONS,
@@ -194,18 +320,15 @@ async def wire_engine(
         dsn=addresses.own,
     )
     database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
-    jobs = JobStore(database, wake_within_seconds=config.poll_seconds)
     connect = partial(connect_like, own, command_timeout=config.command_seconds, connect_timeout=config.connect_seconds)
-    claiming, finishing = (KeptConnection(connect, place=place_of(own)) for _ in range(2))
-    schedules = ScheduleStore(database)
-    lease = Lease(config.lease_seconds)
-    completions = Completions(JobStore(finishing, wake_within_seconds=config.poll_seconds))
-    schedules_bell = Bell()
+    kept = [KeptConnection(connect, place=place_of(own)) for _ in range(2)]
+    lines: list[Statements] = [database, *kept]
+    jobs, claims, outcomes = (JobStore(line, wake_within_seconds=config.poll_seconds) for line in lines)
     try:
         wakeups = await choose_wakeups(
             _listen_connect(own, config, addresses),
             database,
-            {JOBS_CHANNEL: bell, SCHEDULES_CHANNEL: schedules_bell},
+            bells,
             place=where(addresses.direct) if addresses.direct else place_of(own),
             poll_seconds=config.poll_seconds,
             polling=config.polling,
@@ -213,11 +336,19 @@ async def wire_engine(
     except BaseException:
         await database.close()
         raise
-    claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
-    ticker = Ticker(database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring)
-    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
-    ghosts, clock = Ghosts(), DatabaseClock()
-    offloading = Offloading(config.slots)
+    return _Lines(pool=own, database=database, jobs=jobs, claims=claims, outcomes=outcomes, wakeups=wakeups, kept=kept)
+
+
+def _wire_calls(
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    bell: Bell,
+    jobs: JobStore,
+    offloading: Offloading,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware],
+) -> Calls:
     services = JobServices(
         submission=submitting.submission,
         database=submitting.database,
@@ -231,86 +362,12 @@ async def wire_engine(
     def make_context(held: HeldJob, deadline: float | None) -> JobContext:
         return context_of(held, services, deadline)
 
-    calls = Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
-    executor = Executor(Performer(calls), slots, completions)
-    starts = Starts(executor, slots, clock)
-    claims = JobStore(claiming, wake_within_seconds=config.poll_seconds)
-    claim_loop = ClaimLoop(
-        claims,
-        starts,
-        slots,
-        registry,
-        lease=lease,
-        ghosts=ghosts,
-        clock=clock,
-        quarantine=Quarantine(claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
-        config=config,
-        wakeups=wakeups,
-        wake=claim_wake,
-        on_look=lambda ahead: ticker.expect(ahead.tick_in),
-    )
-    workers = WorkerStore(database)
-    rescuer = Rescuer(workers, jobs, own_lease=lease, config=config)
-    suspicion = Suspicion(workers, own_lease=lease, config=config, sweep_in=rescuer.sweep_in)
-    heartbeat = Heartbeat(
-        own,
-        card,
-        registry.claimable,
-        lease=lease,
-        slots=slots,
-        known_tokens=lambda: slots.tokens() | completions.tokens(),
-        finished_tokens=completions.tokens,
-        flush=completions.wake,
-        ghosts=ghosts,
-        config=config,
-        new_worker_id=new_worker_id,
-        on_stall=on_stall,
-    )
+    return Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
 
-    taking: dict[str, Service] = {
-        "starts": starts.run,
-        "claim loop": claim_loop.run,
-        "ticker": ticker.run,
-        "rescuer": rescuer.run,
-        "suspicion": suspicion.run,
-        "wakeups": wakeups.run,
-    }
-    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
-    if retention is not None:
-        vacuumer = Vacuumer(VacuumStore(database), tenant=config.tenant, config=retention)
-        taking["vacuumer"] = vacuumer.run
-        wakes.append(vacuumer.wake)
 
-    def wake_all() -> None:
-        for wake in wakes:
-            wake()
-
-    running = Services(
-        taking=taking,
-        completions=completions,
-        heartbeat=heartbeat,
-        slots=slots,
-        wake=wake_all,
-    )
-
-    async def close() -> None:
-        bell.unsubscribe(claim_wake)
-        await claiming.close()
-        await finishing.close()
-        offloading.close()
-        await wakeups.close()
-        await database.close()
-
-    return EngineParts(
-        lease=lease,
-        slots=slots,
-        rescuer=rescuer,
-        heartbeat=heartbeat,
-        schedules=schedules,
-        lifecycle=Lifecycle(running, config),
-        executor=executor,
-        close=close,
-    )
+def _call_all(functions: Sequence[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Connect:

@@ -52,6 +52,7 @@ _FAULTS = {
     "22": Fault.CALLER,
     "23": Fault.CALLER,
     "54": Fault.CALLER,
+    "XX": Fault.BUSY,  # its own mistakes, such as a relation that was dropped while it planned: the next try tells more
 }
 
 

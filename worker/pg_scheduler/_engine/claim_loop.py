@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from math import inf
 from time import monotonic
 
 from pg_scheduler._domain.jobs import ClaimedJob, start_order
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.quarantine import Quarantine
@@ -55,6 +57,7 @@ class ClaimLoop:
         config: EngineConfig,
         wakeups: Wakeups,
         wake: asyncio.Event,
+        overdue: asyncio.Event,
         on_look: Callable[[Ahead], None],
     ) -> None:
         self._jobs = jobs
@@ -68,6 +71,8 @@ class ClaimLoop:
         self._config = config
         self._wakeups = wakeups
         self._wake = wake
+        self._overdue = overdue
+        self._floor = Floor()
         self._on_look = on_look
         self._queues = deque(config.queues)
         self._turns = Turns()
@@ -123,12 +128,31 @@ class ClaimLoop:
             if keyed:
                 claimed = await self._jobs.claim_keyed(*me)
             else:
-                claimed = await self._jobs.claim(*me, within_seconds=within_seconds)
+                claimed = await self._claim_unkeyed(*me, within_seconds=within_seconds)
         return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
+
+    async def _claim_unkeyed(
+        self, worker_id: str, tenant: str, queues: list[str], tasks: list[str], limit: int, *, within_seconds: float
+    ) -> list[ClaimedJob]:
+        seen_at, floor = self._clock.last_seen, self._floor_in_use
+        claimed = await self._jobs.claim(
+            worker_id, tenant, queues, tasks, limit, within_seconds=within_seconds, floor=floor
+        )
+        if len(claimed) < limit and seen_at is not None:
+            self._floor.rise(seen_at)
+        return claimed
+
+    @property
+    def _floor_in_use(self) -> datetime | None:
+        """None where nobody would tell of what falls due below it."""
+        return self._floor.at if self._wakeups.hears else None
 
     async def _pass(self) -> float:
         """Look when nothing has been heard of; else claim, and look once a claim brings less than was asked for."""
         self._waits_for_slots = False
+        if self._overdue.is_set():
+            self._overdue.clear()
+            self._floor.drop()
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
         if monotonic() >= self._look_at:
@@ -154,7 +178,14 @@ class ClaimLoop:
 
     async def _look(self) -> float:
         """How long to sleep; 0 when something is due within the prefetch."""
-        ahead = await self._jobs.look_ahead(self._config.tenant, self._config.queues, self._registry.claimable())
+        ahead = await self._jobs.look_ahead(
+            self._config.tenant,
+            self._config.queues,
+            self._registry.claimable(),
+            floor=self._floor_in_use,
+            worker_id=self._lease.worker_id,
+            server_started_at=self._lease.server_started_at,
+        )
         self._clock.observe(ahead.now)
         self._on_look(ahead)
         self._turns.observe(ahead.keyed_in)

@@ -149,17 +149,24 @@ class Heartbeat:
             except DatabaseUnreachable as error:
                 self._lease.miss()
                 logger.warning("heartbeat: %s", error)
-                store = await self._reconnected()
+                store = await self._reconnected(str(error))
 
-    async def _reconnected(self) -> LeaseStore:
-        """At once, at most a second apart while others may suspect us, then with patience: for as long as it takes."""
+    async def _reconnected(self, told: str) -> LeaseStore:
+        """At once, at most a second apart while others may suspect us, then with patience: for as long as it takes.
+
+        Tells when the reason becomes another one: a lost connection says less than what keeps us from the next.
+        """
         await close_quietly(self._connection)
         for pause in _reconnect_pauses():
             await sleep(min(pause, self._config.beat_seconds), self._stopping)
             if self._stopping.is_set():
                 break
-            with contextlib.suppress(DatabaseUnreachable):
+            try:
                 return await self._connect()
+            except DatabaseUnreachable as error:
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("heartbeat: %s", told)
         return self._store()
 
     async def _beat_while_connected(self, store: LeaseStore) -> None:

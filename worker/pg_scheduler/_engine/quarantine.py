@@ -44,7 +44,7 @@ class Quarantine:
         self._config = config
         self._clock = clock
         self._token: int | None = None
-        self._look_at = 0.0
+        self._is_expected = False
         self._ask_at = clock() + BUSY_SECONDS
         self._room_until = 0.0
 
@@ -54,11 +54,11 @@ class Quarantine:
         return self._runs_alone or (not self._slots.is_idle and self._clock() < self._room_until)
 
     def expect(self) -> None:
-        """Somebody has seen one due: look at once when next asked."""
-        self._look_at = 0.0
+        """Somebody has seen one due."""
+        self._is_expected = True
 
     async def run_once(self) -> ClaimedJob | None:
-        """A job to start alone, if this worker holds nothing and one is due; asked for at most once a poll."""
+        """A job to start alone, if this worker holds nothing and one was seen to be due."""
         now = self._clock()
         if self._slots.is_idle:
             return await self._look(now)
@@ -74,15 +74,16 @@ class Quarantine:
 
     async def _look(self, now: float) -> ClaimedJob | None:
         made_room = now < self._room_until
-        if now < self._look_at and not made_room:
+        self._ask_at, self._room_until = now + BUSY_SECONDS, 0.0
+        if not self._is_expected and not made_room:
             return None
-        self._look_at, self._ask_at, self._room_until = now + self._config.poll_seconds, now + BUSY_SECONDS, 0.0
+        self._is_expected = False
         with self._ghosts.claim(boot_seconds()):
             job = await self._jobs.claim_poison(self._lease.worker_id, *self._mine())
         if job is None or self._ghosts.is_disowned(job.token):
             return None
         self._token = job.token
-        self._look_at = 0.0  # there may be more, and they come one after the other
+        self._is_expected = True  # there may be more, and they come one after the other
         return job
 
     def _mine(self) -> tuple[str, list[str], list[str]]:

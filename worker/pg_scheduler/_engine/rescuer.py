@@ -50,14 +50,18 @@ class Rescuer:
         """Mark the dead, then take their jobs: two statements, since the second needs a snapshot after the first."""
         if not self._own_lease.held_for_one_full_lease:
             return Rescued()
-        dead = await self._workers.mark_dead(self._own_lease.server_started_at)
-        rescued = await self._take_from(dead)
-        await self._jobs.forget_stopping()
-        await self._jobs.promote_waiting()
+        needs = await self._workers.sweep_needs()
+        dead = await self._workers.mark_dead(self._own_lease.server_started_at) if needs.late else []
+        rescued = await self._take_from(dead) if dead or needs.orphans else Rescued()
+        if needs.stopping:
+            await self._jobs.forget_stopping()
+        if needs.waiting:
+            await self._jobs.promote_waiting()
+        if needs.buried:
+            await self._workers.forget_dead()
         if self._sweeps % SWEEPS_TO_RETIRE == 0:
             await self._retire_schedules()
         self._sweeps += 1
-        await self._workers.forget_dead()
         return rescued
 
     async def take_from_the_dead(self, *, pod_uid: str | None = None, tenant: str = "") -> Rescued:

@@ -6,14 +6,13 @@ living one, which connects anew and beats, loses nothing, and the sweep that fol
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.workers import WorkerStore
 
+LOOK_SECONDS = 60.0
 GRACE_SECONDS = 8.0
 """How long a worker without a backend has to connect and beat."""
 
@@ -28,12 +27,10 @@ class Suspicion:
         workers: WorkerStore,
         *,
         own_lease: Lease,
-        config: EngineConfig,
         sweep_in: Callable[[float], None],
     ) -> None:
         self._workers = workers
         self._own_lease = own_lease
-        self._config = config
         self._sweep_in = sweep_in
         self._wake = asyncio.Event()
 
@@ -52,7 +49,7 @@ class Suspicion:
         return len(suspects)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look at least once a poll, with jitter, until ``stopping``."""
+        """Look when the claim loop's look has found somebody missing, and now and then, until ``stopping``."""
         await keep_running("suspicion", self._pass, wake=self._wake, stopping=stopping)
 
     def wake(self) -> None:
@@ -61,4 +58,4 @@ class Suspicion:
 
     async def _pass(self) -> float:
         await self.run_once()
-        return self._config.poll_seconds * random.uniform(0.8, 1.0)  # noqa: S311  jitter, not a secret
+        return LOOK_SECONDS

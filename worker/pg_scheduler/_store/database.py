@@ -148,7 +148,8 @@ class Database:
     async def _acquired(self) -> "PoolConnectionProxy[Record]":
         with translated(self._place):
             try:
-                return await self._pool.acquire(timeout=self._acquire_seconds)
+                async with asyncio.timeout(self._acquire_seconds):  # the pool's own limit makes a task of each call
+                    return await self._pool.acquire()
             except TimeoutError as error:
                 if self._pool.get_size() < self._pool.get_max_size() or self._pool.get_idle_size():
                     raise

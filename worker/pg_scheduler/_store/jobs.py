@@ -40,6 +40,7 @@ class Ahead:
     tick_in: float | None
     keyed_in: float | None
     alone: bool
+    missing: bool
 
 
 class Stored(NamedTuple):
@@ -95,10 +96,18 @@ class JobStore:
         return await self._db.fetchrow(QUERIES["reschedule_job"], *values) is not None
 
     async def look_ahead(
-        self, tenant: str, queues: Sequence[str], tasks: Sequence[str], *, floor: datetime | None = None
+        self,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        *,
+        floor: datetime | None = None,
+        worker_id: str = "",
+        server_started_at: datetime | None = None,
     ) -> Ahead:
-        """What is due next; ``floor`` as in ``claim``."""
-        row = await self._db.fetchrow(QUERIES["look_ahead"], tenant, queues, tasks, floor)
+        """What is due next; ``floor`` as in ``claim``. Without the server's start no worker is found missing."""
+        values = (tenant, queues, tasks, floor, worker_id, server_started_at)
+        row = await self._db.fetchrow(QUERIES["look_ahead"], *values)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
         return Ahead(*row)

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 1462ff9a5160ca17896bcb50c9dc1c423a101243730fc052c0ff8a84cbd1023e
+-- digest: f98316703b16516b2f347413d1dab08f116331792b5f185d489d3c3ff2771f15
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -319,6 +319,7 @@ BEGIN
                                      ARRAY[scheduler_enqueue.concurrency_limit]);
     END IF;
     IF found_in = 'pending' AND due_at <= scheduler_now() + interval '5 seconds' THEN
+        PERFORM pg_notify('scheduler_overdue', '') WHERE due_at < scheduler_now() - interval '5 seconds';
         PERFORM pg_notify('scheduler_wakeup', '');
     ELSIF found_in = 'expired' THEN
         RAISE WARNING 'job % was past its grace when it was submitted and is stored as expired', new_id;

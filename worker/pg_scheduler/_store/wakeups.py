@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 JOBS_CHANNEL = "scheduler_wakeup"
+OVERDUE_CHANNEL = "scheduler_overdue"
+"""Rung before the other where what is due may be due long ago."""
 SCHEDULES_CHANNEL = "scheduler_schedules"
 RECONNECT_SECONDS = 1.0
 SELF_TEST_SECONDS = 2.0
@@ -42,9 +44,9 @@ class Bell:
     def __init__(self) -> None:
         self._subscribers: list[asyncio.Event] = []
 
-    def subscribe(self) -> asyncio.Event:
-        """An event that each ring sets; the subscriber clears it before it looks."""
-        event = asyncio.Event()
+    def subscribe(self, event: asyncio.Event | None = None) -> asyncio.Event:
+        """An event that each ring sets, a given or a new one; the subscriber clears it before it looks."""
+        event = event or asyncio.Event()
         self._subscribers.append(event)
         return event
 
@@ -60,6 +62,10 @@ class Bell:
 
 class Wakeups(Protocol):
     """What the claim loop asks how long it may sleep."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether notifications arrive at present."""
 
     def pause(self, due_in: float | None, empty_looks: int) -> float:
         """Seconds to sleep at most after ``empty_looks`` looks in a row that found nothing to claim.
@@ -83,6 +89,11 @@ class Polling:
 
     def __init__(self, config: PollingConfig) -> None:
         self._config = config
+
+    @property
+    def hears(self) -> bool:
+        """As ``Wakeups``."""
+        return False
 
     def pause(self, due_in: float | None, empty_looks: int) -> float:
         """As ``Wakeups``."""
@@ -128,6 +139,11 @@ class Listening:
         self._poll_seconds = poll_seconds
         self._shortest = polling.min_interval
         self._deaf = Polling(polling)
+
+    @property
+    def hears(self) -> bool:
+        """As ``Wakeups``."""
+        return self._connection is not None
 
     def pause(self, due_in: float | None, empty_looks: int) -> float:
         """As ``Wakeups``."""

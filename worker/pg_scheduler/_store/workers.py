@@ -103,11 +103,27 @@ class LeaseStore:
         return translated(self._place, self._connection)
 
 
+@dataclass(frozen=True, slots=True)
+class SweepNeeds:
+    """Whether there are late workers, jobs of dead ones, coroutines that stop, waiting jobs, rows of the long dead."""
+
+    late: bool
+    orphans: bool
+    stopping: bool
+    waiting: bool
+    buried: bool
+
+
 class WorkerStore:
     """What a sweep does to the rows of others."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    async def sweep_needs(self) -> SweepNeeds:
+        """What a sweep would find."""
+        (row,) = await self._db.fetch(QUERIES["sweep_needs"])
+        return SweepNeeds(*row)
 
     async def mark_dead(self, server_started_at: datetime | None = None) -> list[str]:
         """Ids of the workers whose lease has run out, marked now; nobody if the server has started anew since then."""

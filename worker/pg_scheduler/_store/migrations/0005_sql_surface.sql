@@ -128,6 +128,7 @@ BEGIN
                                      ARRAY[scheduler_enqueue.concurrency_limit]);
     END IF;
     IF found_in = 'pending' AND due_at <= scheduler_now() + interval '5 seconds' THEN
+        PERFORM pg_notify('scheduler_overdue', '') WHERE due_at < scheduler_now() - interval '5 seconds';
         PERFORM pg_notify('scheduler_wakeup', '');
     ELSIF found_in = 'expired' THEN
         RAISE WARNING 'job % was past its grace when it was submitted and is stored as expired', new_id;

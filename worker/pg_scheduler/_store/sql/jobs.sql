@@ -16,9 +16,11 @@ made AS (
            CASE WHEN late THEN 'expired: too late when it was submitted' END
     FROM holder WHERE job_id = $1
     ON CONFLICT (job_id) DO NOTHING
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT h.job_id, m.status, CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+SELECT h.job_id, m.status, CASE WHEN m.soon AND m.overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN m.soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN m.status IS NOT NULL AND $22 IS NOT NULL THEN
            scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM holder h LEFT JOIN made m ON true;
@@ -54,9 +56,11 @@ made AS (
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon
+    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
+              execution_time < scheduler_now() - interval '5 seconds' AS overdue
 )
-SELECT status, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+SELECT status, CASE WHEN soon AND overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
 FROM made;
 
@@ -86,7 +90,8 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
 -- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
 -- whether a job that has outlived two workers is due: it is claimed alone. From a time of -infinity, written by hand, nothing
--- can be subtracted before PostgreSQL 17.
+-- can be subtracted before PostgreSQL 17. And whether suspect_workers, for worker $5, would find one: an idle worker asks
+-- one question a poll.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
@@ -114,7 +119,12 @@ SELECT scheduler_now() AS now, (
     EXISTS (SELECT 1 FROM scheduled_jobs j
             WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
               AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
-              AND j.execution_time <= scheduler_now()) AS alone;
+              AND j.execution_time <= scheduler_now()) AS alone,
+    EXISTS (SELECT 1 FROM scheduler_workers w
+            WHERE w.id <> $5 AND w.state = 'alive' AND w.backend_watched AND w.lease_until > scheduler_now()
+              AND pg_postmaster_start_time() = $6::timestamptz
+              AND NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
+                              WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due
@@ -204,12 +214,13 @@ WITH back AS (
     UPDATE scheduled_jobs SET status = 'pending', attempt = attempt - 1, worker_id = NULL, started_at = NULL
     WHERE id = ANY($1::bigint[]) AND token = ANY($2::bigint[]) AND worker_id = $3 AND status = 'running'
     RETURNING token)
-SELECT token, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
+SELECT token, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
 
 -- name: report_stopped
 -- The coroutine of a cancelled or replaced job has ended: the row may be claimed again.
 UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_worker = $2
-RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_overdue', '') IS NULL END,
+          CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
 
 -- name: requeue_orphans
 -- Running jobs of buried workers: a late one that no sweep has marked dead may still renew its lease. The anti-join counts
@@ -258,8 +269,8 @@ WHERE worker_id = $1 AND token = ANY($2::bigint[]) AND status = 'running'
 RETURNING token;
 
 -- name: wake_workers
--- A hint without content: every listener looks for itself.
-SELECT pg_notify('scheduler_wakeup', '');
+-- A hint without content: every listener looks for itself, and beneath its floor too.
+SELECT pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', '');
 
 -- name: taken_ids
 -- Which of these ids exist, with what the caller's message says of them.

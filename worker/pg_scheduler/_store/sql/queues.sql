@@ -10,7 +10,7 @@ WITH resumed AS (
     UPDATE scheduler_queues SET paused_at = NULL, paused_by = NULL, reason = NULL
     WHERE tenant = $1 AND queue = $2 AND paused_at IS NOT NULL
     RETURNING queue)
-SELECT queue, pg_notify('scheduler_wakeup', '') IS NULL FROM resumed;
+SELECT queue, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM resumed;
 
 -- name: list_queues
 -- By name.

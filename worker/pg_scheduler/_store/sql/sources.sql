@@ -12,7 +12,8 @@ WITH made AS (
       AND j.status = 'pending' AND j.attempt = 0
     RETURNING NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $14) AS soon
 )
-SELECT CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+SELECT CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
 
 -- name: cancel_owned_job
 -- As cancel_job, for the row's own source only.

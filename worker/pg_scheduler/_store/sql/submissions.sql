@@ -5,4 +5,5 @@ WITH moved AS (
     UPDATE scheduled_jobs SET execution_time = $2, status = 'pending'
     WHERE job_id = $1 AND status IN ('pending', 'waiting') AND source_uid IS NULL
     RETURNING job_id, execution_time <= scheduler_now() + make_interval(secs => $3) AS soon)
-SELECT job_id, CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM moved;
+SELECT job_id, CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM moved;

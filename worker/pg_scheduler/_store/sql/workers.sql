@@ -40,3 +40,14 @@ UPDATE scheduler_workers SET state = 'dead', lease_until = scheduler_now() WHERE
 DELETE FROM scheduler_workers w
 WHERE w.state = 'dead' AND w.lease_until < scheduler_now() - interval '1 day'
   AND NOT EXISTS (SELECT 1 FROM scheduled_jobs j WHERE j.worker_id = w.id AND j.status = 'running');
+
+-- name: sweep_needs
+-- What a sweep would find: one question where nothing is wrong. Of the same rows as mark_dead, requeue_orphans,
+-- forget_stopping, promote_waiting and forget_dead_workers.
+SELECT EXISTS (SELECT 1 FROM scheduler_workers WHERE state <> 'dead' AND lease_until < scheduler_now()) AS late,
+       EXISTS (SELECT 1 FROM scheduled_jobs j WHERE j.status = 'running' AND NOT EXISTS (
+           SELECT 1 FROM scheduler_workers w WHERE w.id = j.worker_id AND w.state <> 'dead')) AS orphans,
+       EXISTS (SELECT 1 FROM scheduled_jobs WHERE stopping_worker IS NOT NULL) AS stopping,
+       EXISTS (SELECT 1 FROM scheduled_jobs WHERE status = 'waiting') AS waiting,
+       EXISTS (SELECT 1 FROM scheduler_workers
+               WHERE state = 'dead' AND lease_until < scheduler_now() - interval '1 day') AS buried;
