@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+import pg_scheduler
 import pg_scheduler.cli.extras
 import pg_scheduler_operator.errors
 from pg_scheduler.cli.group import pgscheduler as group
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 MODULES_WITH_ERRORS = (pg_scheduler.cli.extras, pg_scheduler_operator.errors)
@@ -50,24 +53,79 @@ def test_error_codes_are_unique_and_their_anchors_too() -> None:
     assert re.findall(r'^## <a id="(.*?)"', ERRORS, re.MULTILINE) == [code.lower() for code in codes]
 
 
-async def test_readme_example_runs(dsn: str, pool: asyncpg.Pool[asyncpg.Record], tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "example.py").write_text(example)
-
+def run_python(code: str, dsn: str, folder: Path) -> str:
+    """What a document's program prints; it has to end well and to say nothing else."""
+    (folder / "example.py").write_text(code)
     ran = subprocess.run(
         [sys.executable, "example.py"],
-        cwd=tmp_path,
-        env={"PGSCHEDULER_DSN": dsn},
+        cwd=folder,
+        env={"PGSCHEDULER_DSN": dsn, "PYTHONPATH": str(ROOT / "worker")},
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout + ran.stderr
 
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert "is committed\ninvoice for order 4711\n" in ran.stdout
+
+def python_in(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+async def test_readme_example_runs(dsn: str, pool: asyncpg.Pool[asyncpg.Record], tmp_path: Path) -> None:
+    printed = run_python(python_in(README)[0], dsn, tmp_path)
+
+    assert printed.endswith("is committed\ninvoice for order 4711\n")
     assert await pool.fetchval("SELECT status FROM scheduled_jobs WHERE task LIKE '%send_invoice'") == "completed"
     assert await pool.fetchval("SELECT interval_seconds FROM scheduler_schedules") == 15 * 60
+
+
+def test_readme_and_how_to_show_what_the_example_runs() -> None:
+    _, charge = python_in(README)
+    example = (ROOT / "examples" / "library" / "charge.py").read_text()
+    how_to = (ROOT / "docs" / "how-to" / "commit-with-completion.md").read_text()
+
+    assert charge in example
+    assert charge in python_in(how_to)
+
+
+async def test_readme_sql_runs(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    (statement,) = re.findall(r"`(SELECT scheduler_enqueue.*?)`", README)
+
+    job_id = await pool.fetchval(statement)
+
+    assert await pool.fetchval("SELECT task FROM scheduled_jobs WHERE job_id = $1", job_id) == "shop.mail:send_receipt"
+
+
+def test_tutorial_runs(dsn: str, tmp_path: Path) -> None:
+    (program,) = python_in((DOCS / "tutorial" / "first-job.md").read_text())
+    program = program.replace("EmbeddedPostgres()", f"nullcontext(SimpleNamespace(dsn={dsn!r}))")
+    imports = "from contextlib import nullcontext\nfrom types import SimpleNamespace\n"
+
+    printed = run_python(imports + program, dsn, tmp_path).splitlines()
+
+    assert [line for line in printed if line != "tick" and not line.startswith("job ")] == [
+        "Hello, world!",
+        "cancelled: True",
+        "worked at attempt 2",
+    ]
+    assert "tick" in printed
+
+
+def test_promise_is_the_same_in_readme_and_docs() -> None:
+    page = (DOCS / "explanation" / "promise.md").read_text()
+    (promise,) = re.findall(r"<!-- the promise -->\n(.*)<!-- end -->", page, re.DOTALL)
+
+    assert promise in README
+
+
+def test_tests_that_the_documents_name_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / "design-decisions.md").read_text()))
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert len(named) > 25
+    assert [name for name in named if f"def {name}(" not in sources] == []
 
 
 def commands_in(text: str) -> set[str]:
@@ -75,23 +133,43 @@ def commands_in(text: str) -> set[str]:
     return set(re.findall(r"(?:`|^|/)pgscheduler ([a-z]+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/reference/errors.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_commands_in_the_documents_exist(name: str) -> None:
     named = commands_in((ROOT / name).read_text(encoding="utf-8"))
 
-    assert named
     assert named <= set(group.list_commands(click.Context(group)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/explanation/benchmarks.md", "docs/reference/errors.md"],
-)
-def test_links_to_files_lead_somewhere(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+def anchors_of(text: str) -> set[str]:
+    """What a link may name after ``#``: explicit anchors, and headings as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="(.*?)">', text))
 
-    assert [target for target in targets if not (ROOT / name).parent.joinpath(target).exists()] == []
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        path = (ROOT / name).parent.joinpath(target) if target else ROOT / name
+        assert path.exists(), target
+        assert not anchor or anchor in anchors_of(path.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+\.md)\)", (DOCS / "index.md").read_text()))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+    assert pages - linked == {"index.md"}
+
+
+def test_readme_and_manifests_name_this_release() -> None:
+    named = README + (ROOT / "deploy" / "operator.yaml").read_text()
+
+    assert set(re.findall(r"pgscheduler:(\d[\d.]*\d)", named)) == {pg_scheduler.__version__}
+    assert f"**Status: {pg_scheduler.__version__}," in README
+    assert f"| there in {pg_scheduler.__version__} |" in README
 
 
 def test_make_targets_in_the_documents_exist() -> None:

@@ -193,7 +193,7 @@ class JobContext:
         return await self._runtime.enqueue(func, execution_time, conflict_resolution, given | options)
 
     async def progress(self, fraction: float, note: str = "") -> None:
-        """Say how far this attempt is, for ``scheduler_progress``: one statement, committed at once.
+        """Say how far this attempt is, in ``scheduler_results``: one statement, committed at once.
 
         Args:
             fraction: 0 to 1.

@@ -35,7 +35,8 @@ class Executor:
     def start(self, jobs: Iterable[HeldJob]) -> None:
         """Start jobs that have their slot, in this order, once the caller waits for something."""
         self._queue.extend(jobs)
-        self._ask_for_runner()
+        if not self._runner_is_coming:
+            self._start_runner()
 
     async def run_alone(self, job: ClaimedJob) -> None:
         """See one job to its outcome in a task of its own, also when no slot is free."""
