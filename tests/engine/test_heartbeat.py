@@ -58,6 +58,7 @@ async def held_lease(world: World, *, seconds: float = 60) -> Lease:
     clock = [0.0]
     lease = Lease(seconds, clock=lambda: clock[0])
     lease.begin("looker", 0.0, await world.pool.fetchval("SELECT pg_postmaster_start_time()"))
+    lease.acknowledge(seconds / 2, lease.server_started_at)
     clock[0] = seconds
     lease.acknowledge(seconds, lease.server_started_at)
     return lease
