@@ -53,6 +53,7 @@ class Model:
     retry_count: int = 0
     interruptions: int = 0
     stopping: str | None = None
+    stopping_token: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -66,6 +67,11 @@ class Model:
     def stopping_after_a_stop(self) -> str | None:
         """Who has to report the end of a coroutine, once the job is taken from it."""
         return self.held_by or self.stopping
+
+    @property
+    def stopping_token_after_a_stop(self) -> int | None:
+        """Of which coroutine."""
+        return self.token if self.held_by else self.stopping_token
 
 
 class JobStates(RuleBasedStateMachine):
@@ -109,7 +115,11 @@ class JobStates(RuleBasedStateMachine):
         if old is None:
             self._jobs[job_id] = Model()
             return
-        self._jobs[job_id] = Model(worker=old.worker, stopping=old.stopping_after_a_stop)
+        self._jobs[job_id] = Model(
+            worker=old.worker,
+            stopping=old.stopping_after_a_stop,
+            stopping_token=old.stopping_token_after_a_stop,
+        )
 
     @rule(job_id=JOBS)
     def cancel(self, job_id: str) -> None:
@@ -117,7 +127,12 @@ class JobStates(RuleBasedStateMachine):
         cancelled = self._do(self._world.jobs.cancel(job_id))
         assert cancelled == (row is not None and row.is_open)
         if row is not None and cancelled:
-            self._change(job_id, status="cancelled", stopping=row.stopping_after_a_stop)
+            self._change(
+                job_id,
+                status="cancelled",
+                stopping=row.stopping_after_a_stop,
+                stopping_token=row.stopping_token_after_a_stop,
+            )
 
     @rule(job_id=JOBS)
     def run_again(self, job_id: str) -> None:
@@ -189,7 +204,8 @@ class JobStates(RuleBasedStateMachine):
     def report_stopped(self, back: int) -> None:
         job = self._claim_of(back)
         self._do(self._world.jobs.report_stopped(job))
-        if self._jobs[job.job_id].stopping == job.worker_id:
+        row = self._jobs[job.job_id]
+        if row.stopping == job.worker_id and job.token == row.stopping_token:
             self._change(job.job_id, stopping=None)
 
     @rule(worker=WORKERS)
@@ -234,7 +250,7 @@ class JobStates(RuleBasedStateMachine):
         rows = self._do(
             self._world.pool.fetch(
                 "SELECT job_id, status, token, worker_id AS worker, attempt, retry_count, interruptions,"
-                " stopping_worker AS stopping FROM scheduled_jobs"
+                " stopping_worker AS stopping, stopping_token FROM scheduled_jobs"
             )
         )
         table = {row["job_id"]: Model(**{name: row[name] for name in Model.__dataclass_fields__}) for row in rows}

@@ -474,6 +474,30 @@ async def test_the_word_of_a_living_worker_is_waited_for_though_a_dead_one_was_a
     assert ((await world.row(job.job_id))["stopping_worker"] == heir) is holds
 
 
+async def _replace(world: World, job_id: str) -> None:
+    assert await world.jobs.replace(new_job(job_id=job_id))
+
+
+@pytest.mark.parametrize("take_away", [_cancel, _replace])
+async def test_a_word_that_is_sent_twice_frees_no_row_whose_newer_coroutine_runs_here(
+    world: World, take_away: Callable[[World, str], Any]
+) -> None:
+    """The answer to the first was lost; the same worker has claimed the job again, and has lost it again, meanwhile."""
+    worker = await world.worker()
+    first = await world.running(worker)
+    await take_away(world, first.job_id)
+    await world.jobs.report_stopped(first)
+    await world.jobs.run_again(first.job_id)
+    (second,) = await world.claim(worker)
+    await take_away(world, first.job_id)
+
+    await world.jobs.report_stopped(first)
+    after_the_old_word = (await world.row(first.job_id))["stopping_worker"]
+    await world.jobs.report_stopped(second)
+
+    assert (after_the_old_word, (await world.row(first.job_id))["stopping_worker"]) == (worker, None)
+
+
 # Ticks.
 
 

@@ -209,7 +209,7 @@ class JobStore:
 
     async def report_stopped(self, job: ClaimedJob) -> None:
         """Say that the coroutine of a cancelled or replaced job has ended."""
-        await self._db.fetchrow(QUERIES["report_stopped"], job.id, job.worker_id)
+        await self._db.fetchrow(QUERIES["report_stopped"], job.id, job.worker_id, job.token)
 
     async def requeue_orphans(self, max_interruptions: int) -> list[JobStatus]:
         """Take up to ``ORPHANS_MAX`` jobs from dead workers: the status that each now has, pending or failed."""

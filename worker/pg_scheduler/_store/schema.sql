@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: f98316703b16516b2f347413d1dab08f116331792b5f185d489d3c3ff2771f15
+-- digest: fdb6a4122d79f16abaa1817d4a85b19b95025c47517b6ba403050b52179f7259
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -52,6 +52,7 @@ CREATE TABLE scheduled_jobs (
     metadata json,
     on_full text DEFAULT 'wait'::text NOT NULL,
     concurrency_limit integer,
+    stopping_token bigint,
     CONSTRAINT scheduled_jobs_concurrency_limit_has_a_key CHECK (((concurrency_limit IS NULL) OR (concurrency_key IS NOT NULL))),
     CONSTRAINT scheduled_jobs_concurrency_limit_is_positive CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
     CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),

@@ -54,6 +54,7 @@ made AS (
         error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+        stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE j.source_uid IS NULL
     RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
@@ -72,7 +73,8 @@ SELECT status, source_kind, source_name FROM scheduled_jobs WHERE job_id = $1;
 -- One winner: the row is pending, waiting or running at the moment of the lock. A running one is told to stop.
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
        stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END,
-       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END
+       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END,
+       stopping_token = CASE WHEN status = 'running' THEN token ELSE stopping_token END
 WHERE job_id = $1 AND status IN ('pending', 'waiting', 'running')
 RETURNING job_id;
 
@@ -217,8 +219,11 @@ WITH back AS (
 SELECT token, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM back;
 
 -- name: report_stopped
--- The coroutine of a cancelled or replaced job has ended: the row may be claimed again.
-UPDATE scheduled_jobs SET stopping_worker = NULL WHERE id = $1 AND stopping_worker = $2
+-- The coroutine of a cancelled or replaced job has ended: the row may be claimed again. Fenced by its token: a word that comes
+-- twice, or late, must not free a row whose newer coroutine has run on the same worker since. Tokens grow, so that one which
+-- somebody else's statement has left there is older and refuses nobody.
+UPDATE scheduled_jobs SET stopping_worker = NULL
+WHERE id = $1 AND stopping_worker = $2 AND $3 >= coalesce(stopping_token, 0)
 RETURNING CASE WHEN status = 'pending' THEN pg_notify('scheduler_overdue', '') IS NULL END,
           CASE WHEN status = 'pending' THEN pg_notify('scheduler_wakeup', '') IS NULL END;
 
@@ -314,6 +319,7 @@ UPDATE scheduled_jobs j SET
     error_message = CASE WHEN l.late THEN 'expired: too late when it was submitted' END,
     stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
     stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+    stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
     attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
             $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[], $16::timestamptz[], $17::bool[],

@@ -19,7 +19,8 @@ SELECT CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
 -- As cancel_job, for the row's own source only.
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
        stopping_worker = CASE WHEN status = 'running' THEN worker_id ELSE stopping_worker END,
-       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END
+       stop_asked_at = CASE WHEN status = 'running' THEN scheduler_now() ELSE stop_asked_at END,
+       stopping_token = CASE WHEN status = 'running' THEN token ELSE stopping_token END
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
 
 -- name: withdraw_owned_job
