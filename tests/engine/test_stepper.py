@@ -12,7 +12,7 @@ from pg_scheduler._engine.starts import Starts
 from pg_scheduler._store.queries import QUERIES
 from support.stepper import Stepper
 
-STEPS = 2500
+STEPS = 3000
 SEEDS = range(1, 7)
 
 Mutant = Callable[[pytest.MonkeyPatch], None]

@@ -30,7 +30,7 @@ from pg_scheduler._engine.slots import StopReason
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler.errors import DatabaseUnreachable
-from support.job_history import ENDED, INSTALL, SILENT, Broken, Judge, require
+from support.job_history import ENDED, FENCED, INSTALL, SILENT, Broken, Judge, require
 from support.parked import LOCK_TIMEOUT, Backend, Call, Link, LinkedDatabase, VirtualTime, settle
 from support.virtual_worker import STOP_WAIT_SECONDS, TASK, Run, VirtualWorker, Watch, virtual_clocks
 
@@ -254,6 +254,11 @@ class Stepper:
             for call in self.waiting
             if call.executed == executed and call.link.owner not in frozen and call.slow <= self.steps_done
         ]
+        return self.rng.choice(calls) if calls else None
+
+    def some_outcome(self) -> Call | None:
+        """A written outcome of which its worker has not heard: lost now, it is sent again later, against the fence."""
+        calls = [call for call in self.waiting if call.executed and call.name in FENCED | {"report_stopped"}]
         return self.rng.choice(calls) if calls else None
 
     def some_worker(self, strand: str, *, taking: bool = False) -> VirtualWorker | None:
@@ -665,9 +670,9 @@ async def never_sent(s: Stepper) -> str | None:
     return f"FAULT {call} is never sent"
 
 
-@step(0.8)
+@step(1.5)
 async def reply_lost(s: Stepper) -> str | None:
-    call = s.some_call(executed=True)
+    call = s.some_outcome() if s.rng.random() < RESENDS else s.some_call(executed=True)
     if call is None:
         return None
     await s.lose(call)
