@@ -473,6 +473,31 @@ async def test_without_notify_workers_a_submission_sends_no_notification(dsn: st
     await listener.close()
 
 
+async def test_32_writers_send_one_notification_a_transaction_at_most(dsn: str, pool: Pool) -> None:
+    heard: list[object] = []
+    listener = await asyncpg.connect(dsn)
+    await listener.add_listener(JOBS_CHANNEL, lambda *args: heard.append(args[2]))
+    await listener.add_listener("the_end", lambda *args: heard.append(args[2]))
+    scheduler = Scheduler(pool)
+
+    async def write() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            for _ in range(3):
+                await scheduler.schedule(nothing, execution_time=now(), connection=connection)
+        await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(4)], batch_size=2)
+        for conflict in ConflictResolution:
+            await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(150)], conflict_resolution=conflict)
+        await scheduler.schedule(nothing, execution_time=now())
+        return 1 + 2 + 3 + 1
+
+    transactions = sum(await asyncio.gather(*(write() for _ in range(32))))
+    await pool.execute("NOTIFY the_end")
+    await until(lambda: heard[-1:] == ["the_end"])
+
+    assert 32 <= len(heard) - 1 <= transactions
+    await listener.close()
+
+
 async def _notify_without_end(pool: Pool) -> None:
     while True:
         await pool.execute("SELECT pg_notify('x', repeat('x', 7000) || n) FROM generate_series(1, 60) n")
