@@ -1,4 +1,4 @@
-"""What the older package does wrong and this one does right: every row of design page 3 §3.4 and the tests that hold it.
+"""What the older package does wrong and this one does right: each row of design page 3 §3.4 and the tests that hold it.
 
 Invariant: no row is without a test that exists; a row that speaks of cron names the issue that it comes with. A figure
 in milliseconds is no test's to judge on a shared machine: beside such a row stand the order of events that it comes of,
@@ -12,7 +12,6 @@ import asyncio
 import inspect
 import signal
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 HERE = "tests/engine/test_older_package_faults.py"
 LEASE = "tests/faults/test_older_package_faults_lease.py"
+OUTAGES = "tests/faults/test_outages.py"
 RUNNING = "tests/engine/test_running_jobs.py"
 SCHEDULES = "tests/store/test_schedules.py"
 WITH_CRON = "comes with 3/7"
@@ -52,8 +52,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         f"{LEASE}::test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_one_attempt_at_most",
     ),
     "PostgreSQL away 3 s, 36 running": (
-        "tests/faults/test_outages.py::"
-        "test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twice_and_loses_no_result",
+        f"{OUTAGES}::test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twice_and_loses_no_result",
     ),
     "frozen worker comes back": (
         f"{LEASE}::test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_refused_20_of_20",
@@ -61,9 +60,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "loop blocked 100 s by CPU work": (
         f"{LEASE}::test_loop_blocked_by_sleep_or_cpu_work_is_one_start_unless_the_gil_is_held",
     ),
-    "schedule after an outage longer than its grace": (
-        f"{SCHEDULES}::test_after_an_outage_the_next_tick_is_on_time",
-    ),
+    "schedule after an outage longer than its grace": (f"{SCHEDULES}::test_after_an_outage_the_next_tick_is_on_time",),
     "every=1s over 130 s; every=5s with a 3 s job": (
         f"{SCHEDULES}::test_ticks_stay_on_a_fixed_grid_over_130_seconds",
         f"{SCHEDULES}::test_a_long_job_does_not_move_the_grid",
@@ -251,7 +248,7 @@ def test_signals_are_for_the_command_line_alone() -> None:
 
 def test_a_shutdown_with_default_settings_ends_before_30_seconds() -> None:
     """Kubernetes kills after 30; what jobs get, and what they get to notice that they are told to stop."""
-    (waits,) = [field.default for field in fields(EngineConfig) if field.name == "shutdown_seconds"]
+    waits = EngineConfig().shutdown_seconds
 
     assert inspect.signature(Scheduler).parameters["shutdown_timeout"].default == waits
     assert waits + lifecycle.CANCEL_SECONDS <= 27.5
@@ -303,4 +300,6 @@ async def test_two_schedulers_in_one_process_run_their_own_functions_of_one_name
         await second.schedule(mail, execution_time=now(), args=(f"mail {number}",))
 
     await until(lambda: len(told) == 20)
-    assert sorted(told) == sorted(f"{module} to {module} {number}" for module in ("shop", "mail") for number in range(10))
+    assert sorted(told) == sorted(
+        f"{module} to {module} {number}" for module in ("shop", "mail") for number in range(10)
+    )
