@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.rescuer import Rescued, Rescuer
 from pg_scheduler.errors import SchemaMismatch
+from support.paths import ROOT
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -178,8 +180,9 @@ async def test_a_part_that_dies_stops_the_scheduler_loudly(
 @asynccontextmanager
 async def worker_process(dsn: str, lease_seconds: float) -> AsyncIterator[asyncio.subprocess.Process]:
     script = Path(jobs.__file__)
+    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT / "worker"), str(ROOT / "tests")))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), dsn, str(lease_seconds), env={"PYTHONPATH": str(script.parent.parent)}
+        sys.executable, str(script), dsn, str(lease_seconds), env=environment
     )
     try:
         yield process
