@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import json
 import re
@@ -11,12 +12,19 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from support.databases import EMPTY
+from support.older_package import fill
 from support.paths import ROOT
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BASE = {"asyncpg", "cronsim", "tzdata"}
+SCRIPT = ROOT / "tests" / "fixtures" / "older" / "script.py"
 LOADED = """
 import json, sys
 before = set(sys.modules)
@@ -67,6 +75,22 @@ def test_import_works_with_the_base_install(base_install: Path) -> None:
 
 def test_import_loads_no_optional_package_that_is_there() -> None:
     assert packages_loaded(Path(sys.executable)) <= BASE | {"pg_scheduler"}
+
+
+@pytest.mark.parametrize("history", ["first-run", "adopted"])
+async def test_a_script_for_the_older_package_runs_unchanged_on_the_base_install(
+    base_install: Path, new_database: Callable[..., str], history: str
+) -> None:
+    dsn = new_database(template=EMPTY)
+    if history == "adopted":
+        await fill(dsn)
+
+    run = await asyncio.create_subprocess_exec(
+        base_install, "-I", SCRIPT, dsn, history, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(run.communicate(), 60)
+
+    assert out.decode() == "ran unchanged\n", err.decode()
 
 
 def test_base_install_requires_only_its_three_dependencies(wheel: Path) -> None:

@@ -242,7 +242,8 @@ async def test_a_job_whose_arguments_cannot_be_read_fails_alone(
     await until(lambda: _ended(world, bad))
     row = await world.row(bad)
     assert (row["status"], row["attempt"]) == ("failed", 1)
-    assert "task_data" in row["error_message"]
+    # How deep a nesting Python reads depends on its release: beyond 3.12 it is the call that this one does not fit.
+    assert any(text in row["error_message"] for text in ("task_data", "takes 0 positional arguments"))
 
 
 async def _ended(world: World, job_id: str) -> bool:
@@ -470,6 +471,31 @@ async def test_without_notify_workers_a_submission_sends_no_notification(dsn: st
 
     assert await submit(Scheduler(pool, notify_workers=False)) == []
     assert await submit(Scheduler(pool)) == [JOBS_CHANNEL] * 2
+    await listener.close()
+
+
+async def test_32_writers_send_one_notification_a_transaction_at_most(dsn: str, pool: Pool) -> None:
+    heard: list[object] = []
+    listener = await asyncpg.connect(dsn)
+    await listener.add_listener(JOBS_CHANNEL, lambda *args: heard.append(args[2]))
+    await listener.add_listener("the_end", lambda *args: heard.append(args[2]))
+    scheduler = Scheduler(pool)
+
+    async def write() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            for _ in range(3):
+                await scheduler.schedule(nothing, execution_time=now(), connection=connection)
+        await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(4)], batch_size=2)
+        for conflict in ConflictResolution:
+            await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(150)], conflict_resolution=conflict)
+        await scheduler.schedule(nothing, execution_time=now())
+        return 1 + 2 + 3 + 1
+
+    transactions = sum(await asyncio.gather(*(write() for _ in range(32))))
+    await pool.execute("NOTIFY the_end")
+    await until(lambda: heard[-1:] == ["the_end"])
+
+    assert 32 <= len(heard) - 1 <= transactions
     await listener.close()
 
 

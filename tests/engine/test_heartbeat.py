@@ -283,5 +283,5 @@ async def test_the_seeds_constants_set_the_lease(
     async with Mine(pool) as scheduler:
         left = (await lease_of(world, scheduler))["seconds_left"]
 
-        assert expected - 5 < left <= expected
+        assert expected - 5 < left < expected + 1  # a beat may come between the query's clock and its snapshot
         assert len(str(scheduler.worker_id)) == 13

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import jobs
+from engine.test_connections import CancelledAt
 from pg_scheduler import Scheduler
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.rescuer import Rescued, Rescuer
 from pg_scheduler.errors import SchemaMismatch
+from support.paths import ROOT
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -57,6 +60,27 @@ async def test_two_starts_and_a_stop_at_once_leave_one_engine_or_none(pool: asyn
 
     assert alive == 1
     assert not scheduler.is_running
+
+
+async def test_a_start_that_is_given_up_at_any_wait_leaves_nothing(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    scheduler = Scheduler(pool)
+    n, reached = 0, True
+    while reached:
+        n += 1
+        start = CancelledAt(scheduler.start(), n)
+
+        async def run(start: CancelledAt = start) -> None:
+            await start
+
+        (outcome,) = await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
+        reached = start.reached
+        assert isinstance(outcome, asyncio.CancelledError) == reached
+        assert scheduler.is_running != reached
+        await until(lambda: pool.get_idle_size() == pool.get_size())
+    await scheduler.shutdown()
+
+    assert n > 10
+    assert await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'") == 0
 
 
 async def test_a_claim_whose_reply_was_lost_is_handed_back(world: World, started: MakeScheduler) -> None:
@@ -156,8 +180,9 @@ async def test_a_part_that_dies_stops_the_scheduler_loudly(
 @asynccontextmanager
 async def worker_process(dsn: str, lease_seconds: float) -> AsyncIterator[asyncio.subprocess.Process]:
     script = Path(jobs.__file__)
+    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT / "worker"), str(ROOT / "tests")))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), dsn, str(lease_seconds), env={"PYTHONPATH": str(script.parent.parent)}
+        sys.executable, str(script), dsn, str(lease_seconds), env=environment
     )
     try:
         yield process

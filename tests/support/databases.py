@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NEWEST = 18
-RELEASES = [pytest.param(NEWEST, id="pg18"), pytest.param(15, id="pg15", marks=needs("postgresql-15"))]
+OLDEST, OLDEST_BIN = 14, "PGSCHEDULER_PG_BIN_14"
+"""Supported, but neither Debian's nor a wheel's: tests run on it only where the variable says where it is."""
+RELEASES = [
+    pytest.param(NEWEST, id="pg18"),
+    pytest.param(15, id="pg15", marks=needs("postgresql-15")),
+    *([pytest.param(OLDEST, id="pg14")] if OLDEST_BIN in os.environ else []),
+]
 EVERY_RELEASE = {"store", "engine"}
 MIGRATED, EMPTY = "migrated", "template0"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a clone takes 12 ms there, up to 350 on a busy disk
@@ -66,7 +72,7 @@ class PgServer:
     def create(self, *, template: str = MIGRATED) -> str:
         """The DSN of a new database: a copy of the migrated one, or ``EMPTY``."""
         name = f"test_{next(self._numbers)}"
-        self._run(self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {self._clone}"))
+        self._run(self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} {self._clone}"))
         return with_database(self.dsn, name)
 
     def drop(self, dsn: str) -> None:
@@ -112,6 +118,8 @@ def bin_dir_of(release: int) -> Path:
     """The programs of a release; tests get here only if ``needs`` found them."""
     if release == NEWEST:
         return find_binaries()
+    if release == OLDEST:
+        return Path(os.environ[OLDEST_BIN])
     initdb = PROGRAMS[f"postgresql-{release}"].find()
     assert initdb is not None
     return initdb.parent
@@ -129,7 +137,8 @@ def _start(release: int, stack: ExitStack) -> PgServer:
         embedded = EmbeddedPostgres(bin_dir=bin_dir_of(release), settings=QUIET, durable=False)
         stack.enter_context(embedded)
     # Copying files is the faster way, but for the checkpoint it asks for: a price only where that touches a disk.
-    server = PgServer(embedded, clone="file_copy" if roomy else "wal_log")
+    clone = "" if release == OLDEST else f"STRATEGY {'file_copy' if roomy else 'wal_log'}"
+    server = PgServer(embedded, clone=clone)
     stack.callback(server.close)
     return server
 

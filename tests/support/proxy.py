@@ -22,8 +22,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
-        options = parse_qs(self._target.query)
-        self._path = f"{options['host'][0]}/.s.PGSQL.{options['port'][0]}"
+        self._path = _socket_of(target)
         self._requests, self._replies = asyncio.Event(), asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
@@ -65,6 +64,11 @@ class Proxy:
         self._requests.clear()
         self._replies.clear()
 
+    def lead_to(self, target: str) -> None:
+        """From now on every new connection goes to the server of that DSN; those that are open are reset."""
+        self._path = _socket_of(target)
+        self.cut()
+
     def cut(self) -> None:
         """Reset every connection."""
         for writer in list(self._writers):
@@ -98,3 +102,8 @@ class Proxy:
         finally:
             self._writers.discard(sink)
             sink.close()
+
+
+def _socket_of(dsn: str) -> str:
+    options = parse_qs(urlsplit(dsn).query)
+    return f"{options['host'][0]}/.s.PGSQL.{options['port'][0]}"

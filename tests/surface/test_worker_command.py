@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -177,6 +178,23 @@ async def test_second_signal_ends_a_worker_at_once(
 
     assert worker.wait() == 130
     assert time.monotonic() - asked_at < 2
+
+
+async def test_signal_ends_a_start_that_waits_for_a_lock(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK scheduler_workers")
+        worker = start_worker()
+
+        async def waits() -> bool:
+            return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await until(waits, timeout=20)
+        worker.process.terminate()
+        code = await asyncio.to_thread(worker.wait, 5)
+
+    assert code == 0
+    assert STARTED not in worker.err
+    assert await pool.fetchval("SELECT count(*) FROM scheduler_workers") == 0
 
 
 async def test_worker_ends_with_the_process_that_holds_its_input(start_worker: StartCommand) -> None:

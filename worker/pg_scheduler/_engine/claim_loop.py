@@ -186,7 +186,7 @@ class ClaimLoop:
             worker_id=self._lease.worker_id,
             server_started_at=self._lease.server_started_at,
         )
-        self._clock.observe(ahead.now)
+        self._clock.observe(ahead.now, took_seconds=ahead.took_seconds)
         self._on_look(ahead)
         self._turns.observe(ahead.keyed_in)
         self._one_waits_alone = ahead.alone

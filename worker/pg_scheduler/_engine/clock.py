@@ -24,10 +24,10 @@ class DatabaseClock:
         self._bounds: deque[tuple[float, float]] = deque()
         self._last_seen: datetime | None = None
 
-    def observe(self, now: datetime) -> None:
-        """The database has said what time it is, in a reply that has just arrived."""
+    def observe(self, now: datetime, *, took_seconds: float = 0.0) -> None:
+        """The database has said what time it was, so long before it sent the reply that has just arrived."""
         received = self._clock()
-        bound = received - now.timestamp()
+        bound = received - now.timestamp() - took_seconds
         if self._bounds and bound - self._bounds[0][1] > STEP_SECONDS:
             self._bounds.clear()
         while self._bounds and self._bounds[-1][1] >= bound:

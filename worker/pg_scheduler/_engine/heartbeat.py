@@ -135,8 +135,9 @@ class Heartbeat:
         store = await self._connect()
         try:
             await self._incarnate(store)
-            self._registered.set_result(None)
-            await _until_first_ends(self._beat_until_stopped(store), self._watch.run(self._stopping))
+            if self._registered.set_running_or_notify_cancel():  # else the start was given up meanwhile
+                self._registered.set_result(None)
+                await _until_first_ends(self._beat_until_stopped(store), self._watch.run(self._stopping))
             with contextlib.suppress(DatabaseUnreachable):
                 await self._store().retire(self._lease.worker_id)
         finally:

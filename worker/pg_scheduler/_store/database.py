@@ -170,13 +170,22 @@ def translated(place: str, connection: "Connection | None" = None) -> Iterator[N
     try:
         yield
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if connection is not None and not connection.is_closed():
+        if connection is not None and not _is_gone(connection):
             raise
         raise DatabaseUnreachable("cannot reach PostgreSQL: the connection was lost", why=place, fix=_FIX) from error
     except (OSError, TimeoutError) as error:
         raise DatabaseUnreachable(f"cannot reach PostgreSQL: {_reason(error)}", why=place, fix=_FIX) from error
     except asyncpg.PostgresError as error:
         _raise_ours(error, place)
+
+
+def _is_gone(connection: "Connection") -> bool:
+    try:
+        return connection.is_closed()
+    except (
+        asyncpg.InterfaceError
+    ):  # the pool has taken back a connection that was lost, and its proxy answers nothing more
+        return True
 
 
 def _raise_ours(error: asyncpg.PostgresError, place: str) -> NoReturn:

@@ -32,7 +32,8 @@ class TakenId:
 class Ahead:
     """The database's time, and the seconds from then to the first claimable job, to the tenant's first tick and to the
     first claimable job with a concurrency key: negative when late, None when there is none. ``alone``: a job that has
-    outlived two workers is due.
+    outlived two workers is due. ``missing``: a worker's heartbeat has
+    lost its backend; ``took_seconds``: how long after ``now`` the answer was ready.
     """
 
     now: datetime
@@ -41,6 +42,7 @@ class Ahead:
     keyed_in: float | None
     alone: bool
     missing: bool
+    took_seconds: float
 
 
 class Stored(NamedTuple):

@@ -19,7 +19,6 @@ class OlderSession:
 
     pid: int
     address: str
-    application: str
 
 
 class OlderPackageStore:

@@ -80,14 +80,21 @@ async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
         scheduler = await _scheduler(settings, apps, pool)
         scheduler.on_stall(_end_at_once)
         add_ping(lambda: scheduler.worker_id)
-        async with scheduler:
-            keys = sorted(scheduler.task_map)
-            logger.info("worker %s started with %d tasks: %s", scheduler.worker_id, len(keys), ", ".join(keys))
+        await signals.unless_asked_to_end(_start(scheduler))
+        try:
             await signals.unless_asked_to_end(scheduler.wait_failed())
+        finally:
+            await scheduler.shutdown()
     finally:
         await _close(pool)
     logger.info("worker ended")
     return signals.exit_code
+
+
+async def _start(scheduler: Scheduler) -> None:
+    await scheduler.start()
+    keys = sorted(scheduler.task_map)
+    logger.info("worker %s started with %d tasks: %s", scheduler.worker_id, len(keys), ", ".join(keys))
 
 
 def _end_at_once(error: MainLoopStalled) -> None:

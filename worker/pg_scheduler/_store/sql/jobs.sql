@@ -93,7 +93,7 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. At last,
 -- whether a job that has outlived two workers is due: it is claimed alone. From a time of -infinity, written by hand, nothing
 -- can be subtracted before PostgreSQL 17. And whether suspect_workers, for worker $5, would find one: an idle worker asks
--- one question a poll.
+-- one question a poll. At last, how long this has taken so far: for who maps the database's time to a clock of its own.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
@@ -126,7 +126,8 @@ SELECT scheduler_now() AS now, (
             WHERE w.id <> $5 AND w.state = 'alive' AND w.backend_watched AND w.lease_until > scheduler_now()
               AND pg_postmaster_start_time() = $6::timestamptz
               AND NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
-                              WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing;
+                              WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing,
+    extract(epoch FROM clock_timestamp() - now())::float8 AS took;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due

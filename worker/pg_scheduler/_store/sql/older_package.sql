@@ -1,7 +1,7 @@
 -- name: older_sessions
 -- Sessions whose last statement is one of the older package's: it names a column that is gone. A session of another role
 -- shows its statement only to those who may see it.
-SELECT pid, coalesce(host(client_addr), 'a socket') AS address, coalesce(nullif(application_name, ''), '-') AS application
+SELECT pid, coalesce(host(client_addr), 'a socket') AS address
 FROM pg_catalog.pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
   AND query ILIKE '%scheduled_jobs%' AND (query ILIKE '%last_heartbeat%' OR query ILIKE '%lease_until%')
