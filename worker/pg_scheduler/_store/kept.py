@@ -7,7 +7,6 @@ between. So a claim can be sent and the jobs of the one before it be run while t
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._store.database import Record, close_quietly, translated
-from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ class KeptConnection:
 
     async def fetch(self, query: str, *values: Any) -> list[Record]:
         """Every row."""
-        connection = self._connection or await self._connected()
+        if self._connection is None:
+            self._connection = await self._connect()
+        connection = self._connection
         try:
             with translated(self.place, connection):
                 return await connection.fetch(query, *values)
@@ -44,14 +45,6 @@ class KeptConnection:
         """The first column of the first row."""
         row = await self.fetchrow(query, *values)
         return None if row is None else row[0]
-
-    async def _connected(self) -> "asyncpg.Connection[Record]":
-        connection = await self._connect()
-        with translated(self.place, connection):
-            if await connection.fetchval(QUERIES["is_direct"], connection.get_server_pid()):
-                await connection.execute(QUERIES["plan_once"])
-        self._connection = connection
-        return connection
 
     async def close(self) -> None:
         """Close it; the next statement makes another."""

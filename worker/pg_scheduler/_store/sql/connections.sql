@@ -9,12 +9,3 @@ WHERE pg_backend_pid() = $1;
 -- name: notify
 -- The self-test of LISTEN: does what one connection sends arrive at the other?
 SELECT pg_notify($1, '');
-
--- name: is_direct
--- Whether no pooler stands between: what is set then stays ours.
-SELECT pg_backend_pid() = $1;
-
--- name: plan_once
--- The few statements of a kept connection have the same plan for all values (tests hold them to their indexes both ways);
--- planned anew each time, look_ahead takes 1.2 ms instead of 0.3.
-SET plan_cache_mode = force_generic_plan;
