@@ -1,8 +1,8 @@
 """Jobs that were claimed a little ahead of their time wait here for it.
 
 Invariants: no job starts before its instant by the database's clock, and none without a valid lease: a process that was
-frozen between claim and start may find its jobs rescued. What waits here holds a
-slot and counts as held under the lease; it is handed back when the worker stops.
+frozen between claim and start may find its jobs rescued. What waits here holds a slot and counts as held under the
+lease; it is handed back when the worker stops.
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.workers import WorkerStore
 
 LOOK_SECONDS = 60.0
+"""How often it looks without being told: the claim loop's look finds the missing at each poll."""
 GRACE_SECONDS = 8.0
 """How long a worker without a backend has to connect and beat."""
 

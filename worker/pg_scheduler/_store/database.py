@@ -180,11 +180,10 @@ def translated(place: str, connection: "Connection | None" = None) -> Iterator[N
 
 
 def _is_gone(connection: "Connection") -> bool:
+    """Also where the pool has taken back a lost connection, so that its proxy no longer answers even this."""
     try:
         return connection.is_closed()
-    except (
-        asyncpg.InterfaceError
-    ):  # the pool has taken back a connection that was lost, and its proxy answers nothing more
+    except asyncpg.InterfaceError:
         return True
 
 
