@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pg_scheduler import Scheduler
+from pg_scheduler._store.queries import QUERIES
 from support.databases import EMPTY
 from support.older_package import fill
 from support.paths import ROOT
@@ -108,6 +109,19 @@ async def test_an_older_worker_is_told_of_at_the_start(
     (warning,) = (record.getMessage() for record in caplog.records if "0.2.3" in record.getMessage())
     assert "still connected" in warning
     assert "stop it" in warning
+
+
+async def test_workers_that_start_together_do_not_take_each_other_for_older_ones(
+    new_database: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncpg.create_pool(new_database(), min_size=2) as pool:
+        async with pool.acquire() as another:
+            await another.fetch(QUERIES["older_sessions"])
+            with caplog.at_level(logging.WARNING, "pg_scheduler.engine"):
+                async with Scheduler(pool):
+                    pass
+
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def _has(world: World, job_id: str, status: str) -> bool:
