@@ -18,6 +18,7 @@ import pytest
 from pg_scheduler._engine import claim_loop, performing, starts, turns
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
+from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import WINDOW_SECONDS, DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.executor import Executor
@@ -256,14 +257,25 @@ class VirtualWorker:
             config=self.config,
             clock=self._time.monotonic,
         )
+        floor = Floor(clock=self._time.monotonic)
         self.claim_loop = ClaimLoop(
+            Claiming(
+                self.starts,
+                self.slots,
+                registry,
+                lease=self.lease,
+                ghosts=self.ghosts,
+                clock=clock,
+                config=self.config,
+            ),
             claims,
             self.starts,
             self.slots,
             registry,
+            beside=self._jobs("claim beside"),
             lease=self.lease,
-            ghosts=self.ghosts,
             clock=clock,
+            floor=floor,
             quarantine=quarantine,
             config=self.config,
             wakeups=VirtualWakeups(self.config.poll_seconds),
@@ -271,7 +283,6 @@ class VirtualWorker:
             overdue=asyncio.Event(),
             on_look=lambda _: self._look(),
         )
-        self.claim_loop._floor = Floor(clock=self._time.monotonic)
         sweeping = LinkedDatabase(self._link("sweep"))
         self.rescuer = Rescuer(WorkerStore(sweeping), self._jobs("sweep"), own_lease=self.lease, config=self.config)
         ticking = LinkedDatabase(self._link("tick", self.tick_backend))

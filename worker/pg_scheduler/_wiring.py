@@ -8,10 +8,12 @@ from functools import partial
 from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
+from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
 from pg_scheduler._engine.executor import Executor
+from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.heartbeat import Heartbeat
 from pg_scheduler._engine.lease import Lease
@@ -228,14 +230,17 @@ async def wire_engine(
         if ahead.missing:
             suspicion.wake()
 
+    floor = Floor()
     claim_loop = ClaimLoop(
+        Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config),
         lines.claims,
         starts,
         slots,
         registry,
+        beside=lines.beside,
         lease=lease,
-        ghosts=ghosts,
         clock=clock,
+        floor=floor,
         quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
         wakeups=lines.wakeups,
@@ -260,12 +265,13 @@ async def wire_engine(
     taking: dict[str, Service] = {
         "starts": starts.run,
         "claim loop": claim_loop.run,
+        "second claim": claim_loop.run_beside,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
         "suspicion": suspicion.run,
         "wakeups": lines.wakeups.run,
     }
-    wakes = [claim_wake.set, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
+    wakes = [claim_wake.set, claim_loop.wake_beside, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
     if retention is not None:
         vacuumer = Vacuumer(VacuumStore(lines.database), tenant=config.tenant, config=retention)
         taking["vacuumer"] = vacuumer.run
@@ -293,12 +299,13 @@ async def wire_engine(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lines:
-    """The connections of one worker: a pool, one kept for claims, one kept for outcomes, and one that is woken."""
+    """The connections of one worker: a pool, two kept for claims, one for outcomes, and one that is woken."""
 
     pool: Pool
     database: Database
     jobs: JobStore
     claims: JobStore
+    beside: JobStore
     outcomes: JobStore
     wakeups: Wakeups
     kept: Sequence[KeptConnection]
@@ -321,9 +328,9 @@ async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, be
     )
     database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
     connect = partial(connect_like, own, command_timeout=config.command_seconds, connect_timeout=config.connect_seconds)
-    kept = [KeptConnection(connect, place=place_of(own)) for _ in range(2)]
+    kept = [KeptConnection(connect, place=place_of(own)) for _ in range(3)]
     lines: list[Statements] = [database, *kept]
-    jobs, claims, outcomes = (JobStore(line, wake_within_seconds=config.poll_seconds) for line in lines)
+    jobs, claims, beside, outcomes = (JobStore(line, wake_within_seconds=config.poll_seconds) for line in lines)
     try:
         wakeups = await choose_wakeups(
             _listen_connect(own, config, addresses),
@@ -336,7 +343,16 @@ async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, be
     except BaseException:
         await database.close()
         raise
-    return _Lines(pool=own, database=database, jobs=jobs, claims=claims, outcomes=outcomes, wakeups=wakeups, kept=kept)
+    return _Lines(
+        pool=own,
+        database=database,
+        jobs=jobs,
+        claims=claims,
+        beside=beside,
+        outcomes=outcomes,
+        wakeups=wakeups,
+        kept=kept,
+    )
 
 
 def _wire_calls(

@@ -1,26 +1,22 @@
-"""Take due jobs for the free slots of this worker, and sleep until there are any.
+"""When to claim, and how long to sleep.
 
-Invariant: never more jobs than free slots, none without a valid lease, and no task that this process has not
-registered.
+Invariant: whatever is due and not claimed by others is asked for once a slot is free.
 
-The next claim is on its way before the jobs of the last one run: the server works while they do. Jobs with a
-concurrency key have a claim of their own (``Turns``).
+Behind, a second claim is under way beside the first: the server works on one while the jobs of the other run. Jobs with
+a concurrency key have a claim of their own (``Turns``).
 """
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from time import monotonic
 
-from pg_scheduler._domain.jobs import ClaimedJob, start_order
+from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.floor import Floor
-from pg_scheduler._engine.ghosts import Ghosts
-from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
@@ -30,12 +26,12 @@ from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.wakeups import Wakeups
 from pg_scheduler.tasks import Registry
 
-logger = logging.getLogger("pg_scheduler.engine")
-
 LEASE_CHECK_SECONDS = 0.5
 """How soon a worker claims again once its beats are answered again."""
 TICK_SECONDS = 0.05
 """The least time between two looks while jobs become due one after the other: each finds those of three ticks ahead."""
+BESIDE_SECONDS = 60.0
+"""How long the second claim sleeps at most; the first wakes it."""
 LOOK_SECONDS = 0.1
 """How soon a worker that claims without a pause sees that a job with a concurrency key has fallen due."""
 
@@ -45,14 +41,16 @@ class ClaimLoop:
 
     def __init__(
         self,
+        claiming: Claiming,
         jobs: JobStore,
         starts: Starts,
         slots: Slots,
         registry: Registry,
         *,
+        beside: JobStore,
         lease: Lease,
-        ghosts: Ghosts,
         clock: DatabaseClock,
+        floor: Floor,
         quarantine: Quarantine,
         config: EngineConfig,
         wakeups: Wakeups,
@@ -60,32 +58,30 @@ class ClaimLoop:
         overdue: asyncio.Event,
         on_look: Callable[[Ahead], None],
     ) -> None:
+        self._claiming = claiming
         self._jobs = jobs
+        self._beside = beside
         self._starts = starts
         self._slots = slots
         self._registry = registry
         self._lease = lease
-        self._ghosts = ghosts
         self._clock = clock
         self._quarantine = quarantine
         self._config = config
         self._wakeups = wakeups
         self._wake = wake
         self._overdue = overdue
-        self._floor = Floor()
+        self._floor = floor
         self._on_look = on_look
-        self._queues = deque(config.queues)
         self._turns = Turns()
-        self._behind = False
+        self._backlog = asyncio.Event()
         self._waits_for_slots = self._one_waits_alone = False
         self._look_at = 0.0
         self._empty_looks = 0
 
     async def run_once(self) -> int:
-        """Claim once and see that what came is started, by priority and time; how many."""
-        limit = min(self._slots.free, self._config.claim_limit)
-        tasks = self._registry.claimable()
-        if limit <= 0 or not tasks or not self._lease.is_valid:
+        """Claim once and see that what came is started; how many."""
+        if self._claiming.most <= 0:
             return 0
         if alone := await self._quarantine.run_once():
             self._starts.start([alone])
@@ -94,11 +90,10 @@ class ClaimLoop:
             return 0
         taken = 0
         for keyed in self._turns.take():
-            claimed = sorted(await self._claim(tasks, limit - taken, keyed=keyed), key=start_order)
-            taken += len(claimed)
-            self._behind = taken >= limit and self._clock.has_passed(claimed[-1].execution_time)
-            self._start(claimed)
-            if taken >= limit:
+            if (limit := self._claiming.most - taken) <= 0:
+                break
+            taken += await self._claiming.take(self._jobs, limit, keyed=keyed, floor=self._floor_in_use)
+            if self._claiming.is_full:
                 break
         return taken
 
@@ -106,46 +101,33 @@ class ClaimLoop:
         """Claim whenever something is due and a slot is free, until ``stopping``."""
         await keep_running("claim loop", self._pass, wake=self._wake, stopping=stopping)
 
+    async def run_beside(self, stopping: asyncio.Event) -> None:
+        """Keep a second claim under way for as long as this worker is behind, until ``stopping``."""
+        await keep_running("second claim", self._pass_beside, wake=self._backlog, stopping=stopping)
+
+    def wake_beside(self) -> None:
+        """End its sleep."""
+        self._backlog.set()
+
     def slot_released(self) -> None:
         """There is a slot again. Far from it that each is worth a claim: nothing may be due, or nothing due yet."""
-        if self._waits_for_slots and (self._behind or self._slots.free >= self._config.claim_limit):
+        if self._waits_for_slots and (self._claiming.is_behind or self._slots.free >= self._config.claim_limit):
             self._wake.set()
         if self._one_waits_alone and self._slots.is_idle:
             self._wake.set()
-
-    def _start(self, claimed: list[ClaimedJob]) -> None:
-        runnable = [job for job in claimed if job.attempt]
-        self._starts.start(runnable)
-        if len(runnable) < len(claimed):
-            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
-
-    async def _claim(self, tasks: list[str], limit: int, *, keyed: bool) -> list[ClaimedJob]:
-        self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
-        me = (self._lease.worker_id, self._config.tenant, list(self._queues), tasks, limit)
-        # Behind, a slot is too dear to let it wait for its job's instant.
-        within_seconds = 0.0 if self._behind else PREFETCH_SECONDS
-        with self._ghosts.claim(boot_seconds()):
-            if keyed:
-                claimed = await self._jobs.claim_keyed(*me)
-            else:
-                claimed = await self._claim_unkeyed(*me, within_seconds=within_seconds)
-        return [job for job in claimed if not self._ghosts.is_disowned(job.token)]
-
-    async def _claim_unkeyed(
-        self, worker_id: str, tenant: str, queues: list[str], tasks: list[str], limit: int, *, within_seconds: float
-    ) -> list[ClaimedJob]:
-        seen_at, floor = self._clock.last_seen, self._floor_in_use
-        claimed = await self._jobs.claim(
-            worker_id, tenant, queues, tasks, limit, within_seconds=within_seconds, floor=floor
-        )
-        if len(claimed) < limit and seen_at is not None:
-            self._floor.rise(seen_at)
-        return claimed
 
     @property
     def _floor_in_use(self) -> datetime | None:
         """None where nobody would tell of what falls due below it."""
         return self._floor.at if self._wakeups.hears else None
+
+    async def _pass_beside(self) -> float:
+        limit = self._claiming.most
+        if not self._claiming.is_behind or limit <= 0 or self._quarantine.is_closed:
+            return BESIDE_SECONDS
+        taken = await self._claiming.take(self._beside, limit, floor=self._floor_in_use)
+        await asyncio.sleep(0)  # its jobs run while the other claim is under way
+        return 0.0 if taken >= limit else BESIDE_SECONDS
 
     async def _pass(self) -> float:
         """Look when nothing has been heard of; else claim, and look once a claim brings less than was asked for."""
@@ -159,34 +141,42 @@ class ClaimLoop:
             pause = await self._look()
             if pause > 0:
                 return pause
-        limit = min(self._slots.free, self._config.claim_limit)
-        if limit <= 0 or self._quarantine.is_closed:
+        if self._claiming.most <= 0 or self._quarantine.is_closed:
             return self._wait_for_slots()
-        claimed = await self.run_once()
-        if claimed:
+        if await self.run_once():
             self._empty_looks = 0
-        if claimed >= limit:
-            self._look_at = monotonic() + LOOK_SECONDS
-            return 0.0
+            if self._claiming.is_full:
+                return await self._go_on()
         return self._turns.within(max(await self._look(), TICK_SECONDS))
+
+    async def _go_on(self) -> float:
+        """There may be more; it is not worth a look whether there is."""
+        self._look_at = monotonic() + LOOK_SECONDS
+        if self._claiming.is_behind:
+            self._backlog.set()
+            await asyncio.sleep(0)  # the jobs run while the other claim is under way
+        return 0.0
 
     def _wait_for_slots(self) -> float:
         self._waits_for_slots, self._look_at = True, monotonic() + LOOK_SECONDS
         if not self._starts.has_waiting:  # every slot runs a job: the first that is free may be worth a claim
-            self._behind = True
-        return self._wakeups.pause_when_full() if self._behind else TICK_SECONDS
+            self._claiming.is_behind = True
+        return self._wakeups.pause_when_full() if self._claiming.is_behind else TICK_SECONDS
 
     async def _look(self) -> float:
         """How long to sleep; 0 when something is due within the prefetch."""
+        floor = self._floor_in_use
         ahead = await self._jobs.look_ahead(
             self._config.tenant,
             self._config.queues,
             self._registry.claimable(),
-            floor=self._floor_in_use,
+            floor=floor,
             worker_id=self._lease.worker_id,
             server_started_at=self._lease.server_started_at,
         )
         self._clock.observe(ahead.now, took_seconds=ahead.took_seconds)
+        first = ahead.now if ahead.due_in is None else ahead.now + timedelta(seconds=ahead.due_in)
+        self._floor.rise(first, now=ahead.now, looked_from=floor)
         self._on_look(ahead)
         self._turns.observe(ahead.keyed_in)
         self._one_waits_alone = ahead.alone

@@ -6,13 +6,14 @@ either, and no claim that might still bring it was under way when the first of t
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from math import inf
 
 
 class Ghosts:
     """What the table listed without our knowledge, and what we have disowned for it."""
 
     def __init__(self) -> None:
-        self._claim_sent_at: float | None = None
+        self._claims: list[float] = []
         self._suspects: frozenset[int] = frozenset()
         self._suspected_at = 0.0
         self._disowned: set[int] = set()
@@ -20,16 +21,15 @@ class Ghosts:
     @contextmanager
     def claim(self, sent_at: float) -> Iterator[None]:
         """A claim is under way within the block."""
-        self._claim_sent_at = sent_at
+        self._claims.append(sent_at)
         try:
             yield
         finally:
-            self._claim_sent_at = None
+            self._claims.remove(sent_at)
 
     def observe(self, sent_at: float, unknown: Collection[int]) -> frozenset[int]:
         """The tokens to disown and release, of those that the beat sent at ``sent_at`` listed and nobody here knows."""
-        claim_sent_at = self._claim_sent_at
-        may_still_come = claim_sent_at is not None and claim_sent_at < self._suspected_at
+        may_still_come = min(self._claims.copy(), default=inf) < self._suspected_at  # a copy: this is the beat's thread
         ghosts = frozenset() if may_still_come else self._suspects.intersection(unknown)
         self._disowned |= ghosts
         if not may_still_come:

@@ -44,14 +44,14 @@ class Quarantine:
         self._config = config
         self._clock = clock
         self._token: int | None = None
-        self._is_expected = False
+        self._is_expected = self._is_asking = False
         self._ask_at = clock() + BUSY_SECONDS
         self._room_until = 0.0
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing else may be claimed: a job runs alone here, or room is being made for one."""
-        return self._runs_alone or (not self._slots.is_idle and self._clock() < self._room_until)
+        """Whether nothing else may be claimed: a job runs alone here, is asked for, or room is being made for one."""
+        return self._runs_alone or self._is_asking or (not self._slots.is_idle and self._clock() < self._room_until)
 
     def expect(self) -> None:
         """Somebody has seen one due."""
@@ -78,13 +78,20 @@ class Quarantine:
         if not self._is_expected and not made_room:
             return None
         self._is_expected = False
-        with self._ghosts.claim(boot_seconds()):
-            job = await self._jobs.claim_poison(self._lease.worker_id, *self._mine())
+        job = await self._asked()
         if job is None or self._ghosts.is_disowned(job.token):
             return None
         self._token = job.token
         self._is_expected = True  # there may be more, and they come one after the other
         return job
+
+    async def _asked(self) -> ClaimedJob | None:
+        self._is_asking = True
+        try:
+            with self._ghosts.claim(boot_seconds()):
+                return await self._jobs.claim_poison(self._lease.worker_id, *self._mine())
+        finally:
+            self._is_asking = False
 
     def _mine(self) -> tuple[str, list[str], list[str]]:
         return self._config.tenant, list(self._config.queues), self._registry.claimable()

@@ -1,10 +1,12 @@
 """What this worker holds at the moment, and how much more it may take.
 
-Invariant: a job holds its slot from its claim until its outcome lies with the completions; ``free`` is never negative.
+Invariant: a job holds its slot from its claim until its outcome lies with the completions, and what a claim under way
+may bring is reserved; ``free`` is never negative.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -63,18 +65,28 @@ class Slots:
         self._capacity = capacity
         self._on_release = on_release
         self._held: dict[int, HeldJob] = {}
+        self._reserved = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def free(self) -> int:
         """How many more jobs may be claimed now."""
-        return self._capacity - len(self._held)
+        return self._capacity - len(self._held) - self._reserved
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is held."""
-        return not self._held
+        """Whether nothing is held, and nothing may come."""
+        return not self._held and not self._reserved
+
+    @contextmanager
+    def reserved(self, number: int) -> Iterator[None]:
+        """Keep so many free slots for a claim that is under way within the block."""
+        self._reserved += number
+        try:
+            yield
+        finally:
+            self._reserved -= number
 
     def holds(self, token: int) -> bool:
         """Whether this job holds a slot."""
