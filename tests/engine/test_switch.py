@@ -114,12 +114,11 @@ async def test_an_older_worker_is_told_of_at_the_start(
 async def test_workers_that_start_together_do_not_take_each_other_for_older_ones(
     new_database: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with asyncpg.create_pool(new_database(), min_size=2) as pool:
-        async with pool.acquire() as another:
-            await another.fetch(QUERIES["older_sessions"])
-            with caplog.at_level(logging.WARNING, "pg_scheduler.engine"):
-                async with Scheduler(pool):
-                    pass
+    async with asyncpg.create_pool(new_database(), min_size=2) as pool, pool.acquire() as another:
+        await another.fetch(QUERIES["older_sessions"])
+        with caplog.at_level(logging.WARNING, "pg_scheduler.engine"):
+            async with Scheduler(pool):
+                pass
 
     assert [record.getMessage() for record in caplog.records] == []
 

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: fdb6a4122d79f16abaa1817d4a85b19b95025c47517b6ba403050b52179f7259
+-- digest: 3118abb647dd4e6cdd5bbad11999031c2ce3cd789f6ee97353f849da650e86dd
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -53,19 +53,24 @@ CREATE TABLE scheduled_jobs (
     on_full text DEFAULT 'wait'::text NOT NULL,
     concurrency_limit integer,
     stopping_token bigint,
-    CONSTRAINT scheduled_jobs_concurrency_limit_has_a_key CHECK (((concurrency_limit IS NULL) OR (concurrency_key IS NOT NULL))),
-    CONSTRAINT scheduled_jobs_concurrency_limit_is_positive CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
+    CONSTRAINT scheduled_jobs_concurrency_limit_fits CHECK (((concurrency_limit IS NULL) OR ((concurrency_key IS NOT NULL) AND ((concurrency_limit >= 1) AND (concurrency_limit <= 10000))))),
     CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
-    CONSTRAINT scheduled_jobs_final_has_an_end CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
     CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
-    CONSTRAINT scheduled_jobs_on_full_is_known CHECK ((on_full = ANY (ARRAY['wait'::text, 'skip'::text, 'replace'::text]))),
-    CONSTRAINT scheduled_jobs_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
-    CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
-    CONSTRAINT scheduled_jobs_running_has_a_worker CHECK (((status <> 'running'::text) OR (worker_id IS NOT NULL))),
-    CONSTRAINT scheduled_jobs_status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+    CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY ('{1,3,5,8}'::integer[]))),
+    CONSTRAINT scheduled_jobs_status_fits_its_end CHECK (
+CASE
+    WHEN (finished_at IS NULL) THEN (status = ANY ('{pending,running,waiting}'::text[]))
+    ELSE (status = ANY ('{completed,failed,cancelled,expired}'::text[]))
+END),
+    CONSTRAINT scheduled_jobs_status_has_what_it_needs CHECK (
+CASE status
+    WHEN 'running'::text THEN (worker_id IS NOT NULL)
+    WHEN 'waiting'::text THEN (concurrency_key IS NOT NULL)
+    ELSE true
+END),
     CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
-    CONSTRAINT scheduled_jobs_waiting_has_a_key CHECK (((status <> 'waiting'::text) OR (concurrency_key IS NOT NULL)))
+    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,replace}'::text[]))))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
 

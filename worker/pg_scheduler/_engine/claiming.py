@@ -1,0 +1,83 @@
+"""One claim: due jobs for free slots of this worker.
+
+Invariant: never more jobs than free slots, of which a claim under way keeps what it may bring; none without a valid
+lease, none that was disowned, and no task that this process has not registered.
+"""
+
+import logging
+from collections import deque
+from datetime import datetime
+
+from pg_scheduler._domain.jobs import ClaimedJob, start_order
+from pg_scheduler._engine.clock import DatabaseClock
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.ghosts import Ghosts
+from pg_scheduler._engine.lease import Lease, boot_seconds
+from pg_scheduler._engine.slots import Slots
+from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler.tasks import Registry
+
+logger = logging.getLogger("pg_scheduler.engine")
+
+
+class Claiming:
+    """Claims on any connection.
+
+    Attributes:
+        is_full: whether the last claim brought all that it asked for.
+        is_behind: whether what it brought last was due already, too: there is a backlog.
+    """
+
+    def __init__(
+        self,
+        starts: Starts,
+        slots: Slots,
+        registry: Registry,
+        *,
+        lease: Lease,
+        ghosts: Ghosts,
+        clock: DatabaseClock,
+        config: EngineConfig,
+    ) -> None:
+        self._starts = starts
+        self._slots = slots
+        self._registry = registry
+        self._lease = lease
+        self._ghosts = ghosts
+        self._clock = clock
+        self._config = config
+        self._queues = deque(config.queues)
+        self.is_full = self.is_behind = False
+
+    @property
+    def most(self) -> int:
+        """How many jobs a claim may ask for now."""
+        if not self._lease.is_valid or not self._registry.claimable():
+            return 0
+        return min(self._slots.free, self._config.claim_limit)
+
+    async def take(self, jobs: JobStore, limit: int, *, keyed: bool = False, floor: datetime | None = None) -> int:
+        """Claim once, and see that what came is started, by priority and time; how many came."""
+        with self._ghosts.claim(boot_seconds()), self._slots.reserved(limit):
+            claimed = await self._claimed(jobs, limit, keyed=keyed, floor=floor)
+        mine = sorted((job for job in claimed if not self._ghosts.is_disowned(job.token)), key=start_order)
+        self.is_full = len(mine) >= limit
+        self.is_behind = self.is_full and self._clock.has_passed(mine[-1].execution_time)
+        self._start(mine)
+        return len(mine)
+
+    async def _claimed(self, jobs: JobStore, limit: int, *, keyed: bool, floor: datetime | None) -> list[ClaimedJob]:
+        self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
+        me = (self._lease.worker_id, self._config.tenant, list(self._queues), self._registry.claimable(), limit)
+        if keyed:
+            return await jobs.claim_keyed(*me)
+        # Behind, a slot is too dear to let it wait for its job's instant.
+        within_seconds = 0.0 if self.is_behind else PREFETCH_SECONDS
+        return await jobs.claim(*me, within_seconds=within_seconds, floor=floor)
+
+    def _start(self, claimed: list[ClaimedJob]) -> None:
+        runnable = [job for job in claimed if job.attempt]
+        self._starts.start(runnable)
+        if len(runnable) < len(claimed):
+            logger.warning("%d jobs expired: no worker could start them in time", len(claimed) - len(runnable))
