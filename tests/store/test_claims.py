@@ -183,6 +183,7 @@ async def test_cancel_has_one_winner(world: World) -> None:
         ("finished_at", LONG_AGO),
         ("job_id", "x" * 201),
         ("job_id", ""),
+        ("on_interrupt", "ask"),
     ],
 )
 async def test_schema_refuses_rows_that_break_an_invariant(world: World, column: str, value: object) -> None:
