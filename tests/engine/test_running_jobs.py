@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from pg_scheduler import ConflictResolution, JobPriority, Scheduler
+from pg_scheduler import ConflictResolution, JobPriority, JobSpec, Scheduler
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, InvalidPayload, JobExists, SchemaMismatch
 from support.databases import EMPTY
@@ -139,6 +139,35 @@ async def test_no_more_jobs_run_than_there_are_slots(world: World, started: Make
 
     assert running == 3
     await until(lambda: len(record.calls) == 8)
+
+
+CLAIMS_BY_CONNECTION = """
+CREATE TABLE claims_by_connection (pid integer);
+CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO claims_by_connection VALUES (pg_backend_pid());
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_claim AFTER UPDATE ON scheduled_jobs FOR EACH ROW
+WHEN (OLD.status = 'pending' AND NEW.status = 'running') EXECUTE FUNCTION note_claim();
+"""
+
+
+async def test_two_claims_are_under_way_in_a_backlog_and_together_never_beyond_the_slots(
+    world: World, started: MakeScheduler, record: Recorder
+) -> None:
+    await world.pool.execute(CLAIMS_BY_CONNECTION)
+    await Scheduler(world.pool).schedule_bulk([JobSpec(record.wait, now()) for _ in range(40)])
+
+    scheduler = await started(record.wait, max_concurrent_jobs=7, batch_claim_limit=2)
+    await until(lambda: len(record.calls) >= 7)
+    running = await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'running'")
+    record.gate.set()
+
+    assert running == 7
+    assert await world.pool.fetchval("SELECT count(DISTINCT pid) FROM claims_by_connection") == 2
+    await until(lambda: len(record.calls) == 40)
+    await until(lambda: scheduler.job_semaphore.free == 7)
 
 
 async def test_a_failed_job_keeps_its_error_and_is_retried_later(

@@ -33,7 +33,17 @@ SCHEDULER_CYCLES = 5
 """Five schedulers at once, five times each: a cycle opens eight connections."""
 STOP_SECONDS = 5
 CONFIG = EngineConfig(shutdown_seconds=0.5)
-SERVICES = ["starts", "claim loop", "ticker", "rescuer", "suspicion", "wakeups", "vacuumer", "completions"]
+SERVICES = [
+    "starts",
+    "claim loop",
+    "second claim",
+    "ticker",
+    "rescuer",
+    "suspicion",
+    "wakeups",
+    "vacuumer",
+    "completions",
+]
 
 
 async def a_task() -> None: ...

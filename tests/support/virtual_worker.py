@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler._engine import claim_loop, performing, starts, turns
+from pg_scheduler._engine import claim_loop, claiming, performing, starts, turns
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -106,7 +106,7 @@ def virtual_clocks(time: VirtualTime, rng: random.Random) -> Iterator[None]:
         patch.setattr(performing, "random", rng)
         for module in (claim_loop, starts, turns):
             patch.setattr(module, "monotonic", time.monotonic)
-        patch.setattr(claim_loop, "boot_seconds", time.monotonic)
+        patch.setattr(claiming, "boot_seconds", time.monotonic)
         patch.setattr(starts, "Alarm", VirtualAlarm)
         yield
 

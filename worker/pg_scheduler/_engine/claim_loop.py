@@ -125,6 +125,8 @@ class ClaimLoop:
         limit = self._claiming.most
         if not self._claiming.is_behind or limit <= 0 or self._quarantine.is_closed:
             return BESIDE_SECONDS
+        if not self._slots.has_room_for(2 * self._config.claim_limit):  # the first claim finds jobs with keys, too
+            return BESIDE_SECONDS
         taken = await self._claiming.take(self._beside, limit, floor=self._floor_in_use)
         await asyncio.sleep(0)  # its jobs run while the other claim is under way
         return 0.0 if taken >= limit else BESIDE_SECONDS

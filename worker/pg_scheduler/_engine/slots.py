@@ -87,6 +87,11 @@ class Slots:
             yield
         finally:
             self._reserved -= number
+            self._on_release()
+
+    def has_room_for(self, number: int) -> bool:
+        """Whether so many jobs could be held beside those that are."""
+        return self._capacity - len(self._held) >= number
 
     def holds(self, token: int) -> bool:
         """Whether this job holds a slot."""
