@@ -270,6 +270,7 @@ class VirtualWorker:
             wake=wake,
             overdue=asyncio.Event(),
             on_look=lambda _: self._look(),
+            on_idle=self.completions.hurry,
         )
         self.claim_loop._floor = Floor(clock=self._time.monotonic)
         sweeping = LinkedDatabase(self._link("sweep"))

@@ -59,6 +59,7 @@ class ClaimLoop:
         wake: asyncio.Event,
         overdue: asyncio.Event,
         on_look: Callable[[Ahead], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self._jobs = jobs
         self._starts = starts
@@ -74,6 +75,7 @@ class ClaimLoop:
         self._overdue = overdue
         self._floor = Floor()
         self._on_look = on_look
+        self._on_idle = on_idle
         self._queues = deque(config.queues)
         self._turns = Turns()
         self._behind = False
@@ -150,9 +152,7 @@ class ClaimLoop:
     async def _pass(self) -> float:
         """Look when nothing has been heard of; else claim, and look once a claim brings less than was asked for."""
         self._waits_for_slots = False
-        if self._overdue.is_set():
-            self._overdue.clear()
-            self._floor.drop()
+        self._heed()
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
         if monotonic() >= self._look_at:
@@ -168,7 +168,14 @@ class ClaimLoop:
         if claimed >= limit:
             self._look_at = monotonic() + LOOK_SECONDS
             return 0.0
-        return self._turns.within(max(await self._look(), TICK_SECONDS))
+        await asyncio.sleep(0)  # what is due begins before the look is sent
+        if self._slots.is_idle:
+            self._on_idle()
+        heard = self._wake.is_set()
+        pause = await self._look()
+        if heard and pause <= 0:
+            return 0.0
+        return self._turns.within(max(pause, TICK_SECONDS))
 
     def _wait_for_slots(self) -> float:
         self._waits_for_slots, self._look_at = True, monotonic() + LOOK_SECONDS
@@ -176,8 +183,16 @@ class ClaimLoop:
             self._behind = True
         return self._wakeups.pause_when_full() if self._behind else TICK_SECONDS
 
+    def _heed(self) -> None:
+        """What has been heard so far is answered by the statement that is sent next."""
+        self._wake.clear()
+        if self._overdue.is_set():
+            self._overdue.clear()
+            self._floor.drop()
+
     async def _look(self) -> float:
-        """How long to sleep; 0 when something is due within the prefetch."""
+        """How long to sleep; 0 when something is due within the prefetch. It sees whatever was heard of before it."""
+        self._heed()
         ahead = await self._jobs.look_ahead(
             self._config.tenant,
             self._config.queues,
