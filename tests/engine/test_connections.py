@@ -122,7 +122,7 @@ async def test_the_class_constant_sets_the_lease_and_with_it_the_time_limit(
     monkeypatch.setattr(Scheduler, "LEASE_DURATION", 3)
     async with Scheduler(pool) as scheduler:
         lease = await pool.fetchval("SELECT extract(epoch FROM lease_until - now())::float8 FROM scheduler_workers")
-        assert 2 < lease <= 3
+        assert 2 < lease < 4  # a beat may have begun after this now() and be seen all the same
         assert scheduler._config.command_seconds == 0.5
 
     monkeypatch.setattr(Scheduler, "LEASE_DURATION", 0)

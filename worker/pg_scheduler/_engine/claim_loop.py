@@ -168,14 +168,16 @@ class ClaimLoop:
         if claimed >= limit:
             self._look_at = monotonic() + LOOK_SECONDS
             return 0.0
-        await asyncio.sleep(0)  # what is due begins before the look is sent
+        return await self._look_on()
+
+    async def _look_on(self) -> float:
+        """A claim has taken all there was: its jobs begin before the look is sent, which sees what was heard of."""
+        await asyncio.sleep(0)
         if self._slots.is_idle:
             self._on_idle()
         heard = self._wake.is_set()
         pause = await self._look()
-        if heard and pause <= 0:
-            return 0.0
-        return self._turns.within(max(pause, TICK_SECONDS))
+        return 0.0 if heard and pause <= 0 else self._turns.within(max(pause, TICK_SECONDS))
 
     def _wait_for_slots(self) -> float:
         self._waits_for_slots, self._look_at = True, monotonic() + LOOK_SECONDS
