@@ -122,7 +122,7 @@ async def test_the_class_constant_sets_the_lease_and_with_it_the_time_limit(
     monkeypatch.setattr(Scheduler, "LEASE_DURATION", 3)
     async with Scheduler(pool) as scheduler:
         lease = await pool.fetchval("SELECT extract(epoch FROM lease_until - now())::float8 FROM scheduler_workers")
-        assert 2 < lease <= 3
+        assert 2 < lease < 4  # a beat may have begun after this now() and be seen all the same
         assert scheduler._config.command_seconds == 0.5
 
     monkeypatch.setattr(Scheduler, "LEASE_DURATION", 0)
@@ -433,9 +433,9 @@ async def test_a_flood_of_notifications_costs_few_claims(
     loop = asyncio.get_running_loop()
     real = type(world.jobs).look_ahead
 
-    async def counted(*args: Any) -> Ahead:
+    async def counted(*args: Any, **named: Any) -> Ahead:
         looks.append(loop.time())
-        return await real(*args)
+        return await real(*args, **named)
 
     monkeypatch.setattr(type(world.jobs), "look_ahead", counted)
     begun_at = loop.time()
@@ -451,6 +451,7 @@ async def test_a_flood_of_notifications_costs_few_claims(
 
     steady = [at for at in looks if begun_at + 0.1 < at < ended_at]
     assert sent / (ended_at - begun_at) > 1000
+    assert steady
     assert len(steady) / (ended_at - begun_at) <= 20
     assert len(looks) < 25 + 20 * (ended_at - begun_at)
 

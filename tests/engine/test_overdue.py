@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, Scheduler
 from pg_scheduler._engine import floor
+from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._store.jobs import JobStore
+from pg_scheduler._store.wakeups import OVERDUE_CHANNEL
 from support.waiting import until
 from support.world import LONG_AGO
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import asyncpg
-
     from engine.conftest import MakeScheduler
+
+HALF_A_POLL = EngineConfig().poll_seconds / 2
 
 ran: list[str] = []
 
@@ -85,3 +90,31 @@ async def test_an_overdue_job_of_another_process_starts_at_once_on_a_worker_that
     await way(Scheduler(pool))
 
     await until(lambda: ran == ["first", "second", "overdue"])
+
+
+async def test_an_overdue_job_that_is_told_of_during_a_claim_is_seen_by_the_look_after_it(
+    dsn: str, pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "BELIEVED_SECONDS", 3600.0)
+    ran.clear()
+    worker = await started(note, notify_workers=False)
+    told = asyncio.Event()
+    listener = await asyncpg.connect(dsn)
+    await listener.add_listener(OVERDUE_CHANNEL, lambda *_: told.set())
+    real = JobStore.claim
+
+    async def overtaken(*args: Any, **named: Any) -> Any:
+        claimed = await real(*args, **named)
+        if ran == ["first"] and not told.is_set():
+            await by_schedule(Scheduler(pool))
+            await told.wait()
+            await pool.execute("SELECT")  # so that the worker has heard it too
+        return claimed
+
+    await worker.schedule(note, execution_time=datetime.now(UTC), args=("first",))
+    await until(lambda: ran == ["first"])
+    monkeypatch.setattr(JobStore, "claim", overtaken)
+    await worker.schedule(note, execution_time=datetime.now(UTC), args=("second",))
+
+    await until(lambda: ran == ["first", "second", "overdue"], timeout=HALF_A_POLL)
+    await listener.close()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from pg_scheduler import ConflictResolution, JobSpec, PollingConfig, Scheduler, 
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._store.database import Database, open_pool
 from pg_scheduler._store.keepalive import keep_alive
+from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler.errors import DatabaseNotReady
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from support.databases import EMPTY
@@ -200,6 +202,17 @@ async def test_a_pooler_is_told_from_the_server_itself_and_its_sessions_get_no_k
         told.append(await keep_alive(connection))
         await connection.close()
     assert told == [True, False]
+
+
+async def test_a_kept_connection_plans_its_own_way_and_leaves_nothing_of_it_in_a_poolers_sessions(
+    dsn: str, pooled_dsn: str
+) -> None:
+    scans: list[str] = []
+    for way in (dsn, pooled_dsn):
+        kept = KeptConnection(partial(asyncpg.connect, way, statement_cache_size=0), place="")
+        scans.append(await kept.fetchval("SHOW enable_seqscan"))
+        await kept.close()
+    assert scans == ["off", "on"]
 
 
 async def test_the_engines_own_connections_cache_nothing_that_a_pooler_would_lose(

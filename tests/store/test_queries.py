@@ -6,13 +6,13 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
+from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.queries import QUERIES
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from support.world import World
 
 HOT: dict[str, tuple[str, list[object]]] = {
@@ -29,6 +29,12 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500]),
 }
+KEPT = (
+    *("look_ahead", "claim_jobs", "claim_poison_job", "must_make_room"),
+    *("complete_jobs", "release_jobs", "fail_job", "retry_job", "snooze_job", "cancel_running_job"),
+    *("complete_job_with_result", "report_stopped"),
+)
+"""What claims and completions send; the claim of keyed jobs is a function, which plans its statements itself."""
 SCANS = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 
 
@@ -50,6 +56,26 @@ async def test_hot_statement_uses_its_index(world: World, name: str, plan_cache_
         plan = await _plan(connection, statement, [now if value is None else value for value in values])
 
     assert re.search(rf"(using|on) ({index})\b", plan), plan
+    assert "Seq Scan on scheduled_jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("is_vacuumed", [False, True])
+@pytest.mark.parametrize("name", KEPT)
+async def test_kept_connection_plans_by_an_index_while_the_table_is_empty(
+    world: World, dsn: str, name: str, is_vacuumed: bool
+) -> None:
+    """The plan is made once, and may be older than the first job."""
+    if is_vacuumed:
+        await world.pool.execute("VACUUM scheduled_jobs")
+    kept = KeptConnection(lambda: asyncpg.connect(dsn), place="")
+    parameters = ", ".join("NULL" for _ in set(re.findall(r"\$\d+", QUERIES[name])))
+    try:
+        await kept.fetch(f"PREPARE once AS {QUERIES[name]}")
+        plan = "\n".join(row[0] for row in await kept.fetch(f"EXPLAIN (COSTS OFF) EXECUTE once({parameters})"))
+    finally:
+        await kept.close()
+
+    assert "on scheduled_jobs" in plan, plan
     assert "Seq Scan on scheduled_jobs" not in plan, plan
 
 

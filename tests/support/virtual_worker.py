@@ -282,6 +282,7 @@ class VirtualWorker:
             wake=wake,
             overdue=asyncio.Event(),
             on_look=lambda _: self._look(),
+            on_idle=self.completions.hurry,
         )
         sweeping = LinkedDatabase(self._link("sweep"))
         self.rescuer = Rescuer(WorkerStore(sweeping), self._jobs("sweep"), own_lease=self.lease, config=self.config)

@@ -247,6 +247,7 @@ async def wire_engine(
         wake=claim_wake,
         overdue=overdue_bell.subscribe(),
         on_look=seen,
+        on_idle=completions.hurry,
     )
     heartbeat = Heartbeat(
         lines.pool,

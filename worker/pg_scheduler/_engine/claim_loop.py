@@ -57,6 +57,7 @@ class ClaimLoop:
         wake: asyncio.Event,
         overdue: asyncio.Event,
         on_look: Callable[[Ahead], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self._claiming = claiming
         self._jobs = jobs
@@ -73,6 +74,7 @@ class ClaimLoop:
         self._overdue = overdue
         self._floor = floor
         self._on_look = on_look
+        self._on_idle = on_idle
         self._turns = Turns()
         self._backlog = asyncio.Event()
         self._waits_for_slots = self._one_waits_alone = False
@@ -134,9 +136,7 @@ class ClaimLoop:
     async def _pass(self) -> float:
         """Look when nothing has been heard of; else claim, and look once a claim brings less than was asked for."""
         self._waits_for_slots = False
-        if self._overdue.is_set():
-            self._overdue.clear()
-            self._floor.drop()
+        self._heed()
         if not self._lease.is_valid:
             return LEASE_CHECK_SECONDS
         if monotonic() >= self._look_at:
@@ -149,7 +149,16 @@ class ClaimLoop:
             self._empty_looks = 0
             if self._claiming.is_full:
                 return await self._go_on()
-        return self._turns.within(max(await self._look(), TICK_SECONDS))
+        return await self._look_on()
+
+    async def _look_on(self) -> float:
+        """A claim has taken all there was: its jobs begin before the look is sent, which sees what was heard of."""
+        await asyncio.sleep(0)
+        if self._slots.is_idle:
+            self._on_idle()
+        heard = self._wake.is_set()
+        pause = await self._look()
+        return 0.0 if heard and pause <= 0 else self._turns.within(max(pause, TICK_SECONDS))
 
     async def _go_on(self) -> float:
         """There may be more; it is not worth a look whether there is."""
@@ -165,8 +174,16 @@ class ClaimLoop:
             self._claiming.is_behind = True
         return self._wakeups.pause_when_full() if self._claiming.is_behind else TICK_SECONDS
 
+    def _heed(self) -> None:
+        """What has been heard so far is answered by the statement that is sent next."""
+        self._wake.clear()
+        if self._overdue.is_set():
+            self._overdue.clear()
+            self._floor.drop()
+
     async def _look(self) -> float:
-        """How long to sleep; 0 when something is due within the prefetch."""
+        """How long to sleep; 0 when something is due within the prefetch. It sees whatever was heard of before it."""
+        self._heed()
         floor = self._floor_in_use
         ahead = await self._jobs.look_ahead(
             self._config.tenant,

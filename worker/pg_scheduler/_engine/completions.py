@@ -52,8 +52,9 @@ class Completions:
         self._wake.set()
 
     def hurry(self) -> None:
-        """Write what waits at once: a job that must not run twice does not wait for company."""
-        self._urgent.set()
+        """Write what waits at once: a job that must not run twice does not wait for company, nor where none comes."""
+        if self._waiting:
+            self._urgent.set()
 
     def tokens(self) -> frozenset[int]:
         """Tokens of the outcomes that wait; may be called from the heartbeat's thread."""

@@ -34,17 +34,18 @@ async def keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
     end = attrgetter("_transport")(connection).get_extra_info("socket")  # asyncpg has no public way to it
     if end is not None and end.family in _INTERNET:
         _set_options(end)
-    return await connection.execute(_of_the_server(connection)) == "SELECT 1"
+    return await connection.execute(of_own_session("keep_alive", connection)) == "SELECT 1"
 
 
 async def reset_and_keep_alive(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """What a pool does with a connection that comes back, which would end the server's keepalives too."""
-    await connection.execute(f"{connection.get_reset_query()};\n{_of_the_server(connection)}")
+    await connection.execute(f"{connection.get_reset_query()};\n{of_own_session('keep_alive', connection)}")
 
 
-def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
+def of_own_session(query: str, connection: "asyncpg.Connection[asyncpg.Record]") -> str:
+    """Settings that take hold only where no pooler stands between."""
     # As text, without a parameter: a prepared statement would stay behind in a session that a pooler only lends.
-    return QUERIES["keep_alive"].replace("$1", str(int(connection.get_server_pid())))
+    return QUERIES[query].replace("$1", str(int(connection.get_server_pid())))
 
 
 def _set_options(end: Any) -> None:

@@ -7,6 +7,7 @@ between. So a claim can be sent and the jobs of the one before it be run while t
 from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._store.database import Record, close_quietly, translated
+from pg_scheduler._store.keepalive import of_own_session
 from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ class KeptConnection:
 
     async def fetch(self, query: str, *values: Any) -> list[Record]:
         """Every row."""
-        if self._connection is None:
-            self._connection = await self._connect()
-        connection = self._connection
+        connection = self._connection or await self._connected()
         try:
             with translated(self.place, connection):
                 return await connection.fetch(query, *values)
@@ -45,6 +44,17 @@ class KeptConnection:
         """The first column of the first row."""
         row = await self.fetchrow(query, *values)
         return None if row is None else row[0]
+
+    async def _connected(self) -> "asyncpg.Connection[Record]":
+        connection = await self._connect()
+        try:
+            with translated(self.place, connection):
+                await connection.execute(of_own_session("plan_once", connection))
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
 
     async def close(self) -> None:
         """Close it; the next statement makes another."""

@@ -93,8 +93,7 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. From a time of
 -- -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle worker asks one question a
 -- poll: whether a job that has outlived two workers is due, which is claimed alone; whether suspect_workers would find somebody
--- for worker $5; and how long the answer took, for who maps the database's time to a clock of its own. Plans are left to the
--- server: one for all values, made while the table is empty, scans it until it is analyzed.
+-- for worker $5; and how long the answer took, for who maps the database's time to a clock of its own.
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
     FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (

@@ -1,0 +1,100 @@
+"""What an idle worker does with a job that is due now: nothing stands between the claim and the start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pg_scheduler import JobStatus
+from pg_scheduler._engine import completions
+from pg_scheduler._store.jobs import JobStore
+from support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from engine.conftest import MakeScheduler
+
+AN_HOUR = 3600.0
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The claims and looks as they begin, and the jobs."""
+    told: list[str] = []
+
+    def telling(name: str) -> None:
+        real: Callable[..., Awaitable[Any]] = getattr(JobStore, name)
+
+        async def told_of(*args: Any, **named: Any) -> Any:
+            told.append(name)
+            return await real(*args, **named)
+
+        monkeypatch.setattr(JobStore, name, told_of)
+
+    telling("claim")
+    telling("look_ahead")
+    return told
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def test_a_claimed_job_begins_before_the_worker_looks_for_what_comes_next(
+    started: MakeScheduler, done: list[str]
+) -> None:
+    async def work() -> None:
+        done.append("work")
+
+    scheduler = await started(work)
+    await scheduler.schedule(work, execution_time=now())
+    await until(lambda: "work" in done)
+
+    assert done[done.index("work") - 1] == "claim"
+
+
+async def test_what_is_heard_during_a_claim_is_answered_by_the_look_after_it(
+    started: MakeScheduler, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    async def note(n: int) -> None:
+        ran.append(n)
+
+    scheduler = await started(note, notify_workers=False)
+    real = JobStore.claim
+
+    async def rung_meanwhile(*args: Any, **named: Any) -> Any:
+        claimed = await real(*args, **named)
+        scheduler._bell.ring()
+        return claimed
+
+    monkeypatch.setattr(JobStore, "claim", rung_meanwhile)
+    for n in range(2):
+        done.clear()  # the start rings too
+        await scheduler.schedule(note, execution_time=now(), args=(n,))
+        await until(lambda: len(ran) == n + 1)  # noqa: B023  awaited within the turn
+    for _ in range(50):
+        await scheduler.db_pool.execute("SELECT")  # time for another fifty claims
+
+    assert done.count("claim") == 1
+
+
+async def test_an_idle_worker_writes_what_has_ended_without_waiting_for_more(
+    started: MakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, "BATCH_SECONDS", AN_HOUR)
+
+    async def work() -> None: ...
+
+    scheduler = await started(work)
+    job_id = await scheduler.schedule(work, execution_time=now())
+
+    async def is_completed() -> bool:
+        job = await scheduler.job(job_id)
+        return job is not None and job.status is JobStatus.COMPLETED
+
+    await until(is_completed)
