@@ -42,6 +42,26 @@ class NewJob(NamedTuple):
     concurrency_limit: int | None = None
 
 
+_DEFAULTS: dict[str, object] = {
+    "tenant": "",
+    "queue": "default",
+    "priority": 5,
+    "max_retries": 0,
+    "misfire_grace_time": None,
+    **NewJob._field_defaults,
+}
+"""What the table stores where nothing is said."""
+
+OWN_COLUMNS = frozenset(NewJob._fields) - _DEFAULTS.keys()
+
+
+def used_columns(job: NewJob) -> frozenset[str]:
+    """Those that an INSERT must name."""
+    return frozenset(
+        name for name, value in zip(NewJob._fields, job, strict=True) if name in OWN_COLUMNS or value != _DEFAULTS[name]
+    )
+
+
 class ClaimedJob(NamedTuple):
     """One row as the claim returned it: ``worker_id`` and ``token`` are what its outcome is fenced by.
 

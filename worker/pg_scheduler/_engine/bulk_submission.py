@@ -5,13 +5,14 @@ the input, None where nothing was inserted. RAISE is one transaction for the who
 batch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from pg_scheduler._domain import checks
+from pg_scheduler._domain.drafts import Drafts
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._engine.job_ids import new_job_ids
@@ -34,9 +35,14 @@ COPY_ROWS = 20_000
 class Batch:
     """Checked jobs, by job id the keys of those that are not to be there twice, and whether the caller named ids."""
 
-    jobs: list[NewJob] = field(default_factory=list)
+    drafts: Drafts
     keys: dict[str, UniqueKey] = field(default_factory=dict)
     ids_given: bool = False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all ids are made here: those cannot be taken (one of 2⁷⁴ in the same millisecond)."""
+        return not self.ids_given and not self.keys
 
 
 class BulkSubmission:
@@ -85,89 +91,85 @@ class BulkSubmission:
     def _checked_batches(
         self, specs: Iterable[JobSpec], conflict: ConflictResolution, size: int, committed: Sequence[object]
     ) -> Iterator[Batch]:
-        numbered = enumerate(specs)
-        while numbers := list(islice(numbered, size)):
-            batch = Batch()
-            new_id = new_job_ids(len(numbers)).__next__
-            for index, spec in numbers:
+        given, first = iter(specs), 0
+        while chunk := list(islice(given, size)):
+            batch = Batch(Drafts(new_job_ids(len(chunk))))
+            for spec in chunk:
                 try:
-                    self._check(spec, conflict, batch, new_id)
+                    self._check(spec, conflict, batch)
                 except (TypeError, ValueError) as error:
+                    index = first + len(batch.drafts)
                     error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
                     raise
+            first += len(chunk)
             yield batch
 
-    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch, new_id: Callable[[], str]) -> None:
+    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
         if not isinstance(spec, JobSpec):
             raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
-        job = self._submission.checked(spec, new_id)
-        batch.jobs.append(job)
-        if spec.job_id is not None:
-            batch.ids_given = True
-        if spec.unique is not None:
+        if spec.unique is None:
+            self._submission.add(spec, batch.drafts)
+        else:
+            job = self._submission.checked(spec)
             key = self._submission.unique_key(spec, job, conflict)
             if key is not None:
                 batch.keys[job.job_id] = key
+            batch.drafts.add_job(job)
+        if spec.job_id is not None:
+            batch.ids_given = True
 
     async def _write(
         self, writer: BulkWriter, batches: Iterable[Batch], conflict: ConflictResolution, ids: list[str | None]
     ) -> None:
-        match conflict:
-            case ConflictResolution.RAISE:
-                await self._write_all_or_nothing(writer, batches, ids)
-            case ConflictResolution.IGNORE:
-                for batch in batches:
-                    ids += await self._write_batch(writer, writer.insert_free, batch, reversed(batch.jobs))
-            case ConflictResolution.REPLACE:
-                for batch in batches:
-                    ids += await self._write_batch(writer, writer.replace, batch, batch.jobs)
-            case _:
-                assert_never(conflict)
+        if conflict is ConflictResolution.RAISE:
+            ids += await self._write_all_or_nothing(writer, batches)
+        else:
+            for batch in batches:
+                ids += await self._write_batch(writer, batch, conflict)
 
-    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch], ids: list[str | None]) -> None:
+    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch]) -> list[str | None]:
         written: list[str | None] = []
         soon = False
         async with writer.connection.transaction():
             for batch in batches:
-                jobs = await self._without_equals(writer, batch, batch.jobs)
+                jobs = batch.drafts if batch.is_fresh else await self._without_equals(writer, batch, [*batch.drafts])
                 try:
-                    await writer.insert_all(jobs)
+                    await writer.insert_all(jobs, batch.drafts.extent)
                 except IdTaken as error:
-                    last = len(written) + len(batch.jobs) - 1
+                    last = len(written) + len(batch.drafts) - 1
                     raise JobExists(
                         f"one of jobs[{len(written)}] to jobs[{last}] has an id that exists",
                         why="or two of them have the same; nothing was written",
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
-                soon = soon or self._is_soon(writer, jobs)
-                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else [job[0] for job in jobs]
+                soon = soon or self._is_soon(writer, batch)
+                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else batch.drafts.ids
         if soon:
             await writer.wake_workers()
-        ids += written
+        return written
 
-    async def _write_batch(
-        self,
-        writer: BulkWriter,
-        write: Callable[[Sequence[NewJob]], Awaitable[set[str]]],
-        batch: Batch,
-        later_wins: Iterable[NewJob],
-    ) -> list[str | None]:
+    async def _write_batch(self, writer: BulkWriter, batch: Batch, conflict: ConflictResolution) -> list[str | None]:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
-        if not batch.ids_given and not batch.keys:
-            return await self._write_fresh(writer, batch.jobs)
-        chosen = {job.job_id: job for job in later_wins}
+        if batch.is_fresh:
+            return await self._write_fresh(writer, batch)
+        jobs = [*batch.drafts]
+        chosen = {job.job_id: job for job in (jobs if conflict is ConflictResolution.REPLACE else reversed(jobs))}
+        write = writer.replace if conflict is ConflictResolution.REPLACE else writer.insert_free
         async with writer.connection.transaction():
-            jobs = await self._without_equals(writer, batch, list(chosen.values()))
-            written = await write(jobs)
-        await self._wake(writer, jobs)
-        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
+            unequal = await self._without_equals(writer, batch, list(chosen.values()))
+            written = await write(unequal, batch.drafts.extent)
+        if written and self._is_soon(writer, batch):
+            await writer.wake_workers()
+        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in jobs]
 
-    async def _write_fresh(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
-        """Ids that were made here cannot be taken (one of 2⁷⁴ in the same millisecond): no look, and no way back."""
-        async with writer.connection.transaction():
-            await writer.insert_all(jobs)
-        await self._wake(writer, jobs)
-        return [job.job_id for job in jobs]
+    async def _write_fresh(self, writer: BulkWriter, batch: Batch) -> list[str | None]:
+        """No look for taken ids, and no way back."""
+        extent = batch.drafts.extent
+        async with writer.transaction_for(extent):
+            await writer.insert_all(batch.drafts, extent)
+        if self._is_soon(writer, batch):
+            await writer.wake_workers()
+        return [*batch.drafts.ids]
 
     async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
         """Those whose equal is neither in the batch before them nor in the table."""
@@ -179,16 +181,9 @@ class BulkSubmission:
         )
         return [job for job in jobs if job.job_id not in losers]
 
-    async def _wake(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> None:
-        if self._is_soon(writer, jobs):
-            await writer.wake_workers()
-
-    def _is_soon(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> bool:
-        if self._wake_within is None:
-            return False
-        soon = writer.now + self._wake_within
-        return any(job.execution_time <= soon for job in jobs)
+    def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
+        return self._wake_within is not None and batch.drafts.extent.earliest <= writer.now + self._wake_within
 
 
 def _aligned(batch: Batch, written: set[str]) -> list[str | None]:
-    return [job.job_id if job.job_id in written else None for job in batch.jobs]
+    return [job_id if job_id in written else None for job_id in batch.drafts.ids]
