@@ -5,7 +5,9 @@ the input, None where nothing was inserted. RAISE is one transaction for the who
 batch.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -27,22 +29,24 @@ if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
 
 BATCH_MAX = 100_000
+LANES = 2
+SIDE_BY_SIDE_FROM = 5
+"""Batches that take longer than a second connection takes to open."""
 COPY_ROWS = 20_000
 """Jobs of one COPY where no batch has to be a transaction: 8 MB of them in memory at a time."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Checked jobs, by job id the keys of those that are not to be there twice, and whether the caller named ids."""
+    """Checked jobs, and by job id the keys of those that are not to be there twice."""
 
     drafts: Drafts
     keys: dict[str, UniqueKey] = field(default_factory=dict)
-    ids_given: bool = False
 
     @property
     def is_fresh(self) -> bool:
         """Whether all ids are made here: those cannot be taken (one of 2⁷⁴ in the same millisecond)."""
-        return not self.ids_given and not self.keys
+        return not self.drafts.ids_given and not self.keys
 
 
 class BulkSubmission:
@@ -76,14 +80,19 @@ class BulkSubmission:
             require_transaction(connection)
         ids: list[str | None] = []
         batches: Iterable[Batch] = self._checked_batches(specs, conflict, size, ids)
-        few = False
+        few, most = False, 1
         if isinstance(specs, Sequence):
             batches, few = list(batches), len(specs) < COPY_FROM
-            if not specs:
+            if not batches:
                 return []
-        async with self._store.writer(few=few, connection=connection) as writer:
-            await self._write(writer, batches, conflict, ids)
-        warn_of_expired(writer.expired)
+            if conflict is not ConflictResolution.RAISE and len(batches) >= SIDE_BY_SIDE_FROM and _are_apart(batches):
+                most = LANES
+        async with self._store.writers(few=few, connection=connection, most=most) as writers:
+            if conflict is ConflictResolution.RAISE:
+                ids += await self._write_all_or_nothing(writers[0], batches)
+            else:
+                await self._write(writers, batches, conflict, ids)
+        warn_of_expired([job_id for writer in writers for job_id in writer.expired])
         if connection is None:
             self._on_submitted()
         return ids
@@ -96,7 +105,10 @@ class BulkSubmission:
             batch = Batch(Drafts(new_job_ids(len(chunk))))
             for spec in chunk:
                 try:
-                    self._check(spec, conflict, batch)
+                    if isinstance(spec, JobSpec) and spec.unique is None:
+                        self._submission.add(spec, batch.drafts)
+                    else:
+                        self._add_unique(spec, conflict, batch)
                 except (TypeError, ValueError) as error:
                     index = first + len(batch.drafts)
                     error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
@@ -104,28 +116,46 @@ class BulkSubmission:
             first += len(chunk)
             yield batch
 
-    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
+    def _add_unique(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
         if not isinstance(spec, JobSpec):
             raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
-        if spec.unique is None:
-            self._submission.add(spec, batch.drafts)
-        else:
-            job = self._submission.checked(spec)
-            key = self._submission.unique_key(spec, job, conflict)
-            if key is not None:
-                batch.keys[job.job_id] = key
-            batch.drafts.add_job(job)
-        if spec.job_id is not None:
-            batch.ids_given = True
+        job = self._submission.checked(spec)
+        key = self._submission.unique_key(spec, job, conflict)
+        if key is not None:
+            batch.keys[job.job_id] = key
+        batch.drafts.add_job(job)
 
     async def _write(
-        self, writer: BulkWriter, batches: Iterable[Batch], conflict: ConflictResolution, ids: list[str | None]
+        self,
+        writers: Sequence[BulkWriter],
+        batches: Iterable[Batch],
+        conflict: ConflictResolution,
+        ids: list[str | None],
     ) -> None:
-        if conflict is ConflictResolution.RAISE:
-            ids += await self._write_all_or_nothing(writer, batches)
-        else:
+        if len(writers) == 1:
             for batch in batches:
-                ids += await self._write_batch(writer, batch, conflict)
+                ids += await self._write_batch(writers[0], batch, conflict)
+        else:
+            ids += await self._write_side_by_side(writers, batches, conflict)
+
+    async def _write_side_by_side(
+        self, writers: Sequence[BulkWriter], batches: Iterable[Batch], conflict: ConflictResolution
+    ) -> list[str | None]:
+        """While one connection's server process stores a batch, the other's next one is made and sent."""
+        written: dict[int, list[str | None]] = {}
+        numbered = iter(enumerate(batches))
+
+        async def write_next_ones(writer: BulkWriter) -> None:
+            for number, batch in numbered:
+                written[number] = await self._write_batch(writer, batch, conflict)
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for writer in writers:
+                    lanes.create_task(write_next_ones(writer))
+        except BaseExceptionGroup as group:  # of the first lane that failed; it took the other with it
+            raise group.exceptions[0] from None
+        return [job_id for number in sorted(written) for job_id in written[number]]
 
     async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch]) -> list[str | None]:
         written: list[str | None] = []
@@ -153,20 +183,18 @@ class BulkSubmission:
         if batch.is_fresh:
             return await self._write_fresh(writer, batch)
         jobs = [*batch.drafts]
-        chosen = {job.job_id: job for job in (jobs if conflict is ConflictResolution.REPLACE else reversed(jobs))}
-        write = writer.replace if conflict is ConflictResolution.REPLACE else writer.insert_free
-        async with writer.connection.transaction():
+        replaces = conflict is ConflictResolution.REPLACE
+        chosen = {job.job_id: job for job in (jobs if replaces else reversed(jobs))}
+        async with writer.connection.transaction() if batch.keys else nullcontext():
             unequal = await self._without_equals(writer, batch, list(chosen.values()))
-            written = await write(unequal, batch.drafts.extent)
+            written = await writer.write(unequal, batch.drafts.extent, replaces=replaces)
         if written and self._is_soon(writer, batch):
             await writer.wake_workers()
         return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in jobs]
 
     async def _write_fresh(self, writer: BulkWriter, batch: Batch) -> list[str | None]:
         """No look for taken ids, and no way back."""
-        extent = batch.drafts.extent
-        async with writer.transaction_for(extent):
-            await writer.insert_all(batch.drafts, extent)
+        await writer.insert_fresh(batch.drafts, batch.drafts.extent)
         if self._is_soon(writer, batch):
             await writer.wake_workers()
         return [*batch.drafts.ids]
@@ -183,6 +211,14 @@ class BulkSubmission:
 
     def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
         return self._wake_within is not None and batch.drafts.extent.earliest <= writer.now + self._wake_within
+
+
+def _are_apart(batches: Sequence[Batch]) -> bool:
+    """Whether no two batches have to do with the same row, so that their order and their locks are nobody's concern."""
+    if any(batch.keys or "concurrency_limit" in batch.drafts.extent.columns for batch in batches):
+        return False
+    given = [job_id for batch in batches if batch.drafts.ids_given for job_id in batch.drafts.ids]
+    return len(set(given)) == len(given)
 
 
 def _aligned(batch: Batch, written: set[str]) -> list[str | None]:

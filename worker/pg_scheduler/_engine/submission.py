@@ -134,7 +134,7 @@ class Submission:
         )
 
     def _common_of(self, spec: JobSpec, job: NewJob) -> Common:
-        """Kept for the next job, but for what comes of the arguments' types, of the time, or of a dict that may change."""
+        """Kept for the next job, but for what comes of the arguments' types, of the time, or of a dict that changes."""
         common = Common.of(job)
         if spec.metadata is None and spec.expires is None and not _has_typed_arguments(spec.func):
             if len(self._kept) >= TASKS_MAX:

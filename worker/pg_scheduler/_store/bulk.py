@@ -3,9 +3,8 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
-import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
 import asyncpg
@@ -17,10 +16,15 @@ from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._store.copy_rows import copy_rows
 from pg_scheduler._store.database import Connection, Database, Pool, Record, connect_like, translated
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler.job_status import JobStatus
 
 COPY_FROM = 100
 """Jobs from which on a COPY on a connection of its own is quicker than an INSERT of arrays on a pooled one."""
+
+
+_BESIDE_COPY = ("expires_at", "concurrency_limit")
+"""Columns of jobs that one COPY may not be enough for."""
 
 
 class IdTaken(Exception):
@@ -36,14 +40,13 @@ class BulkWriter:
         self.expired: list[str] = []
         self._copies = copies
 
-    @asynccontextmanager
-    async def transaction_for(self, extent: Extent) -> AsyncIterator[None]:
-        """For ``insert_all`` and nothing more: none where it is one statement, which is a transaction by itself."""
-        if self._copies_all(extent) and "concurrency_limit" not in extent.columns:
-            yield
+    async def insert_fresh(self, jobs: Collection[NewJob], extent: Extent) -> None:
+        """Insert jobs whose ids cannot be taken, in a transaction of their own."""
+        if self._copies_all(extent):
+            await self.insert_all(jobs, extent)
         else:
             async with self.connection.transaction():
-                yield
+                await self.insert_all(jobs, extent)
 
     async def insert_all(self, jobs: Collection[NewJob], extent: Extent) -> None:
         """Insert jobs whose ids are expected to be free.
@@ -51,40 +54,50 @@ class BulkWriter:
         Raises:
             IdTaken: one is not.
         """
-        if not self._copies:
-            late, punctual = list(jobs), []
-        elif self._copies_all(extent):
-            late, punctual = (), jobs
-        else:
-            late, punctual = split_late(jobs, self.now)
+        if self._copies_all(extent):
+            await self._copy_in(jobs, extent)
+            return
+        late, punctual = split_late(jobs, self.now) if self._copies else ([*jobs], [])
         if late and len(await self._insert(late, extent)) < len(late):
             raise IdTaken
         if punctual:
             await self._copy_in(punctual, extent)
+            await self._set_limits(punctual, extent)
 
-    async def insert_free(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        """Insert those whose ids are free; the ids inserted. The ids differ from each other."""
-        if not self._copies or len(jobs) < COPY_FROM:
+    async def write(self, jobs: Sequence[NewJob], extent: Extent, *, replaces: bool) -> set[str]:
+        """Insert those whose ids are free, overwrite the others or leave them, in one transaction.
+
+        The ids written, without those that custom resources own. The ids differ from each other.
+        """
+        taken = await self._taken(jobs) if self._copies and len(jobs) >= COPY_FROM else None
+        if taken is not None and not self.connection.is_in_transaction() and self._copies_all(extent):
+            with suppress(IdTaken):  # somebody took one since the look
+                if not taken:
+                    await self.insert_all(jobs, extent)
+                    return {job.job_id for job in jobs}
+        async with self.connection.transaction():
+            written = await self._insert_free(jobs, taken, extent)
+            rest = [job for job in jobs if job.job_id not in written] if replaces else []
+            return written | await self._overwrite(rest, extent)
+
+    async def _insert_free(self, jobs: Sequence[NewJob], taken: set[str] | None, extent: Extent) -> set[str]:
+        if taken is None:
             return await self._insert(jobs, extent)
-        taken = await self.taken(jobs)
-        fresh = [job for job in jobs if job.job_id not in taken] if taken else jobs
+        fresh = [job for job in jobs if job.job_id not in taken]
         try:
             async with self.connection.transaction():
                 await self.insert_all(fresh, extent)
-        except IdTaken:  # somebody took one since the look
+        except IdTaken:
             return await self._insert(fresh, extent)
         return {job.job_id for job in fresh}
 
-    async def replace(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        """Insert or overwrite; the ids written, without those that custom resources own. The ids differ."""
-        written = await self.insert_free(jobs, extent)
-        rest = [job for job in jobs if job.job_id not in written]
-        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(rest, extent)) if rest else []
+    async def _overwrite(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
+        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(jobs, extent)) if jobs else []
         replaced = self._noted(rows)
-        await self._set_limits([job for job in rest if job.job_id in replaced], extent)
-        return written | replaced
+        await self._set_limits([job for job in jobs if job.job_id in replaced], extent)
+        return replaced
 
-    async def taken(self, jobs: Sequence[NewJob]) -> set[str]:
+    async def _taken(self, jobs: Sequence[NewJob]) -> set[str]:
         """Which of these ids exist."""
         rows = await self.connection.fetch(QUERIES["taken_ids"], [job.job_id for job in jobs])
         return {row["job_id"] for row in rows}
@@ -105,12 +118,12 @@ class BulkWriter:
 
         A hint that fails costs the workers one poll.
         """
-        with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+        with suppress(asyncpg.PostgresError, OSError, TimeoutError):
             await self.connection.execute(QUERIES["wake_workers"])
 
     def _copies_all(self, extent: Extent) -> bool:
-        """Whether it is plain without a look at each that none of the jobs is too late."""
-        return self._copies and extent.earliest >= self.now and "expires_at" not in extent.columns
+        """Whether one COPY does it: plainly none is too late, and none sets a key's limit."""
+        return self._copies and extent.earliest >= self.now and extent.columns.isdisjoint(_BESIDE_COPY)
 
     async def _copy_in(self, jobs: Collection[NewJob], extent: Extent) -> None:
         columns = sorted(extent.columns)
@@ -119,7 +132,6 @@ class BulkWriter:
             await self.connection.copy_to_table("scheduled_jobs", columns=columns, source=rows, format="binary")
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
-        await self._set_limits(jobs, extent)
 
     async def _insert(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
         rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs, extent)) if jobs else []
@@ -151,20 +163,29 @@ class BulkStore:
         self._pool = pool
 
     @asynccontextmanager
-    async def writer(self, *, few: bool, connection: "Connection | None" = None) -> AsyncIterator[BulkWriter]:
-        """A writer on the caller's ``connection``, on a pooled one for a ``few`` jobs, else on one of its own.
+    async def writers(
+        self, *, few: bool, connection: "Connection | None" = None, most: int = 1
+    ) -> AsyncIterator[list[BulkWriter]]:
+        """A writer on the caller's ``connection``, or on a pooled one for a ``few`` jobs.
 
-        COPY takes values as the connection's codecs make them, and the codecs of the caller's connections are the
-        caller's: only a connection of our own copies.
+        Else up to ``most`` on connections of their own, at least one: further ones only if the server gives them.
+        COPY may need longer than the pool's time limit for a statement, and than others can wait for a connection.
         """
-        if connection is not None:
-            with translated(self._db.place, connection):
-                yield await _writer(connection, copies=False)
-            return
-        if few:
-            async with self._db.connection() as pooled:
-                yield await _writer(pooled, copies=False)
-            return
+        async with AsyncExitStack() as stack:
+            if connection is not None:
+                stack.enter_context(translated(self._db.place, connection))
+                yield [await _writer(connection, copies=False)]
+            elif few:
+                yield [await _writer(await stack.enter_async_context(self._db.connection()), copies=False)]
+            else:
+                writers = [await stack.enter_async_context(self._own())]
+                with suppress(DatabaseUnreachable):
+                    while len(writers) < most:
+                        writers.append(await stack.enter_async_context(self._own()))
+                yield writers
+
+    @asynccontextmanager
+    async def _own(self) -> AsyncIterator[BulkWriter]:
         own = await connect_like(self._pool, command_timeout=None)
         try:
             with translated(self._db.place):
