@@ -2,7 +2,8 @@
 
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from types import NoneType
+from typing import Any, NamedTuple, Protocol, get_args, get_type_hints
 
 
 class Row(Protocol):
@@ -51,6 +52,8 @@ _DEFAULTS: dict[str, object] = {
     **NewJob._field_defaults,
 }
 """What the table stores where nothing is said."""
+
+NULLABLE_COLUMNS = frozenset(name for name, hint in get_type_hints(NewJob).items() if NoneType in get_args(hint))
 
 OWN_COLUMNS = frozenset(NewJob._fields) - _DEFAULTS.keys()
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import asyncpg
 
 from pg_scheduler._domain.drafts import Extent
-from pg_scheduler._domain.jobs import NewJob
+from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, NewJob
 from pg_scheduler._domain.misfire import split_late
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._store.copy_rows import copy_rows
@@ -70,29 +70,32 @@ class BulkWriter:
         The ids written, without those that custom resources own. The ids differ from each other.
         """
         taken = await self._taken(jobs) if self._copies and len(jobs) >= COPY_FROM else None
-        if taken is not None and not self.connection.is_in_transaction() and self._copies_all(extent):
+        if taken is not None and self._copies_all(extent) and not self.connection.is_in_transaction():
             with suppress(IdTaken):  # somebody took one since the look
-                if not taken:
-                    await self.insert_all(jobs, extent)
-                    return {job.job_id for job in jobs}
+                if not taken or not replaces:
+                    return await self._copy_fresh(jobs, taken, extent)
+                if len(taken) == len(jobs):
+                    return await self._overwrite(jobs, extent)
         async with self.connection.transaction():
             written = await self._insert_free(jobs, taken, extent)
             rest = [job for job in jobs if job.job_id not in written] if replaces else []
             return written | await self._overwrite(rest, extent)
 
-    async def _insert_free(self, jobs: Sequence[NewJob], taken: set[str] | None, extent: Extent) -> set[str]:
-        if taken is None:
-            return await self._insert(jobs, extent)
-        fresh = [job for job in jobs if job.job_id not in taken]
-        try:
-            async with self.connection.transaction():
-                await self.insert_all(fresh, extent)
-        except IdTaken:
-            return await self._insert(fresh, extent)
+    async def _copy_fresh(self, jobs: Sequence[NewJob], taken: set[str], extent: Extent) -> set[str]:
+        fresh = [job for job in jobs if job.job_id not in taken] if taken else jobs
+        if fresh:
+            await self.insert_all(fresh, extent)
         return {job.job_id for job in fresh}
 
+    async def _insert_free(self, jobs: Sequence[NewJob], taken: set[str] | None, extent: Extent) -> set[str]:
+        if taken is not None:
+            with suppress(IdTaken):
+                async with self.connection.transaction():
+                    return await self._copy_fresh(jobs, taken, extent)
+        return await self._insert(jobs, extent)
+
     async def _overwrite(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(jobs, extent)) if jobs else []
+        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(jobs)) if jobs else []
         replaced = self._noted(rows)
         await self._set_limits([job for job in jobs if job.job_id in replaced], extent)
         return replaced
@@ -134,7 +137,7 @@ class BulkWriter:
             raise IdTaken from error
 
     async def _insert(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs, extent)) if jobs else []
+        rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else []
         written = self._noted(rows)
         await self._set_limits([job for job in jobs if job.job_id in written], extent)
         return written
@@ -198,9 +201,12 @@ async def _writer(connection: Connection, *, copies: bool) -> BulkWriter:
     return BulkWriter(connection, now=await connection.fetchval(QUERIES["now"]), copies=copies)
 
 
-def _columns(jobs: Sequence[NewJob], extent: Extent) -> list[Sequence[object]]:
-    """Arrays for ``unnest``, which fills up those of options that nobody uses."""
-    return [
-        () if name in NewJob._field_defaults and name not in extent.columns else values
-        for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)
-    ]
+def _columns(jobs: Sequence[NewJob]) -> list[Sequence[object]]:
+    """Arrays for ``unnest``, as short as ``insert_jobs`` takes them."""
+    return [_shortened(name, values) for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)]
+
+
+def _shortened(name: str, values: Sequence[object]) -> Sequence[object]:
+    if name == "job_id" or values.count(values[0]) < len(values):
+        return values
+    return () if values[0] is None else values if name in NULLABLE_COLUMNS else values[:1]
