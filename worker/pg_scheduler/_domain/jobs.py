@@ -55,7 +55,7 @@ _DEFAULTS: dict[str, object] = {
 
 NULLABLE_COLUMNS = frozenset(name for name, hint in get_type_hints(NewJob).items() if NoneType in get_args(hint))
 
-OWN_COLUMNS = frozenset(NewJob._fields) - _DEFAULTS.keys()
+OWN_COLUMNS = frozenset(NewJob._fields).difference(_DEFAULTS)
 
 
 def used_columns(job: NewJob) -> frozenset[str]:

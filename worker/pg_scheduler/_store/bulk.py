@@ -192,7 +192,7 @@ class BulkStore:
         own = await connect_like(self._pool, command_timeout=None)
         try:
             with translated(self._db.place):
-                yield await _writer(own, copies=True)
+                yield await _writer(own, copies=own.get_settings().client_encoding == "UTF8")  # of copy_rows
         finally:
             await own.close(timeout=1)
 
