@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
-from pg_scheduler import ConflictResolution, JobSpec, JobStatus, Scheduler
+from pg_scheduler import ConflictResolution, JobSpec, JobStatus, Scheduler, Unique
+from pg_scheduler._engine.bulk_submission import LANES, SIDE_BY_SIDE_FROM
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._store.bulk import COPY_FROM
+from pg_scheduler._engine.submission import _says_the_same
+from pg_scheduler._store.bulk import COPY_FROM, BulkStore
 from pg_scheduler.errors import InvalidArgument, InvalidPayload, JobExists
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import asyncpg
-
     from engine.conftest import MakeScheduler
     from support.world import World
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 MANY = COPY_FROM + 50
+OWN_WORDS = {"execution_time", "args", "kwargs", "job_id", "unique"}
+"""What jobs that are alike may still differ in."""
 
 
 async def note(n: int) -> None: ...
@@ -184,3 +188,131 @@ async def test_ids_of_a_generator_that_are_taken_or_given_twice_stay_aligned(
     assert [place for place, job_id in enumerate(ids) if job_id is None] == [2 * MANY + 1]
     assert ids[MANY] == "a"
     assert len(await stored(pool)) == 2 * MANY + 1
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(JobSpec) if field.name not in OWN_WORDS])
+def test_a_job_that_says_something_else_is_checked_anew(name: str) -> None:
+    said = JobSpec(note, LATER, args=(1,))
+
+    assert _says_the_same(replace(said, args=(2,), execution_time=LATER - timedelta(days=1), job_id="a"), said)
+    assert not _says_the_same(replace(said, **{name: object()}), said)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"max_retries": 1}, {"max_retries": True}),
+        ({"keep_result": False}, {"keep_result": 0}),
+        ({"misfire_grace_time": 0}, {"misfire_grace_time": False}),
+        ({"tags": ["a", "b"]}, {"tags": "ab"}),
+        ({"metadata": None}, {"metadata": ()}),
+        ({"args": (1,)}, {"args": ()}),
+        ({"args": (1,)}, {"args": (b"x",)}),
+        ({"job_id": "a"}, {"job_id": "pj-a"}),
+        ({"execution_time": LATER}, {"execution_time": LATER.replace(tzinfo=None)}),
+    ],
+)
+async def test_a_job_is_refused_behind_one_that_is_much_like_it(
+    pool: asyncpg.Pool[asyncpg.Record], good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    (like,) = specs([None])
+
+    with pytest.raises(InvalidArgument, match=r"jobs\[1\]"):
+        await Scheduler(pool).schedule_bulk([replace(like, **good), replace(like, **bad)])
+
+    assert await stored(pool) == {}
+
+
+async def test_words_that_change_between_two_jobs_are_read_anew(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    tags, metadata = ["a"], {"n": 1}
+
+    def stream() -> Iterator[JobSpec]:
+        yield JobSpec(note, LATER, args=(1,), job_id="1", tags=tags, metadata=metadata)
+        tags[0], metadata["n"] = "b", 2
+        yield JobSpec(note, LATER, args=(1,), job_id="2", tags=tags, metadata=metadata)
+        yield JobSpec(note, LATER, args=(1,), job_id="3", expires=timedelta(hours=1))
+        yield JobSpec(note, LATER + timedelta(hours=1), args=(1,), job_id="4", expires=timedelta(hours=1))
+
+    await Scheduler(pool).schedule_bulk(stream(), batch_size=1)
+
+    rows = await pool.fetch("SELECT tags::text, metadata::text, expires_at FROM scheduled_jobs ORDER BY job_id")
+    assert [row["tags"] for row in rows] == ['["a"]', '["b"]', None, None]
+    assert [row["metadata"] for row in rows] == ['{"n":1}', '{"n":2}', None, None]
+    assert [row["expires_at"] for row in rows] == [None, None, *(LATER + timedelta(hours=hours) for hours in (1, 2))]
+
+
+def named(start: int, stop: int) -> list[str]:
+    return [f"job-{number}" for number in range(start, stop)]
+
+
+@pytest.mark.parametrize("conflict", [ConflictResolution.IGNORE, ConflictResolution.REPLACE])
+@pytest.mark.parametrize("twice", [False, True])
+async def test_batches_side_by_side_keep_the_order_of_the_input(
+    pool: asyncpg.Pool[asyncpg.Record], conflict: ConflictResolution, *, twice: bool
+) -> None:
+    """Free ids, taken ones and both in a batch; an id in two batches makes them go one after the other."""
+    scheduler, size = Scheduler(pool), 2 * COPY_FROM
+    await scheduler.schedule_bulk([JobSpec(note, LATER, args=(-1,), job_id=job_id) for job_id in named(0, 3 * size // 2)])
+    given = named(0, 3 * size) + [None] * 3 * size + ["job-0"] * twice
+
+    ids = await scheduler.schedule_bulk(specs(given), conflict_resolution=conflict, batch_size=size)
+
+    rows = await stored(pool)
+    replaced = conflict is ConflictResolution.REPLACE
+    assert [job_id is None for job_id in ids] == [
+        not replaced and place < 3 * size // 2 for place in range(6 * size)
+    ] + [not replaced] * twice
+    written = {job_id: place for place, job_id in enumerate(ids) if job_id is not None}
+    assert {job_id: rows[job_id] for job_id in written} == {
+        job_id: f'{{"args":[{place}],"kwargs":{{}}}}' for job_id, place in written.items()
+    }
+    assert len(rows) == 6 * size
+
+
+async def test_batches_go_side_by_side_only_where_they_are_apart(
+    pool: asyncpg.Pool[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    writers = BulkStore.writers
+    monkeypatch.setattr(
+        BulkStore, "writers", lambda self, **how: opened.append(how["most"]) or writers(self, **how)
+    )
+
+    async def most(jobs: list[JobSpec], conflict: ConflictResolution = ConflictResolution.IGNORE) -> int:
+        await Scheduler(pool).schedule_bulk(jobs, conflict_resolution=conflict, batch_size=COPY_FROM)
+        return opened.pop()
+
+    many = specs([None] * COPY_FROM * SIDE_BY_SIDE_FROM)
+    assert await most(many) == LANES
+    assert await most(many[COPY_FROM:]) == 1
+    assert await most(many, ConflictResolution.RAISE) == 1
+    assert await most([*many, *specs(["a", "b"])]) == LANES
+    assert await most([*many, *specs(["a"]), *many, *specs(["a"])]) == 1
+    assert await most([*many, replace(many[0], unique=Unique(by=("task",)))]) == 1
+    assert await most([*many, replace(many[0], concurrency_key="k", concurrency_limit=2)]) == 1
+
+
+async def test_a_batch_that_fails_beside_another_fails_the_call_with_its_own_error(
+    pool: asyncpg.Pool[asyncpg.Record],
+) -> None:
+    await pool.execute("ALTER TABLE scheduled_jobs ADD CHECK (job_name <> 'note' OR job_id <> 'job-450')")
+
+    with pytest.raises(InvalidArgument, match="PostgreSQL refuses a value"):
+        await Scheduler(pool).schedule_bulk(specs(named(0, 900)), batch_size=COPY_FROM)
+
+    rows = await stored(pool)
+    assert len(rows) % COPY_FROM == 0
+    assert "job-450" not in rows
+
+
+async def test_one_connection_is_enough_where_the_server_gives_no_second(
+    dsn: str, pool: asyncpg.Pool[asyncpg.Record]
+) -> None:
+    await pool.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 2; GRANT ALL ON ALL TABLES IN SCHEMA public TO single")
+    try:
+        async with asyncpg.create_pool(dsn, user="single", min_size=1, max_size=1) as own:
+            ids = await Scheduler(own).schedule_bulk(specs([None] * 900), batch_size=COPY_FROM)
+    finally:
+        await pool.execute("DROP OWNED BY single; DROP ROLE single")
+
+    assert len(await stored(pool)) == len(set(ids)) == 900

@@ -316,9 +316,7 @@ def _require_truth(call: Call, changes: list[Change]) -> None:
             said, done = {row["token"] for row in reply}, {change.old_token for change in changes}
         case "requeue_orphans":
             said, done = {row["job_id"] for row in reply}, {change.id for change in changes}
-        case "insert_job":
-            said, done = {reply["status"] is not None}, {bool(changes)}
-        case "fail_job" | "retry_job" | "cancel_job" | "replace_job" | "run_job_again":
+        case "insert_job" | "fail_job" | "retry_job" | "cancel_job" | "replace_job" | "run_job_again":
             said, done = {reply is not None}, {bool(changes)}
         case _:
             return

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from types import NoneType
+from typing import Any, NamedTuple, Protocol, get_args, get_type_hints
 
 
 class Row(Protocol):
@@ -40,6 +41,28 @@ class NewJob(NamedTuple):
     metadata: str | None = None
     on_full: str = "wait"
     concurrency_limit: int | None = None
+
+
+_DEFAULTS: dict[str, object] = {
+    "tenant": "",
+    "queue": "default",
+    "priority": 5,
+    "max_retries": 0,
+    "misfire_grace_time": None,
+    **NewJob._field_defaults,
+}
+"""What the table stores where nothing is said."""
+
+NULLABLE_COLUMNS = frozenset(name for name, hint in get_type_hints(NewJob).items() if NoneType in get_args(hint))
+
+OWN_COLUMNS = frozenset(NewJob._fields).difference(_DEFAULTS)
+
+
+def used_columns(job: NewJob) -> frozenset[str]:
+    """Those that an INSERT must name."""
+    return frozenset(
+        name for name, value in zip(NewJob._fields, job, strict=True) if name in OWN_COLUMNS or value != _DEFAULTS[name]
+    )
 
 
 class ClaimedJob(NamedTuple):

@@ -4,6 +4,7 @@ Invariant: grace is judged against claimability. A job that waits behind busy sl
 living worker could have claimed from its time to the end of its grace has misfired.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pg_scheduler._domain.jobs import NewJob
@@ -16,3 +17,12 @@ def is_late(job: NewJob, now: datetime) -> bool:
     if job.execution_time >= now or job.misfire_grace_time is None:
         return False
     return job.execution_time + timedelta(seconds=job.misfire_grace_time) < now
+
+
+def split_late(jobs: Iterable[NewJob], now: datetime) -> tuple[list[NewJob], list[NewJob]]:
+    """Those that are too late, and the others."""
+    late: list[NewJob] = []
+    punctual: list[NewJob] = []
+    for job in jobs:
+        (late if is_late(job, now) else punctual).append(job)
+    return late, punctual

@@ -5,13 +5,16 @@ the input, None where nothing was inserted. RAISE is one transaction for the who
 batch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from pg_scheduler._domain import checks
+from pg_scheduler._domain.drafts import Drafts
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._engine.job_ids import new_job_ids
@@ -26,17 +29,24 @@ if TYPE_CHECKING:
     from pg_scheduler._store.database import Connection
 
 BATCH_MAX = 100_000
+LANES = 2
+SIDE_BY_SIDE_FROM = 5
+"""Batches that take longer than a second connection takes to open."""
 COPY_ROWS = 20_000
 """Jobs of one COPY where no batch has to be a transaction: 8 MB of them in memory at a time."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Checked jobs, by job id the keys of those that are not to be there twice, and whether the caller named ids."""
+    """Checked jobs, and by job id the keys of those that are not to be there twice."""
 
-    jobs: list[NewJob] = field(default_factory=list)
+    drafts: Drafts
     keys: dict[str, UniqueKey] = field(default_factory=dict)
-    ids_given: bool = False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all ids are made here: those cannot be taken (one of 2⁷⁴ in the same millisecond)."""
+        return not self.drafts.ids_given and not self.keys
 
 
 class BulkSubmission:
@@ -70,14 +80,19 @@ class BulkSubmission:
             require_transaction(connection)
         ids: list[str | None] = []
         batches: Iterable[Batch] = self._checked_batches(specs, conflict, size, ids)
-        few = False
+        few, most = False, 1
         if isinstance(specs, Sequence):
             batches, few = list(batches), len(specs) < COPY_FROM
-            if not specs:
+            if not batches:
                 return []
-        async with self._store.writer(few=few, connection=connection) as writer:
-            await self._write(writer, batches, conflict, ids)
-        warn_of_expired(writer.expired)
+            if conflict is not ConflictResolution.RAISE and len(batches) >= SIDE_BY_SIDE_FROM and _are_apart(batches):
+                most = LANES
+        async with self._store.writers(few=few, connection=connection, most=most) as writers:
+            if conflict is ConflictResolution.RAISE:
+                ids += await self._write_all_or_nothing(writers[0], batches)
+            else:
+                await self._write(writers, batches, conflict, ids)
+        warn_of_expired([job_id for writer in writers for job_id in writer.expired])
         if connection is None:
             self._on_submitted()
         return ids
@@ -85,89 +100,104 @@ class BulkSubmission:
     def _checked_batches(
         self, specs: Iterable[JobSpec], conflict: ConflictResolution, size: int, committed: Sequence[object]
     ) -> Iterator[Batch]:
-        numbered = enumerate(specs)
-        while numbers := list(islice(numbered, size)):
-            batch = Batch()
-            new_id = new_job_ids(len(numbers)).__next__
-            for index, spec in numbers:
+        given, first = iter(specs), 0
+        while chunk := list(islice(given, size)):
+            batch = Batch(Drafts(new_job_ids(len(chunk))))
+            for spec in chunk:
                 try:
-                    self._check(spec, conflict, batch, new_id)
+                    if isinstance(spec, JobSpec) and spec.unique is None:
+                        self._submission.add(spec, batch.drafts)
+                    else:
+                        self._add_unique(spec, conflict, batch)
                 except (TypeError, ValueError) as error:
+                    index = first + len(batch.drafts)
                     error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
                     raise
+            first += len(chunk)
             yield batch
 
-    def _check(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch, new_id: Callable[[], str]) -> None:
+    def _add_unique(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
         if not isinstance(spec, JobSpec):
             raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
-        job = self._submission.checked(spec, new_id)
-        batch.jobs.append(job)
-        if spec.job_id is not None:
-            batch.ids_given = True
-        if spec.unique is not None:
-            key = self._submission.unique_key(spec, job, conflict)
-            if key is not None:
-                batch.keys[job.job_id] = key
+        job = self._submission.checked(spec)
+        key = self._submission.unique_key(spec, job, conflict)
+        if key is not None:
+            batch.keys[job.job_id] = key
+        batch.drafts.add_job(job)
 
     async def _write(
-        self, writer: BulkWriter, batches: Iterable[Batch], conflict: ConflictResolution, ids: list[str | None]
+        self,
+        writers: Sequence[BulkWriter],
+        batches: Iterable[Batch],
+        conflict: ConflictResolution,
+        ids: list[str | None],
     ) -> None:
-        match conflict:
-            case ConflictResolution.RAISE:
-                await self._write_all_or_nothing(writer, batches, ids)
-            case ConflictResolution.IGNORE:
-                for batch in batches:
-                    ids += await self._write_batch(writer, writer.insert_free, batch, reversed(batch.jobs))
-            case ConflictResolution.REPLACE:
-                for batch in batches:
-                    ids += await self._write_batch(writer, writer.replace, batch, batch.jobs)
-            case _:
-                assert_never(conflict)
+        if len(writers) == 1:
+            for batch in batches:
+                ids += await self._write_batch(writers[0], batch, conflict)
+        else:
+            ids += await self._write_side_by_side(writers, batches, conflict)
 
-    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch], ids: list[str | None]) -> None:
+    async def _write_side_by_side(
+        self, writers: Sequence[BulkWriter], batches: Iterable[Batch], conflict: ConflictResolution
+    ) -> list[str | None]:
+        """While one connection's server process stores a batch, the other's next one is made and sent."""
+        written: dict[int, list[str | None]] = {}
+        numbered = iter(enumerate(batches))
+
+        async def write_next_ones(writer: BulkWriter) -> None:
+            for number, batch in numbered:
+                written[number] = await self._write_batch(writer, batch, conflict)
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for writer in writers:
+                    lanes.create_task(write_next_ones(writer))
+        except BaseExceptionGroup as group:  # of the first lane that failed; it took the other with it
+            raise group.exceptions[0] from None
+        return [job_id for number in sorted(written) for job_id in written[number]]
+
+    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch]) -> list[str | None]:
         written: list[str | None] = []
         soon = False
         async with writer.connection.transaction():
             for batch in batches:
-                jobs = await self._without_equals(writer, batch, batch.jobs)
+                jobs = batch.drafts if batch.is_fresh else await self._without_equals(writer, batch, [*batch.drafts])
                 try:
-                    await writer.insert_all(jobs)
+                    await writer.insert_all(jobs, batch.drafts.extent)
                 except IdTaken as error:
-                    last = len(written) + len(batch.jobs) - 1
+                    last = len(written) + len(batch.drafts) - 1
                     raise JobExists(
                         f"one of jobs[{len(written)}] to jobs[{last}] has an id that exists",
                         why="or two of them have the same; nothing was written",
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
-                soon = soon or self._is_soon(writer, jobs)
-                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else [job[0] for job in jobs]
+                soon = soon or self._is_soon(writer, batch)
+                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else batch.drafts.ids
         if soon:
             await writer.wake_workers()
-        ids += written
+        return written
 
-    async def _write_batch(
-        self,
-        writer: BulkWriter,
-        write: Callable[[Sequence[NewJob]], Awaitable[set[str]]],
-        batch: Batch,
-        later_wins: Iterable[NewJob],
-    ) -> list[str | None]:
+    async def _write_batch(self, writer: BulkWriter, batch: Batch, conflict: ConflictResolution) -> list[str | None]:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
-        if not batch.ids_given and not batch.keys:
-            return await self._write_fresh(writer, batch.jobs)
-        chosen = {job.job_id: job for job in later_wins}
-        async with writer.connection.transaction():
-            jobs = await self._without_equals(writer, batch, list(chosen.values()))
-            written = await write(jobs)
-        await self._wake(writer, jobs)
-        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in batch.jobs]
+        if batch.is_fresh:
+            return await self._write_fresh(writer, batch)
+        jobs = [*batch.drafts]
+        replaces = conflict is ConflictResolution.REPLACE
+        chosen = {job.job_id: job for job in (jobs if replaces else reversed(jobs))}
+        async with writer.connection.transaction() if batch.keys else nullcontext():
+            unequal = await self._without_equals(writer, batch, list(chosen.values()))
+            written = await writer.write(unequal, batch.drafts.extent, replaces=replaces)
+        if written and self._is_soon(writer, batch):
+            await writer.wake_workers()
+        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in jobs]
 
-    async def _write_fresh(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> list[str | None]:
-        """Ids that were made here cannot be taken (one of 2⁷⁴ in the same millisecond): no look, and no way back."""
-        async with writer.connection.transaction():
-            await writer.insert_all(jobs)
-        await self._wake(writer, jobs)
-        return [job.job_id for job in jobs]
+    async def _write_fresh(self, writer: BulkWriter, batch: Batch) -> list[str | None]:
+        """No look for taken ids, and no way back."""
+        await writer.insert_fresh(batch.drafts, batch.drafts.extent)
+        if self._is_soon(writer, batch):
+            await writer.wake_workers()
+        return [*batch.drafts.ids]
 
     async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
         """Those whose equal is neither in the batch before them nor in the table."""
@@ -179,16 +209,17 @@ class BulkSubmission:
         )
         return [job for job in jobs if job.job_id not in losers]
 
-    async def _wake(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> None:
-        if self._is_soon(writer, jobs):
-            await writer.wake_workers()
+    def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
+        return self._wake_within is not None and batch.drafts.extent.earliest <= writer.now + self._wake_within
 
-    def _is_soon(self, writer: BulkWriter, jobs: Sequence[NewJob]) -> bool:
-        if self._wake_within is None:
-            return False
-        soon = writer.now + self._wake_within
-        return any(job.execution_time <= soon for job in jobs)
+
+def _are_apart(batches: Sequence[Batch]) -> bool:
+    """Whether no two batches have to do with the same row, so that their order and their locks are nobody's concern."""
+    if any(batch.keys or "concurrency_limit" in batch.drafts.extent.columns for batch in batches):
+        return False
+    given = [job_id for batch in batches if batch.drafts.ids_given for job_id in batch.drafts.ids]
+    return len(set(given)) == len(given)
 
 
 def _aligned(batch: Batch, written: set[str]) -> list[str | None]:
-    return [job.job_id if job.job_id in written else None for job in batch.jobs]
+    return [job_id if job_id in written else None for job_id in batch.drafts.ids]

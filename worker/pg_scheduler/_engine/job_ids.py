@@ -12,8 +12,8 @@ CHANCE_BYTES = 8
 NUMBERS = 2**12
 """Ids of one millisecond that can be told apart by their numbers."""
 
-_VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
-"""The digit of a UUID whose first two bits are 10."""
+_VARIANT = bytes(128 | byte & 63 for byte in range(256))
+"""Every byte with the first two bits of a UUID's variant."""
 
 
 def new_job_id() -> str:
@@ -27,11 +27,13 @@ def new_job_ids(count: int) -> Iterator[str]:
 
     A call for the time and the chance of each would take two thirds of what making one takes.
     """
-    milliseconds, chance = time.time_ns() // 1_000_000, os.urandom(CHANCE_BYTES * count).hex()
+    milliseconds, chance = time.time_ns() // 1_000_000, bytearray(os.urandom(CHANCE_BYTES * count))
+    chance[::CHANCE_BYTES] = chance[::CHANCE_BYTES].translate(_VARIANT)
+    digits = chance.hex()
     stamp = ""
     for number in range(count):
         if not number % NUMBERS:
             later = f"{milliseconds + number // NUMBERS:012x}"
             stamp = f"{later[:8]}-{later[8:]}-7"
-        own = chance[2 * CHANCE_BYTES * number : 2 * CHANCE_BYTES * (number + 1)]
-        yield f"{stamp}{number % NUMBERS:03x}-{_VARIANT[own[0]]}{own[1:4]}-{own[4:]}"
+        at = 2 * CHANCE_BYTES * number
+        yield f"{stamp}{number % NUMBERS:03x}-{digits[at : at + 4]}-{digits[at + 4 : at + 16]}"

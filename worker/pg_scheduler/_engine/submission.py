@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pg_scheduler._domain import checks, codec, typed_arguments
+from pg_scheduler._domain.drafts import Common, Drafts
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, unique_key
 from pg_scheduler._domain.states import Move, move_to
@@ -53,6 +54,7 @@ class Submission:
         self._on_submitted = on_submitted
         self._runs_here = runs_here
         self._tasks: dict[int, tuple[str, TaskFunction]] = {}
+        self._kept: dict[int, tuple[JobSpec, Common]] = {}
 
     @property
     def tenant(self) -> str:
@@ -97,7 +99,7 @@ class Submission:
             return OwnedByResource(f"job {job_id!r} belongs to {taken.owner}", fix="edit it, or make a new one instead")
         return IllegalTransition(f"job {job_id!r} is {taken.status.value} and cannot become {status}")
 
-    def checked(self, spec: JobSpec, new_id: Callable[[], str] = new_job_id) -> NewJob:
+    def checked(self, spec: JobSpec) -> NewJob:
         """The row of a function with its arguments; nothing is written.
 
         Raises:
@@ -105,14 +107,40 @@ class Submission:
             InvalidArgument: something that cannot be used.
         """
         task = self._task_of(spec.func)
-        if task_options(spec.func) is not None and typed_arguments.typed_parameters(spec.func):
+        if _has_typed_arguments(spec.func):
             checks.require_call(spec.func, spec.args, spec.kwargs)
             args, kwargs = typed_arguments.dumped(spec.func, spec.args, spec.kwargs)
             spec = replace(spec, args=args, kwargs=kwargs)
         grace = self._config.misfire_grace_time if spec.misfire_grace_time is _UNSET else spec.misfire_grace_time
-        job = self._job(task, spec.func.__name__, spec, grace, new_id)
+        job = self._job(task, spec.func.__name__, spec, grace)
         checks.require_call(spec.func, spec.args, spec.kwargs)
         return job
+
+    def add(self, spec: JobSpec, drafts: Drafts) -> None:
+        """Check the next of many jobs, most of which say what the one before them of their task said.
+
+        To see that takes 0.2 µs, to check it all anew 4. Raises as ``checked`` does.
+        """
+        kept = self._kept.get(id(spec.func))
+        if kept is None or not _says_the_same(spec, kept[0]):
+            job = self.checked(spec)
+            return drafts.add(self._common_of(spec, job), spec.job_id, job.task_data, job.execution_time)
+        checks.require_call(spec.func, spec.args, spec.kwargs)
+        return drafts.add(
+            kept[1],
+            None if spec.job_id is None else checks.checked_id(spec.job_id),
+            codec.encode(spec.args, spec.kwargs),
+            checks.checked_time(spec.execution_time),
+        )
+
+    def _common_of(self, spec: JobSpec, job: NewJob) -> Common:
+        """Kept for the next job, but for what comes of the arguments' types, of the time, or of a dict that changes."""
+        common = Common.of(job)
+        if spec.metadata is None and spec.expires is None and not _has_typed_arguments(spec.func):
+            if len(self._kept) >= TASKS_MAX:
+                self._kept.clear()
+            self._kept[id(spec.func)] = (replace(spec, args=(), kwargs={}, tags=tuple(spec.tags)), common)
+        return common
 
     def _task_of(self, function: TaskFunction) -> str:
         task = self._tasks.get(id(function))
@@ -155,12 +183,10 @@ class Submission:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
         return keys[0] if keys else name
 
-    def _job(
-        self, task: str, name: str, spec: JobSpec, grace: object, new_id: Callable[[], str] = new_job_id
-    ) -> NewJob:
+    def _job(self, task: str, name: str, spec: JobSpec, grace: object) -> NewJob:
         execution_time = checks.checked_time(spec.execution_time)
         return NewJob(
-            new_id() if spec.job_id is None else checks.checked_id(spec.job_id),
+            new_job_id() if spec.job_id is None else checks.checked_id(spec.job_id),
             self._config.tenant,
             "default" if spec.queue == "default" else checks.checked_text("queue", spec.queue, NAME_BYTES_MAX),
             task,
@@ -208,6 +234,36 @@ class Submission:
             f"job {job.job_id!r} already exists and is {status}",
             fix="use another job_id, or conflict_resolution IGNORE or REPLACE",
         )
+
+
+def _has_typed_arguments(function: TaskFunction) -> bool:
+    return task_options(function) is not None and bool(typed_arguments.typed_parameters(function))
+
+
+def _says_the_same(spec: JobSpec, kept: JobSpec) -> bool:
+    """Whether all but id, time, arguments and ``unique`` are the same objects: equal is not enough, ``True == 1``.
+
+    Tags may be, since a list of texts may have changed meanwhile.
+    """
+    return (
+        spec.func is kept.func
+        and spec.priority is kept.priority
+        and spec.max_retries is kept.max_retries
+        and spec.misfire_grace_time is kept.misfire_grace_time
+        and spec.queue is kept.queue
+        and spec.concurrency_key is kept.concurrency_key
+        and spec.concurrency_limit is kept.concurrency_limit
+        and spec.on_full is kept.on_full
+        and spec.timeout is kept.timeout
+        and spec.retry_policy is kept.retry_policy
+        and (spec.tags is kept.tags or (type(spec.tags) is list and tuple(spec.tags) == kept.tags))
+        and spec.metadata is kept.metadata
+        and spec.expires is kept.expires
+        and spec.keep_result is kept.keep_result
+        and spec.flush is kept.flush
+        and spec.on_interrupt is kept.on_interrupt
+        and spec.max_interruptions is kept.max_interruptions
+    )
 
 
 def warn_of_expired(job_ids: Sequence[str]) -> None:

@@ -3,26 +3,28 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
 import asyncpg
 
-from pg_scheduler._domain.jobs import NewJob
-from pg_scheduler._domain.misfire import is_late
-from pg_scheduler._domain.options import NO_OPTIONS, UniqueKey
+from pg_scheduler._domain.drafts import Extent
+from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, NewJob
+from pg_scheduler._domain.misfire import split_late
+from pg_scheduler._domain.options import UniqueKey
+from pg_scheduler._store.copy_rows import copy_rows
 from pg_scheduler._store.database import Connection, Database, Pool, Record, connect_like, translated
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler.job_status import JobStatus
 
 COPY_FROM = 100
 """Jobs from which on a COPY on a connection of its own is quicker than an INSERT of arrays on a pooled one."""
 
 
-OPTIONS_AT = len(NewJob._fields) - len(NO_OPTIONS)
-"""The columns from there on are left to their defaults where no job of a COPY uses one: 2 µs a job of 10 less."""
+_BESIDE_COPY = ("expires_at", "concurrency_limit")
+"""Columns of jobs that one COPY may not be enough for."""
 
 
 class IdTaken(Exception):
@@ -38,41 +40,67 @@ class BulkWriter:
         self.expired: list[str] = []
         self._copies = copies
 
-    async def insert_all(self, jobs: Sequence[NewJob]) -> None:
+    async def insert_fresh(self, jobs: Collection[NewJob], extent: Extent) -> None:
+        """Insert jobs whose ids cannot be taken, in a transaction of their own."""
+        if self._copies_all(extent):
+            await self.insert_all(jobs, extent)
+        else:
+            async with self.connection.transaction():
+                await self.insert_all(jobs, extent)
+
+    async def insert_all(self, jobs: Collection[NewJob], extent: Extent) -> None:
         """Insert jobs whose ids are expected to be free.
 
         Raises:
             IdTaken: one is not.
         """
-        late = [job for job in jobs if is_late(job, self.now)] if self._copies else jobs
-        if late and len(await self._insert(late)) < len(late):
+        if self._copies_all(extent):
+            await self._copy_in(jobs, extent)
+            return
+        late, punctual = split_late(jobs, self.now) if self._copies else ([*jobs], [])
+        if late and len(await self._insert(late, extent)) < len(late):
             raise IdTaken
-        if len(late) < len(jobs):
-            await self._copy_in([job for job in jobs if not is_late(job, self.now)] if late else jobs)
+        if punctual:
+            await self._copy_in(punctual, extent)
+            await self._set_limits(punctual, extent)
 
-    async def insert_free(self, jobs: Sequence[NewJob]) -> set[str]:
-        """Insert those whose ids are free; the ids inserted. The ids differ from each other."""
-        if not self._copies or len(jobs) < COPY_FROM:
-            return await self._insert(jobs)
-        taken = await self.taken(jobs)
+    async def write(self, jobs: Sequence[NewJob], extent: Extent, *, replaces: bool) -> set[str]:
+        """Insert those whose ids are free, overwrite the others or leave them, in one transaction.
+
+        The ids written, without those that custom resources own. The ids differ from each other.
+        """
+        taken = await self._taken(jobs) if self._copies and len(jobs) >= COPY_FROM else None
+        if taken is not None and self._copies_all(extent) and not self.connection.is_in_transaction():
+            with suppress(IdTaken):  # somebody took one since the look
+                if not taken or not replaces:
+                    return await self._copy_fresh(jobs, taken, extent)
+                if len(taken) == len(jobs):
+                    return await self._overwrite(jobs, extent)
+        async with self.connection.transaction():
+            written = await self._insert_free(jobs, taken, extent)
+            rest = [job for job in jobs if job.job_id not in written] if replaces else []
+            return written | await self._overwrite(rest, extent)
+
+    async def _copy_fresh(self, jobs: Sequence[NewJob], taken: set[str], extent: Extent) -> set[str]:
         fresh = [job for job in jobs if job.job_id not in taken] if taken else jobs
-        try:
-            async with self.connection.transaction():
-                await self.insert_all(fresh)
-        except IdTaken:  # somebody took one since the look
-            return await self._insert(fresh)
+        if fresh:
+            await self.insert_all(fresh, extent)
         return {job.job_id for job in fresh}
 
-    async def replace(self, jobs: Sequence[NewJob]) -> set[str]:
-        """Insert or overwrite; the ids written, without those that custom resources own. The ids differ."""
-        written = await self.insert_free(jobs)
-        rest = [job for job in jobs if job.job_id not in written]
-        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(rest)) if rest else []
-        replaced = self._noted(rows)
-        await self._set_limits([job for job in rest if job.job_id in replaced])
-        return written | replaced
+    async def _insert_free(self, jobs: Sequence[NewJob], taken: set[str] | None, extent: Extent) -> set[str]:
+        if taken is not None:
+            with suppress(IdTaken):
+                async with self.connection.transaction():
+                    return await self._copy_fresh(jobs, taken, extent)
+        return await self._insert(jobs, extent)
 
-    async def taken(self, jobs: Sequence[NewJob]) -> set[str]:
+    async def _overwrite(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
+        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(jobs)) if jobs else []
+        replaced = self._noted(rows)
+        await self._set_limits([job for job in jobs if job.job_id in replaced], extent)
+        return replaced
+
+    async def _taken(self, jobs: Sequence[NewJob]) -> set[str]:
         """Which of these ids exist."""
         rows = await self.connection.fetch(QUERIES["taken_ids"], [job.job_id for job in jobs])
         return {row["job_id"] for row in rows}
@@ -93,27 +121,30 @@ class BulkWriter:
 
         A hint that fails costs the workers one poll.
         """
-        with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+        with suppress(asyncpg.PostgresError, OSError, TimeoutError):
             await self.connection.execute(QUERIES["wake_workers"])
 
-    async def _copy_in(self, jobs: Sequence[NewJob]) -> None:
-        records: Sequence[tuple[object, ...]] = jobs
-        columns: Sequence[str] = NewJob._fields
-        if all(job[OPTIONS_AT:] == NO_OPTIONS for job in jobs):
-            records, columns = [job[:OPTIONS_AT] for job in jobs], columns[:OPTIONS_AT]
+    def _copies_all(self, extent: Extent) -> bool:
+        """Whether one COPY does it: plainly none is too late, and none sets a key's limit."""
+        return self._copies and extent.earliest >= self.now and extent.columns.isdisjoint(_BESIDE_COPY)
+
+    async def _copy_in(self, jobs: Collection[NewJob], extent: Extent) -> None:
+        columns = sorted(extent.columns)
+        rows = copy_rows(jobs, columns)
         try:
-            await self.connection.copy_records_to_table("scheduled_jobs", records=records, columns=columns)
+            await self.connection.copy_to_table("scheduled_jobs", columns=columns, source=rows, format="binary")
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
-        if records is jobs:
-            await self._set_limits(jobs)
 
-    async def _insert(self, jobs: Sequence[NewJob]) -> set[str]:
-        written = self._noted(await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else [])
-        await self._set_limits([job for job in jobs if job.job_id in written])
+    async def _insert(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
+        rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else []
+        written = self._noted(rows)
+        await self._set_limits([job for job in jobs if job.job_id in written], extent)
         return written
 
-    async def _set_limits(self, jobs: Sequence[NewJob]) -> None:
+    async def _set_limits(self, jobs: Iterable[NewJob], extent: Extent) -> None:
+        if "concurrency_limit" not in extent.columns:
+            return
         wishes = [
             (job.tenant, job.concurrency_key, job.concurrency_limit)
             for job in jobs
@@ -135,24 +166,33 @@ class BulkStore:
         self._pool = pool
 
     @asynccontextmanager
-    async def writer(self, *, few: bool, connection: "Connection | None" = None) -> AsyncIterator[BulkWriter]:
-        """A writer on the caller's ``connection``, on a pooled one for a ``few`` jobs, else on one of its own.
+    async def writers(
+        self, *, few: bool, connection: "Connection | None" = None, most: int = 1
+    ) -> AsyncIterator[list[BulkWriter]]:
+        """A writer on the caller's ``connection``, or on a pooled one for a ``few`` jobs.
 
-        COPY takes values as the connection's codecs make them, and the codecs of the caller's connections are the
-        caller's: only a connection of our own copies.
+        Else up to ``most`` on connections of their own, at least one: further ones only if the server gives them.
+        COPY may need longer than the pool's time limit for a statement, and than others can wait for a connection.
         """
-        if connection is not None:
-            with translated(self._db.place, connection):
-                yield await _writer(connection, copies=False)
-            return
-        if few:
-            async with self._db.connection() as pooled:
-                yield await _writer(pooled, copies=False)
-            return
+        async with AsyncExitStack() as stack:
+            if connection is not None:
+                stack.enter_context(translated(self._db.place, connection))
+                yield [await _writer(connection, copies=False)]
+            elif few:
+                yield [await _writer(await stack.enter_async_context(self._db.connection()), copies=False)]
+            else:
+                writers = [await stack.enter_async_context(self._own())]
+                with suppress(DatabaseUnreachable):
+                    while len(writers) < most:
+                        writers.append(await stack.enter_async_context(self._own()))
+                yield writers
+
+    @asynccontextmanager
+    async def _own(self) -> AsyncIterator[BulkWriter]:
         own = await connect_like(self._pool, command_timeout=None)
         try:
             with translated(self._db.place):
-                yield await _writer(own, copies=True)
+                yield await _writer(own, copies=own.get_settings().client_encoding == "UTF8")  # of copy_rows
         finally:
             await own.close(timeout=1)
 
@@ -161,5 +201,12 @@ async def _writer(connection: Connection, *, copies: bool) -> BulkWriter:
     return BulkWriter(connection, now=await connection.fetchval(QUERIES["now"]), copies=copies)
 
 
-def _columns(jobs: Sequence[NewJob]) -> list[list[object]]:
-    return [list(column) for column in zip(*jobs, strict=True)]
+def _columns(jobs: Sequence[NewJob]) -> list[Sequence[object]]:
+    """Arrays for ``unnest``, as short as ``insert_jobs`` takes them."""
+    return [_shortened(name, values) for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)]
+
+
+def _shortened(name: str, values: Sequence[object]) -> Sequence[object]:
+    if name == "job_id" or values.count(values[0]) < len(values):
+        return values
+    return () if values[0] is None else values if name in NULLABLE_COLUMNS else values[:1]

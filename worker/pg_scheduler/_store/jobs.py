@@ -65,10 +65,12 @@ class JobStore:
 
     async def insert_unique(self, job: NewJob, unique: UniqueKey | None, connection: "Connection | None") -> Stored:
         """Insert unless an equal job is there; in the caller's own transaction on a ``connection``."""
-        key, within = unique or (None, None)
-        row = await self._submitted("insert_job", connection, job, key, within)
-        if row is None:
-            raise AssertionError("insert_job answers with a row")
+        if unique is None:
+            row = await self._submitted("insert_job", connection, job)
+        else:
+            row = await self._submitted("insert_unequal_job", connection, job, *unique)
+        if row is None:  # the id is taken
+            return Stored(job.job_id, None)
         return Stored(row["job_id"], JobStatus(row["status"]) if row["status"] else None)
 
     async def replace(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
