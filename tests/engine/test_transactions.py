@@ -30,7 +30,7 @@ AT_ONCE = RetryPolicy(initial=0)
 BOUNDARIES = {
     "BEGIN": "BEGIN;",
     "first statement": QUERIES["limit_idling"],
-    "user's statement": USERS_STATEMENT,
+    "user's statement": "INSERT INTO effects",
     "enqueue": QUERIES["insert_job"],
     "completion": QUERIES["complete_in_transaction"],
     "COMMIT": "COMMIT;",

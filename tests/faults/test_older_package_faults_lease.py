@@ -71,7 +71,7 @@ async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_
 ) -> None:
     lease_seconds, count = 1.5, 20
     queues = [f"q{number}" for number in range(count)]
-    process = start_process(program=(str(APP), dsn, str(lease_seconds), str(count)))
+    process = start_process(program=(str(APP), dsn, str(lease_seconds), ",".join(queues)))
     for queue in queues:
         await submit(world, "nap", f"nap-{queue}", 1.0, queue=queue)
         await submit(world, "hang", f"hang-{queue}", queue=queue)
