@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from pg_scheduler import JobContext, Scheduler
+from pg_scheduler import JobContext, Scheduler, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,7 @@ async def nap(name: str, seconds: float) -> None:
     _note("end", name)
 
 
+@task(name="fault_tasks:work")
 async def work(name: str, seconds: float, ctx: JobContext) -> None:
     """The same, with the token under which it ran."""
     _note("start", name, token=ctx.token)

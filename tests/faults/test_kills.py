@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import time
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
+
+import pytest
 
 from engine.test_transactions import BOUNDARIES
 from faults import fault_tasks
-from faults.conftest import APP, submit
+from faults.conftest import APP, id_of, submit
+from pg_scheduler import JobSpec, Scheduler
+from support.sizes import sized
 from support.statement_proxy import StatementProxy
+from support.two_histories import INSTALL, Histories, history_of
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -28,6 +38,16 @@ KILLS: dict[str, tuple[str, Moment]] = {
 }
 """To a server whose client is gone, after one statement and before the next are the same moment."""
 ALL_STARTED = "SELECT count(*) = $1 FROM scheduler_workers"
+
+COUNT = sized(5, 50)
+"""How many workers are killed (F1)."""
+JOBS_EACH = sized(1000, 2000)
+LEASE_SECONDS = 3
+RECLAIM_SECONDS = 5.0
+"""A lease, a sweep (a quarter of it) and a poll: with one healthy survivor."""
+
+
+logger = logging.getLogger("chaos")
 
 
 async def test_a_worker_killed_at_any_statement_of_a_transaction_leaves_exactly_one_effect(
@@ -78,3 +98,61 @@ def killer(victim: Running) -> Callable[[Wire], None]:
         wire.cut()
 
     return kill
+
+
+@pytest.mark.timeout(60 + 20 * COUNT)
+async def test_workers_killed_again_and_again_lose_no_job_and_end_none_twice(
+    world: World, start_process: Callable[..., Running], record: Record
+) -> None:
+    """Each victim dies with jobs in its hands, and in the middle of whatever it then does; one worker survives."""
+    draw = random.Random(1)  # noqa: S311  a seed that a failure repeats
+    await world.pool.execute(INSTALL)
+    submitter = Scheduler(world.pool)
+    acknowledged: list[str] = []
+    killed_at: dict[str, float] = {}
+
+    survivor, victim = (start_process("--lease", str(LEASE_SECONDS)) for _ in range(2))
+    await id_of(survivor)
+    for _ in range(COUNT):
+        name = await id_of(victim)
+        successor = start_process("--lease", str(LEASE_SECONDS))
+        acknowledged += await submitter.schedule_bulk(some_work(draw, len(acknowledged)))
+        await until(partial(holds, world, name, draw.randint(1, 20)), timeout=30)
+        victim.process.kill()
+        killed_at[name] = time.time()
+        victim = successor
+
+    await until(partial(none_is_open, world), timeout=60)
+    histories = Histories(acknowledged=acknowledged, changes=await history_of(world.pool), events=record.events())
+    reclaims = histories.reclaims(killed_at)
+    logger.info(
+        "%d jobs, %d kills, %d claimed again, the slowest after %.2f s, broken: %s",
+        len(acknowledged), COUNT, len(reclaims), max(reclaims, default=0), histories.broken(),
+    )  # fmt: skip
+    assert histories.broken() == {}
+    assert max(reclaims) <= RECLAIM_SECONDS
+
+
+def some_work(draw: random.Random, first: int) -> list[JobSpec]:
+    """Jobs that take a moment, due at moments of the next two seconds: workers keep up, and claim ahead."""
+    now = datetime.now(UTC)
+    return [
+        JobSpec(
+            fault_tasks.work,
+            now + timedelta(seconds=draw.uniform(0, 2)),
+            args=(f"job-{n}", draw.uniform(0, 0.04)),
+            job_id=f"job-{n}",
+        )
+        for n in range(first, first + JOBS_EACH)
+    ]
+
+
+async def holds(world: World, worker_id: str, count: int) -> bool:
+    held = "SELECT count(*) >= $2 FROM scheduled_jobs WHERE status = 'running' AND worker_id = $1"
+    return bool(await world.pool.fetchval(held, worker_id, count))
+
+
+async def none_is_open(world: World) -> bool:
+    left = await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE finished_at IS NULL")
+    assert left == 0, f"{left} left"
+    return True
