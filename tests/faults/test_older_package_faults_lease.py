@@ -11,12 +11,19 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from faults import fault_tasks
 from faults.conftest import APP, as_if_it_had_beaten_for_a_lease, submit
+from support.freezing import frozen, stopped
+from support.needs import needs
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    import asyncpg
 
     from engine.conftest import MakeScheduler
     from faults.conftest import Record
@@ -66,10 +73,16 @@ async def test_sigkill_mid_job_second_start_within_20_seconds_with_the_default_l
     assert (row["attempt"], row["interruptions"], row["worker_id"]) == (2, 1, survivor.worker_id)
 
 
+@pytest.mark.parametrize("freeze", [stopped, pytest.param(frozen, marks=needs("freezer"))])
 async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_refused_20_of_20(
-    world: World, started: MakeScheduler, start_process: Callable[..., Running], record: Record, dsn: str
+    world: World,
+    started: MakeScheduler,
+    start_process: Callable[..., Running],
+    record: Record,
+    dsn: str,
+    freeze: Callable[[int], AbstractContextManager[None]],
 ) -> None:
-    lease_seconds, count = 1.5, 20
+    lease_seconds, count = 2.0, 20
     queues = [f"q{number}" for number in range(count)]
     process = start_process(program=(str(APP), dsn, str(lease_seconds), ",".join(queues)))
     for queue in queues:
@@ -83,21 +96,20 @@ async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_
     await until(lambda: len(set(record.names("start"))) == 2 * count, timeout=20)
     await world.pool.execute("UPDATE scheduled_jobs SET execution_time = now()")  # the naps, in their second run
     await _naps_anew(world, record, queues)
-    os.kill(process.process.pid, signal.SIGSTOP)
-    frozen = {row["id"] for row in await world.pool.fetch("SELECT id FROM scheduler_workers")}
+    with freeze(process.process.pid):
+        buried = {row["id"] for row in await world.pool.fetch("SELECT id FROM scheduler_workers")}
 
-    survivor = await started(lease_seconds=lease_seconds, queues=tuple(queues), max_concurrent_jobs=100)
-    takes_over(survivor, "hang", "nap")
-    await until(lambda: len(record.names("rerun")) == 2 * count, timeout=20)
-    await until(lambda: not survivor.active_jobs)
-    await until(lambda: _all_completed(world))
-    tokens = await _tokens(world)
-    os.kill(process.process.pid, signal.SIGCONT)
+        survivor = await started(lease_seconds=lease_seconds, queues=tuple(queues), max_concurrent_jobs=100)
+        takes_over(survivor, "hang", "nap")
+        await until(lambda: len(record.names("rerun")) == 2 * count, timeout=20)
+        await until(lambda: not survivor.active_jobs)
+        await until(lambda: _all_completed(world))
+        ends = await _ends(world)
     woken_at = time.time()
 
     async def all_live_again() -> bool:
         rows = await world.pool.fetch("SELECT id FROM scheduler_workers WHERE state = 'alive'")
-        return len({row["id"] for row in rows} - frozen) == count + 1
+        return len({row["id"] for row in rows} - buried) == count + 1
 
     await until(all_live_again, timeout=10)
     await until(lambda: len(record.names("stopped")) == count, timeout=10)
@@ -105,7 +117,7 @@ async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_
     beat_seconds = lease_seconds / 3
     late = [line["at"] - woken_at for line in record.events() if line["event"] == "stopped"]
     assert max(late) < beat_seconds + 1.5, late  # the beat, and what 20 workers take on a shared machine
-    assert await _tokens(world) == tokens
+    assert await _ends(world) == ends
     assert await _all_completed(world)
     assert {row["worker_id"] for row in await world.pool.fetch("SELECT worker_id FROM scheduled_jobs")} == {
         survivor.worker_id
@@ -131,9 +143,8 @@ async def _all_completed(world: World) -> bool:
     return set((await statuses(world)).values()) == {"completed"}
 
 
-async def _tokens(world: World) -> list[tuple[str, int]]:
-    rows = await world.pool.fetch("SELECT job_id, token FROM scheduled_jobs ORDER BY job_id")
-    return [(row["job_id"], row["token"]) for row in rows]
+async def _ends(world: World) -> list[asyncpg.Record]:
+    return await world.pool.fetch("SELECT job_id, token, finished_at FROM scheduled_jobs ORDER BY job_id")
 
 
 async def test_loop_blocked_by_sleep_or_cpu_work_is_one_start_unless_the_gil_is_held(

@@ -66,6 +66,14 @@ PROGRAMS: dict[str, Program | Right] = {
         command=("sh", "-c", "d=$(mktemp -d) && mount -t tmpfs -o size=1m none $d && umount $d && rmdir $d"),
         way="Linux: run the tests as root, where tmpfs may be mounted",
     ),
+    "freezer": Right(
+        command=(
+            "sh",
+            "-c",
+            "d=/sys/fs/cgroup; [ -e $d/cgroup.controllers ] || d=$d/freezer; mkdir $d/try-$$ && rmdir $d/try-$$",
+        ),
+        way="Linux: run the tests as root, where cgroups may be made",
+    ),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",
