@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import json
 import os
+import resource
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -91,11 +92,14 @@ async def hold_the_gil(name: str, seconds: float) -> None:
     _note("end", name)
 
 
-async def die(name: str, seconds: float) -> None:
-    """Take the worker along; the first attempt earlier than later ones."""
+async def die(name: str, seconds: float, ctx: JobContext) -> None:
+    """Take the worker along: every other time it does not even know that it ends."""
     _note("start", name)
     await asyncio.sleep(seconds)
-    os._exit(1)
+    if ctx.attempt % 2:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.string_at(0)  # a segmentation fault
 
 
 async def main(dsn: str, lease_seconds: float, queues: Sequence[str], engine_dsn: str | None = None) -> None:

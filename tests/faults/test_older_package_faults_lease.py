@@ -190,7 +190,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
     first = [await submit(world, "nap", f"first-{n}", 0.5) for n in range(5)]
     await submit(world, "die", "poison", 0.3)
-    await _until_dead(start_process, lease_seconds)
+    codes = [await _until_dead(start_process, lease_seconds)]
     await world.pool.execute(  # from now on it dies after its neighbours have ended, or they would be suspects as well
         """UPDATE scheduled_jobs SET task_data = '{"args": ["poison", 1.5], "kwargs": {}}' WHERE job_id = 'poison'"""
     )
@@ -199,7 +199,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
         # New neighbours that still run when it dies for the second time; from then on it runs alone.
         for n in range(3):
             await submit(world, "nap", f"fresh-{deaths}-{n}", 3)
-        await _until_dead(start_process, lease_seconds)
+        codes.append(await _until_dead(start_process, lease_seconds))
     await _interrupted(world, 4)
     start_process("--lease", str(lease_seconds))
     await until(lambda: _all_but_poison_completed(world), timeout=30)
@@ -209,6 +209,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     starts = [(line["pid"], line["name"]) for line in record.events() if line["event"] == "start"]
     killed = [pid for pid, name in starts if name == "poison"]
     assert len(killed) == 4
+    assert codes == [1, -signal.SIGSEGV, 1, -signal.SIGSEGV]
     assert [name for pid, name in starts if pid in killed[2:]] == ["poison"] * 2
     assert (poison["attempt"], poison["interruptions"], poison["error_message"]) == (4, 4, "worker died")
     assert max(row["interruptions"] for row in rows) <= 1
@@ -216,9 +217,10 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_attempts WHERE job_id = 'poison'") == 4
 
 
-async def _until_dead(start_process: Callable[..., Running], lease_seconds: float) -> None:
+async def _until_dead(start_process: Callable[..., Running], lease_seconds: float) -> int:
     worker = start_process("--lease", str(lease_seconds))
     await until(lambda: worker.process.poll() is not None, timeout=30, what="the poison job kills its worker")
+    return worker.wait()
 
 
 async def _interrupted(world: World, times: int) -> None:
