@@ -16,7 +16,7 @@ import pytest
 from engine.conftest import _ends_what_it_started, started, world
 from faults import fault_tasks
 from support.commands import Running
-from support.world import LONG_AGO, World, new_job
+from support.world import World, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,13 +89,10 @@ async def id_of(worker: Running) -> str:
 
 
 async def submit(world: World, task: str, *args: object, **changes: Any) -> str:
-    """A job of a harmful task, due at once; its id is its name."""
+    """A job of a harmful task, due long ago unless said otherwise; its id is its name."""
     name = str(args[0])
     payload = json.dumps({"args": list(args), "kwargs": {}})
-    job = new_job(
-        **{"job_id": name, "task": f"fault_tasks:{task}", "job_name": task, "task_data": payload} | changes,
-        execution_time=LONG_AGO,
-    )
+    job = new_job(**{"job_id": name, "task": f"fault_tasks:{task}", "job_name": task, "task_data": payload} | changes)
     assert await world.jobs.insert(job)
     return name
 
