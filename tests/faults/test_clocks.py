@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import ExitStack
-from datetime import timedelta
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from faults.conftest import id_of, submit
+import asyncpg
+
+from faults.conftest import as_if_it_had_beaten_for_a_lease, id_of, submit
+from pg_scheduler import JobContext, Scheduler
+from store.test_races import every_second
+from support.databases import NEWEST
 from support.faked_clock import faked_clock
 from support.needs import needs
+from support.own_server import own_server
+from support.two_histories import INSTALL
 from support.waiting import until
+from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pytest
+
     from faults.conftest import Record
     from support.commands import Running
-    from support.world import World
 
-HOUR, HALF_A_MINUTE = timedelta(hours=1), timedelta(seconds=30)
+HOUR, MINUTE, HALF_A_MINUTE = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=30)
 JUMPS = [HALF_A_MINUTE, -HALF_A_MINUTE, HOUR + HALF_A_MINUTE, -HOUR - HALF_A_MINUTE]
 LEASE_SECONDS = 6
 SLEW_SECONDS = 0.005
@@ -72,3 +82,83 @@ def has_been_seen(record: Record, epoch: float, ahead: timedelta) -> bool:
 async def ended(world: World) -> dict[str, tuple[str, int, int]]:
     rows = await world.pool.fetch("SELECT job_id, status, attempt, interruptions FROM scheduled_jobs")
     return {row["job_id"]: (row["status"], row["attempt"], row["interruptions"]) for row in rows}
+
+
+@needs("faketime")
+async def test_a_database_clock_that_steps_ends_no_job_twice_and_repeats_no_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back by a minute, leases last longer; forward by two, everybody is taken for dead once."""
+    starts: list[tuple[str, int]] = []
+    ticks: list[datetime] = []
+    may_end = asyncio.Event()
+
+    async def wait(name: str, ctx: JobContext) -> None:
+        starts.append((name, ctx.attempt))
+        await may_end.wait()
+
+    async def tick(ctx: JobContext) -> None:
+        ticks.append(ctx.scheduled_at)
+
+    async with AsyncExitStack() as stack:
+        clock = stack.enter_context(faked_clock(tmp_path / "clock", timedelta()))
+        with monkeypatch.context() as patch:
+            for name, value in (clock.environment | {"FAKETIME_NO_CACHE": "1"}).items():
+                patch.setenv(name, value)
+            server = stack.enter_context(own_server(tmp_path / "data", release=NEWEST))
+        pool = await asyncpg.create_pool(server.dsn, min_size=1, max_size=10)
+        stack.callback(pool.terminate)
+        await Scheduler(pool).initialize_db()
+        await pool.execute(INSTALL)
+        world = World.over(pool)
+        workers = [
+            await stack.enter_async_context(Scheduler(pool, 15, lease_seconds=LEASE_SECONDS, shutdown_timeout=0.2))
+            for _ in range(2)
+        ]
+        for worker in workers:
+            worker.register(wait)
+            worker._registry.add(tick, "t")
+            as_if_it_had_beaten_for_a_lease(worker)
+        await world.schedules.upsert(every_second("a"))
+        jobs = [
+            await workers[0].schedule(wait, execution_time=datetime.now(UTC), args=(f"job-{n}",), job_id=f"job-{n}")
+            for n in range(20)
+        ]
+        await until(lambda: len(starts) == len(jobs) and ticks)
+
+        for step in (-MINUTE, MINUTE):
+            stepped_at = await pool.fetchval("SELECT now()")
+            clock.put(step)
+            assert workers[0]._engine is not None
+            await workers[0]._engine.rescuer.run_once()  # the worst moment: nobody has beaten since
+            await until(partial(all_have_beaten, pool, stepped_at, step), timeout=20)
+            if step < timedelta():
+                states = await ended(world)
+                assert {states[job_id] for job_id in jobs} == {("running", 1, 0)}
+        stepped_at = await pool.fetchval("SELECT now()")
+        await until(lambda: max(ticks) > stepped_at, timeout=20)
+        may_end.set()
+        await until(lambda: all_completed(pool, jobs), timeout=20)
+
+        # All leases were over at one blow: one rescue, of whom had not beaten before it.
+        assert set(starts) <= {(job_id, attempt) for job_id in jobs for attempt in (1, 2)}
+        assert len(set(starts)) == len(starts)
+        ends = await pool.fetch("SELECT job_id FROM status_history WHERE became = 'completed'")
+        assert len({row["job_id"] for row in ends}) == len(ends)
+        made = await pool.fetch("SELECT tick_at FROM scheduled_jobs WHERE schedule_id IS NOT NULL ORDER BY id")
+        assert [row["tick_at"] for row in made] == sorted({row["tick_at"] for row in made})
+
+
+async def all_have_beaten(pool: asyncpg.Pool[asyncpg.Record], stepped_at: datetime, step: timedelta) -> bool:
+    """Whether both workers hold a lease that was given by the clock as it is now."""
+    leases = await pool.fetch(
+        "SELECT lease_until - make_interval(secs => $1) AS beaten_at FROM scheduler_workers WHERE state = 'alive'",
+        LEASE_SECONDS,
+    )
+    late = stepped_at + step / 2
+    return len(leases) == 2 and all((row["beaten_at"] > late) == (step > timedelta()) for row in leases)
+
+
+async def all_completed(pool: asyncpg.Pool[asyncpg.Record], jobs: list[str]) -> bool:
+    left = "SELECT count(*) FROM scheduled_jobs WHERE job_id = ANY($1) AND status <> 'completed'"
+    return bool(await pool.fetchval(left, jobs) == 0)
