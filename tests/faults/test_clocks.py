@@ -54,7 +54,7 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
         epoch = time.time() - time.monotonic()
         now = await world.pool.fetchval("SELECT now()")
         long = [await submit(world, "nap", f"long-{n}", 1.5 * LEASE_SECONDS) for n in range(15)]
-        due = {f"soon-{n}": now + timedelta(seconds=1 + n / 20) for n in range(200)}
+        due = {f"soon-{n}": now + timedelta(seconds=1 + n / 20) for n in range(160)}
         for name, at in due.items():
             await submit(world, "nap", name, 0.01, execution_time=at, misfire_grace_time=1)
         later = [

@@ -33,6 +33,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 NEXT_WEEK = datetime.now(UTC) + timedelta(days=7)
 TIMES = {LONG_AGO: "as submitted", TOMORROW: "as replaced", NEXT_WEEK: "as moved"}
 STEPS = 2
+"""Of the event loop, by which a race is adjusted from round to round."""
 LEFT = """
 SELECT status, priority, attempt, retry_count, interruptions, error_message, token = 0, started_at IS NULL,
        finished_at IS NULL, stopping_worker IS NULL, execution_time,
@@ -106,7 +107,7 @@ RACES = [
     ("failed", "run again", "cancel", BOTH, FIRST),
     ("failed", "run again", "replace", BOTH, SECOND),
 ]
-NAMES = [f"{one} and {other} of a {state} one" for state, one, other, *_ in RACES]
+NAMES = [f"{state}-{one}-{other}" for state, one, other, *_ in RACES]
 
 
 @pytest.mark.timeout(60 + ROUNDS)

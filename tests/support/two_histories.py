@@ -70,7 +70,7 @@ class Histories:
 
     def broken(self) -> dict[str, list[Any]]:
         """What does not hold, and for which jobs."""
-        checks = {
+        checks: dict[str, list[Any]] = {
             "I1 lost": self._lost(),
             "I2 two outcomes": self._ended_twice(),
             "I2 two starts of one claim": self._started_twice(),
