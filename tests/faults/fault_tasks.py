@@ -107,6 +107,13 @@ async def die(name: str, seconds: float, ctx: JobContext) -> None:
     ctypes.string_at(0)  # a segmentation fault
 
 
+async def eat(name: str) -> None:
+    """Take a gigabyte, which is more than the worker may have."""
+    _note("start", name)
+    meal = [os.urandom(2**20) for _ in range(1024)]
+    _note("end", f"{name} of {len(meal)} MB")
+
+
 async def main(dsn: str, lease_seconds: float, queues: Sequence[str], engine_dsn: str | None = None) -> None:
     async with asyncpg.create_pool(dsn, min_size=1) as pool:
         for queue in queues:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults import fault_tasks
-from faults.conftest import APP, as_if_it_had_beaten_for_a_lease, submit
-from support.freezing import frozen, stopped
+from faults.conftest import APP, as_if_it_had_beaten_for_a_lease, id_of, submit
+from support.cgroups import frozen, short_of_memory, stopped
 from support.needs import needs
 from support.waiting import until
 
@@ -73,7 +73,7 @@ async def test_sigkill_mid_job_second_start_within_20_seconds_with_the_default_l
     assert (row["attempt"], row["interruptions"], row["worker_id"]) == (2, 1, survivor.worker_id)
 
 
-@pytest.mark.parametrize("freeze", [stopped, pytest.param(frozen, marks=needs("freezer"))])
+@pytest.mark.parametrize("freeze", [stopped, pytest.param(frozen, marks=needs("cgroups"))])
 async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_refused_20_of_20(
     world: World,
     started: MakeScheduler,
@@ -190,7 +190,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
     first = [await submit(world, "nap", f"first-{n}", 0.5) for n in range(5)]
     await submit(world, "die", "poison", 0.3)
-    codes = [await _until_dead(start_process, lease_seconds)]
+    codes = [await _death_of(start_process("--lease", str(lease_seconds)))]
     await world.pool.execute(  # from now on it dies after its neighbours have ended, or they would be suspects as well
         """UPDATE scheduled_jobs SET task_data = '{"args": ["poison", 1.5], "kwargs": {}}' WHERE job_id = 'poison'"""
     )
@@ -199,7 +199,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
         # New neighbours that still run when it dies for the second time; from then on it runs alone.
         for n in range(3):
             await submit(world, "nap", f"fresh-{deaths}-{n}", 3)
-        codes.append(await _until_dead(start_process, lease_seconds))
+        codes.append(await _death_of(start_process("--lease", str(lease_seconds))))
     await _interrupted(world, 4)
     start_process("--lease", str(lease_seconds))
     await until(lambda: _all_but_poison_completed(world), timeout=30)
@@ -217,8 +217,25 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_attempts WHERE job_id = 'poison'") == 4
 
 
-async def _until_dead(start_process: Callable[..., Running], lease_seconds: float) -> int:
-    worker = start_process("--lease", str(lease_seconds))
+@needs("cgroups")
+async def test_a_job_that_takes_its_workers_memory_ends_failed_too(
+    world: World, started: MakeScheduler, start_process: Callable[..., Running]
+) -> None:
+    lease_seconds = 1.5
+    await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
+    for deaths in (1, 2):
+        worker = start_process("--lease", str(lease_seconds))
+        await id_of(worker)
+        with short_of_memory(worker.process.pid, megabytes=64):
+            if deaths == 1:
+                await submit(world, "eat", "poison", max_interruptions=1)
+            assert await _death_of(worker) == -signal.SIGKILL
+        await _interrupted(world, deaths)
+    poison = await world.row("poison")
+    assert (poison["status"], poison["attempt"], poison["error_message"]) == ("failed", 2, "worker died")
+
+
+async def _death_of(worker: Running) -> int:
     await until(lambda: worker.process.poll() is not None, timeout=30, what="the poison job kills its worker")
     return worker.wait()
 
