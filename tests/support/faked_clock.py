@@ -48,6 +48,8 @@ def faked_clock(file: Path, ahead: timedelta) -> Iterator[FakedClock]:
     before = set(SHARED.glob(OURS))
     clock = FakedClock(file)
     clock.put(ahead)
-    yield clock
-    for left in set(SHARED.glob(OURS)) - before:
-        left.unlink()
+    try:
+        yield clock
+    finally:
+        for left in set(SHARED.glob(OURS)) - before:
+            left.unlink(missing_ok=True)
