@@ -15,7 +15,7 @@ from pg_scheduler import ConflictResolution, JobContext, RetryPolicy, Scheduler,
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.transactions import JobTransactions
 from pg_scheduler.errors import InvalidPayload, JobExists, LostClaim, TransactionRefused
-from support.statement_proxy import Moment, StatementProxy
+from support.statement_proxy import Moment, StatementProxy, fall_silent
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ AT_ONCE = RetryPolicy(initial=0)
 BOUNDARIES = {
     "BEGIN": "BEGIN;",
     "first statement": QUERIES["limit_idling"],
-    "user's statement": USERS_STATEMENT,
+    "user's statement": "INSERT INTO effects",
     "enqueue": QUERIES["insert_job"],
     "completion": QUERIES["complete_in_transaction"],
     "COMMIT": "COMMIT;",
@@ -124,7 +124,7 @@ async def test_a_commit_that_is_never_answered_is_looked_up(
     async def charge(ctx: JobContext) -> None:
         async with ctx.transaction() as connection:
             await connection.execute(USERS_STATEMENT)
-            proxy.arm("COMMIT;", "unanswered")
+            proxy.arm("COMMIT;", "after", fall_silent)
         reached.append("after the block")
 
     async with by_proxy(proxy, dsn, lease_seconds=3) as scheduler:

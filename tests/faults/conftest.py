@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from engine.conftest import _ends_what_it_started, started, world
 from faults import fault_tasks
 from support.commands import Running
-from support.world import LONG_AGO, World, new_job
+from support.world import World, new_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,10 +51,13 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
 
 @pytest.fixture
 def start_process(record: Record, dsn: str) -> Iterator[Callable[..., Running]]:
-    """``start_process("--lease", "2")`` is a worker of the command line with the harmful tasks; killed at the end."""
+    """``start_process("--lease", "2")`` is a worker of the command line with the harmful tasks; killed at the end.
+
+    Or another program; what has a name goes into its environment.
+    """
     begun: list[Running] = []
 
-    def start(*arguments: str, program: tuple[str, ...] | None = None) -> Running:
+    def start(*arguments: str, program: tuple[str, ...] | None = None, **environment: str) -> Running:
         command = program or ("-m", "pg_scheduler", "worker", str(APP), *arguments)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PGSCHEDULER_", "PG"))}
         process = subprocess.Popen(
@@ -62,7 +66,7 @@ def start_process(record: Record, dsn: str) -> Iterator[Callable[..., Running]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=kept | {"PGSCHEDULER_DSN": dsn, fault_tasks.RECORD: str(record.path)},
+            env=kept | {"PGSCHEDULER_DSN": dsn, fault_tasks.RECORD: str(record.path)} | environment,
         )
         begun.append(Running(process))
         return begun[-1]
@@ -73,14 +77,22 @@ def start_process(record: Record, dsn: str) -> Iterator[Callable[..., Running]]:
         running.wait()
 
 
+STARTED = re.compile(r"worker (\S+) started with")
+
+
+async def id_of(worker: Running) -> str:
+    """The name of the worker of a process, once it has started."""
+    await worker.says("started with")
+    found = STARTED.search(worker.err)
+    assert found
+    return found[1]
+
+
 async def submit(world: World, task: str, *args: object, **changes: Any) -> str:
-    """A job of a harmful task, due at once; its id is its name."""
+    """A job of a harmful task, due long ago unless said otherwise; its id is its name."""
     name = str(args[0])
     payload = json.dumps({"args": list(args), "kwargs": {}})
-    job = new_job(
-        **{"job_id": name, "task": f"fault_tasks:{task}", "job_name": task, "task_data": payload} | changes,
-        execution_time=LONG_AGO,
-    )
+    job = new_job(**{"job_id": name, "task": f"fault_tasks:{task}", "job_name": task, "task_data": payload} | changes)
     assert await world.jobs.insert(job)
     return name
 

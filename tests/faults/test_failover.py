@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+import pytest
 
 from pg_scheduler import ConflictResolution, Scheduler
 from pg_scheduler.errors import PgSchedulerError
 from support.databases import NEWEST, bin_dir_of
 from support.own_server import crash, own_server
 from support.proxy import Proxy
+from support.sizes import sized
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.embedded import EmbeddedPostgres
 
-ROUNDS = 2
+ROUNDS = sized(2, 20)
 IGNORE = ConflictResolution.IGNORE
 REPLICATION = "local replication all trust"
 
@@ -74,6 +76,7 @@ async def _is_refused(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
     return False
 
 
+@pytest.mark.timeout(60 + 30 * ROUNDS)
 async def test_a_failover_to_a_synchronous_standby_loses_no_acknowledged_job(tmp_path: Path) -> None:
     ran: list[int] = []
     acknowledged: list[int] = []

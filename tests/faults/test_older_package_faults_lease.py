@@ -11,12 +11,19 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from faults import fault_tasks
-from faults.conftest import APP, as_if_it_had_beaten_for_a_lease, submit
+from faults.conftest import APP, as_if_it_had_beaten_for_a_lease, id_of, submit
+from support.cgroups import frozen, short_of_memory, stopped
+from support.needs import needs
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    import asyncpg
 
     from engine.conftest import MakeScheduler
     from faults.conftest import Record
@@ -66,12 +73,18 @@ async def test_sigkill_mid_job_second_start_within_20_seconds_with_the_default_l
     assert (row["attempt"], row["interruptions"], row["worker_id"]) == (2, 1, survivor.worker_id)
 
 
+@pytest.mark.parametrize("freeze", [stopped, pytest.param(frozen, marks=needs("cgroups"))])
 async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_refused_20_of_20(
-    world: World, started: MakeScheduler, start_process: Callable[..., Running], record: Record, dsn: str
+    world: World,
+    started: MakeScheduler,
+    start_process: Callable[..., Running],
+    record: Record,
+    dsn: str,
+    freeze: Callable[[int], AbstractContextManager[None]],
 ) -> None:
-    lease_seconds, count = 1.5, 20
+    lease_seconds, count = 2.0, 20
     queues = [f"q{number}" for number in range(count)]
-    process = start_process(program=(str(APP), dsn, str(lease_seconds), str(count)))
+    process = start_process(program=(str(APP), dsn, str(lease_seconds), ",".join(queues)))
     for queue in queues:
         await submit(world, "nap", f"nap-{queue}", 1.0, queue=queue)
         await submit(world, "hang", f"hang-{queue}", queue=queue)
@@ -83,21 +96,20 @@ async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_
     await until(lambda: len(set(record.names("start"))) == 2 * count, timeout=20)
     await world.pool.execute("UPDATE scheduled_jobs SET execution_time = now()")  # the naps, in their second run
     await _naps_anew(world, record, queues)
-    os.kill(process.process.pid, signal.SIGSTOP)
-    frozen = {row["id"] for row in await world.pool.fetch("SELECT id FROM scheduler_workers")}
+    with freeze(process.process.pid):
+        buried = {row["id"] for row in await world.pool.fetch("SELECT id FROM scheduler_workers")}
 
-    survivor = await started(lease_seconds=lease_seconds, queues=tuple(queues), max_concurrent_jobs=100)
-    takes_over(survivor, "hang", "nap")
-    await until(lambda: len(record.names("rerun")) == 2 * count, timeout=20)
-    await until(lambda: not survivor.active_jobs)
-    await until(lambda: _all_completed(world))
-    tokens = await _tokens(world)
-    os.kill(process.process.pid, signal.SIGCONT)
+        survivor = await started(lease_seconds=lease_seconds, queues=tuple(queues), max_concurrent_jobs=100)
+        takes_over(survivor, "hang", "nap")
+        await until(lambda: len(record.names("rerun")) == 2 * count, timeout=20)
+        await until(lambda: not survivor.active_jobs)
+        await until(lambda: _all_completed(world))
+        ends = await _ends(world)
     woken_at = time.time()
 
     async def all_live_again() -> bool:
         rows = await world.pool.fetch("SELECT id FROM scheduler_workers WHERE state = 'alive'")
-        return len({row["id"] for row in rows} - frozen) == count + 1
+        return len({row["id"] for row in rows} - buried) == count + 1
 
     await until(all_live_again, timeout=10)
     await until(lambda: len(record.names("stopped")) == count, timeout=10)
@@ -105,7 +117,7 @@ async def test_frozen_worker_comes_back_under_a_new_name_and_its_late_result_is_
     beat_seconds = lease_seconds / 3
     late = [line["at"] - woken_at for line in record.events() if line["event"] == "stopped"]
     assert max(late) < beat_seconds + 1.5, late  # the beat, and what 20 workers take on a shared machine
-    assert await _tokens(world) == tokens
+    assert await _ends(world) == ends
     assert await _all_completed(world)
     assert {row["worker_id"] for row in await world.pool.fetch("SELECT worker_id FROM scheduled_jobs")} == {
         survivor.worker_id
@@ -131,9 +143,8 @@ async def _all_completed(world: World) -> bool:
     return set((await statuses(world)).values()) == {"completed"}
 
 
-async def _tokens(world: World) -> list[tuple[str, int]]:
-    rows = await world.pool.fetch("SELECT job_id, token FROM scheduled_jobs ORDER BY job_id")
-    return [(row["job_id"], row["token"]) for row in rows]
+async def _ends(world: World) -> list[asyncpg.Record]:
+    return await world.pool.fetch("SELECT job_id, token, finished_at FROM scheduled_jobs ORDER BY job_id")
 
 
 async def test_loop_blocked_by_sleep_or_cpu_work_is_one_start_unless_the_gil_is_held(
@@ -179,7 +190,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
     first = [await submit(world, "nap", f"first-{n}", 0.5) for n in range(5)]
     await submit(world, "die", "poison", 0.3)
-    await _until_dead(start_process, lease_seconds)
+    codes = [await _death_of(start_process("--lease", str(lease_seconds)))]
     await world.pool.execute(  # from now on it dies after its neighbours have ended, or they would be suspects as well
         """UPDATE scheduled_jobs SET task_data = '{"args": ["poison", 1.5], "kwargs": {}}' WHERE job_id = 'poison'"""
     )
@@ -188,7 +199,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
         # New neighbours that still run when it dies for the second time; from then on it runs alone.
         for n in range(3):
             await submit(world, "nap", f"fresh-{deaths}-{n}", 3)
-        await _until_dead(start_process, lease_seconds)
+        codes.append(await _death_of(start_process("--lease", str(lease_seconds))))
     await _interrupted(world, 4)
     start_process("--lease", str(lease_seconds))
     await until(lambda: _all_but_poison_completed(world), timeout=30)
@@ -198,6 +209,7 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     starts = [(line["pid"], line["name"]) for line in record.events() if line["event"] == "start"]
     killed = [pid for pid, name in starts if name == "poison"]
     assert len(killed) == 4
+    assert codes == [1, -signal.SIGSEGV, 1, -signal.SIGSEGV]
     assert [name for pid, name in starts if pid in killed[2:]] == ["poison"] * 2
     assert (poison["attempt"], poison["interruptions"], poison["error_message"]) == (4, 4, "worker died")
     assert max(row["interruptions"] for row in rows) <= 1
@@ -205,9 +217,27 @@ async def test_a_job_that_kills_its_worker_ends_failed_and_its_neighbours_lose_o
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_attempts WHERE job_id = 'poison'") == 4
 
 
-async def _until_dead(start_process: Callable[..., Running], lease_seconds: float) -> None:
-    worker = start_process("--lease", str(lease_seconds))
+@needs("cgroups")
+async def test_a_job_that_takes_its_workers_memory_ends_failed_too(
+    world: World, started: MakeScheduler, start_process: Callable[..., Running]
+) -> None:
+    lease_seconds = 1.5
+    await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
+    for deaths in (1, 2):
+        worker = start_process("--lease", str(lease_seconds))
+        await id_of(worker)
+        with short_of_memory(worker.process.pid, megabytes=64):
+            if deaths == 1:
+                await submit(world, "eat", "poison", max_interruptions=1)
+            assert await _death_of(worker) == -signal.SIGKILL
+        await _interrupted(world, deaths)
+    poison = await world.row("poison")
+    assert (poison["status"], poison["attempt"], poison["error_message"]) == ("failed", 2, "worker died")
+
+
+async def _death_of(worker: Running) -> int:
     await until(lambda: worker.process.poll() is not None, timeout=30, what="the poison job kills its worker")
+    return worker.wait()
 
 
 async def _interrupted(world: World, times: int) -> None:

@@ -61,11 +61,22 @@ def on_path(file: str, *, debian: str, macos: str) -> Program:
     return Program(file=file, folders=(*os.get_exec_path(), *SBIN), debian=debian, macos=macos)
 
 
+CAN_MAKE_CGROUPS = """
+cd /sys/fs/cgroup || exit
+[ -e cgroup.controllers ] || exec sh -c 'mkdir freezer/try-$$ memory/try-$$ && rmdir freezer/try-$$ memory/try-$$'
+echo +memory >cgroup.subtree_control && mkdir try-$$ && rmdir try-$$
+"""
+
 PROGRAMS: dict[str, Program | Right] = {
     "small-disk": Right(
         command=("sh", "-c", "d=$(mktemp -d) && mount -t tmpfs -o size=1m none $d && umount $d && rmdir $d"),
         way="Linux: run the tests as root, where tmpfs may be mounted",
     ),
+    "cgroups": Right(
+        command=("sh", "-c", CAN_MAKE_CGROUPS),
+        way="Linux: run the tests as root, where cgroups may be made",
+    ),
+    "faketime": on_path("faketime", debian="faketime", macos="libfaketime"),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wire:
+    """The two ends of one connection through the proxy."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+
+    def cut(self) -> None:
+        """Reset it."""
+        self.client.transport.abort()
+        self.server.transport.abort()
 
 
 class Proxy:
@@ -24,14 +38,14 @@ class Proxy:
         self._target = urlsplit(target)
         self._path = _socket_of(target)
         self._requests, self._replies = asyncio.Event(), asyncio.Event()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._wires: list[Wire] = []
         self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
         self.heal()
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, target: str) -> AsyncIterator[Proxy]:
+    async def to(cls, target: str) -> AsyncIterator[Self]:
         """A proxy to the server of the DSN ``target``."""
         proxy = cls(target)
         proxy._server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
@@ -71,37 +85,48 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection."""
-        for writer in list(self._writers):
-            writer.transport.abort()
+        for wire in self._wires:
+            wire.cut()
+
+    async def _may_send(self, _wire: Wire, _chunk: bytes) -> None:
+        """Returns when the server may see the chunk; the last one, empty, is the end of the connection."""
+        await self._requests.wait()
+
+    async def _may_answer(self, _wire: Wire, _chunk: bytes) -> None:
+        """Returns when the client may see the chunk."""
+        await self._replies.wait()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        with suppress(OSError):
-            upstream_reader, upstream_writer = await asyncio.open_unix_connection(self._path)
-            self._writers.add(upstream_writer)
-            self._pump(reader, upstream_writer, self._requests)
-            self._pump(upstream_reader, writer, self._replies)
+        try:
+            server_reader, server_writer = await asyncio.open_unix_connection(self._path)
+        except OSError:
+            writer.transport.abort()
             return
-        self._writers.discard(writer)
-        writer.transport.abort()
+        wire = Wire(writer, server_writer)
+        self._wires.append(wire)
+        self._pump(reader, wire.server, lambda chunk: self._may_send(wire, chunk))
+        self._pump(server_reader, wire.client, lambda chunk: self._may_answer(wire, chunk))
 
-    def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-        task = asyncio.get_running_loop().create_task(self._carry(source, sink, gate))
+    def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, may_pass: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(_carry(source, sink, may_pass))
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-        try:
+
+async def _carry(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, may_pass: Callable[[bytes], Awaitable[None]]
+) -> None:
+    try:
+        with suppress(OSError):
             while chunk := await source.read(CHUNK):
-                await gate.wait()
+                await may_pass(chunk)
                 sink.write(chunk)
                 await sink.drain()
-            await gate.wait()
-        except OSError:
-            pass
-        finally:
-            self._writers.discard(sink)
-            sink.close()
+            await may_pass(b"")
+    finally:
+        sink.close()
 
 
 def _socket_of(dsn: str) -> str:
