@@ -195,7 +195,8 @@ def test_a_job_that_says_something_else_is_checked_anew(name: str) -> None:
     said = JobSpec(note, LATER, args=(1,))
 
     assert _says_the_same(replace(said, args=(2,), execution_time=LATER - timedelta(days=1), job_id="a"), said)
-    assert not _says_the_same(replace(said, **{name: object()}), said)
+    changed: Any = {name: object()}
+    assert not _says_the_same(replace(said, **changed), said)
 
 
 @pytest.mark.parametrize(
@@ -224,21 +225,22 @@ async def test_a_job_is_refused_behind_one_that_is_much_like_it(
 
 
 async def test_words_that_change_between_two_jobs_are_read_anew(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    tags, metadata = ["a"], {"n": 1}
+    tags, metadata, expires = ["a"], {"n": 1}, timedelta(hours=1)
 
     def stream() -> Iterator[JobSpec]:
-        yield JobSpec(note, LATER, args=(1,), job_id="1", tags=tags, metadata=metadata)
-        tags[0], metadata["n"] = "b", 2
-        yield JobSpec(note, LATER, args=(1,), job_id="2", tags=tags, metadata=metadata)
-        yield JobSpec(note, LATER, args=(1,), job_id="3", expires=timedelta(hours=1))
-        yield JobSpec(note, LATER + timedelta(hours=1), args=(1,), job_id="4", expires=timedelta(hours=1))
+        for job_id, words in ("1", {"tags": tags}), ("3", {"metadata": metadata}), ("5", {"expires": expires}):
+            said: Any = words
+            yield JobSpec(note, LATER, args=(1,), job_id=job_id, **said)
+            tags[0], metadata["n"] = "b", 2
+            yield JobSpec(note, LATER + expires, args=(1,), job_id=f"{job_id}b", **said)
+            tags[0], metadata["n"] = "a", 1
 
     await Scheduler(pool).schedule_bulk(stream(), batch_size=1)
 
     rows = await pool.fetch("SELECT tags::text, metadata::text, expires_at FROM scheduled_jobs ORDER BY job_id")
-    assert [row["tags"] for row in rows] == ['["a"]', '["b"]', None, None]
-    assert [row["metadata"] for row in rows] == ['{"n":1}', '{"n":2}', None, None]
-    assert [row["expires_at"] for row in rows] == [None, None, *(LATER + timedelta(hours=hours) for hours in (1, 2))]
+    assert [row["tags"] for row in rows] == ['["a"]', '["b"]', None, None, None, None]
+    assert [row["metadata"] for row in rows] == [None, None, '{"n":1}', '{"n":2}', None, None]
+    assert [row["expires_at"] for row in rows] == [None, None, None, None, LATER + expires, LATER + 2 * expires]
 
 
 def named(start: int, stop: int) -> list[str]:
@@ -252,7 +254,9 @@ async def test_batches_side_by_side_keep_the_order_of_the_input(
 ) -> None:
     """Free ids, taken ones and both in a batch; an id in two batches makes them go one after the other."""
     scheduler, size = Scheduler(pool), 2 * COPY_FROM
-    await scheduler.schedule_bulk([JobSpec(note, LATER, args=(-1,), job_id=job_id) for job_id in named(0, 3 * size // 2)])
+    await scheduler.schedule_bulk(
+        [JobSpec(note, LATER, args=(-1,), job_id=job_id) for job_id in named(0, 3 * size // 2)]
+    )
     given = named(0, 3 * size) + [None] * 3 * size + ["job-0"] * twice
 
     ids = await scheduler.schedule_bulk(specs(given), conflict_resolution=conflict, batch_size=size)
@@ -274,9 +278,12 @@ async def test_batches_go_side_by_side_only_where_they_are_apart(
 ) -> None:
     opened: list[int] = []
     writers = BulkStore.writers
-    monkeypatch.setattr(
-        BulkStore, "writers", lambda self, **how: opened.append(how["most"]) or writers(self, **how)
-    )
+
+    def noting(self: BulkStore, *, few: bool, connection: None, most: int) -> Any:
+        opened.append(most)
+        return writers(self, few=few, connection=connection, most=most)
+
+    monkeypatch.setattr(BulkStore, "writers", noting)
 
     async def most(jobs: list[JobSpec], conflict: ConflictResolution = ConflictResolution.IGNORE) -> int:
         await Scheduler(pool).schedule_bulk(jobs, conflict_resolution=conflict, batch_size=COPY_FROM)
@@ -308,7 +315,9 @@ async def test_a_batch_that_fails_beside_another_fails_the_call_with_its_own_err
 async def test_one_connection_is_enough_where_the_server_gives_no_second(
     dsn: str, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    await pool.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 2; GRANT ALL ON ALL TABLES IN SCHEMA public TO single")
+    await pool.execute(
+        "CREATE ROLE single LOGIN CONNECTION LIMIT 2; GRANT ALL ON ALL TABLES IN SCHEMA public TO single"
+    )
     try:
         async with asyncpg.create_pool(dsn, user="single", min_size=1, max_size=1) as own:
             ids = await Scheduler(own).schedule_bulk(specs([None] * 900), batch_size=COPY_FROM)

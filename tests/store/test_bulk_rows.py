@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from pg_scheduler._domain.drafts import Drafts, Extent
-from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob
+from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob, used_columns
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore
 from pg_scheduler._store.database import Database
 from support.world import new_job
@@ -16,12 +17,10 @@ from support.world import new_job
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import asyncpg
-
     from support.world import World
 
 LATER = datetime(9998, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
-RICH = {
+RICH: dict[str, object] = {
     "tenant": "ténant",
     "queue": "q",
     "task": "naïve:t",
@@ -44,7 +43,7 @@ RICH = {
     "on_full": "skip",
     "concurrency_limit": 7,
 }
-SHAPES = {
+SHAPES: dict[str, list[dict[str, object]]] = {
     "plain": [{}],
     "all of everything": [RICH],
     "mixed": [{}, RICH],
@@ -94,6 +93,7 @@ async def test_what_is_left_out_is_what_the_table_stores(world: World, pool: asy
         await writer.insert_fresh([job], Extent(OWN_COLUMNS, LATER))
 
     assert await stored(world, job) == job
+    assert used_columns(job) == OWN_COLUMNS
 
 
 async def test_columns_without_null_are_those_of_the_table(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -109,7 +109,19 @@ async def test_a_draft_gets_its_id_once() -> None:
     common = drafts_of([{}], 1)._commons[0]
     for given in ("a", None, None):
         drafts.add(common, given, "{}", LATER)
-    first = next(iter(drafts))
+    rows = iter(drafts)
+    assert [next(rows).job_id, next(rows).job_id] == ["a", "new-1"]
 
-    assert (first.job_id, drafts.ids) == ("a", ["a", "new-1", "new-2"])
+    assert drafts.ids == ["a", "new-1", "new-2"]
     assert [job.job_id for job in drafts] == drafts.ids
+
+
+async def test_text_is_stored_right_over_a_connection_of_another_encoding(dsn: str, world: World) -> None:
+    drafts = drafts_of([{"queue": "é"}], 2)
+    async with (
+        asyncpg.create_pool(dsn, min_size=1, max_size=1, server_settings={"client_encoding": "LATIN1"}) as pool,
+        BulkStore(Database(pool, place="here"), pool).writers(few=False) as [writer],
+    ):
+        await writer.insert_fresh(drafts, drafts.extent)
+
+    assert {(await world.row(job_id))["queue"] for job_id in drafts.ids} == {"é"}

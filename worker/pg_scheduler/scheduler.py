@@ -412,7 +412,7 @@ class Scheduler:
             TypeError: not an async function; the message begins with the index.
             InvalidArgument: an argument that cannot be used; the message begins with the index.
             JobExists: an id is taken (``RAISE``); nothing was written.
-            DatabaseUnreachable: no answer; the last batch may or may not exist.
+            DatabaseUnreachable: no answer; the last two batches may or may not exist.
         """
         return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 

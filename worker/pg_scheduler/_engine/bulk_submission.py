@@ -105,10 +105,10 @@ class BulkSubmission:
             batch = Batch(Drafts(new_job_ids(len(chunk))))
             for spec in chunk:
                 try:
-                    if isinstance(spec, JobSpec) and spec.unique is None:
+                    if type(spec) is JobSpec and spec.unique is None:
                         self._submission.add(spec, batch.drafts)
                     else:
-                        self._add_unique(spec, conflict, batch)
+                        self._add_other(spec, conflict, batch)
                 except (TypeError, ValueError) as error:
                     index = first + len(batch.drafts)
                     error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
@@ -116,7 +116,7 @@ class BulkSubmission:
             first += len(chunk)
             yield batch
 
-    def _add_unique(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
+    def _add_other(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
         if not isinstance(spec, JobSpec):
             raise InvalidArgument(f"it is a {type(spec).__name__}", fix="give JobSpec(func, execution_time, …)")
         job = self._submission.checked(spec)

@@ -3,7 +3,7 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
@@ -40,7 +40,7 @@ class BulkWriter:
         self.expired: list[str] = []
         self._copies = copies
 
-    async def insert_fresh(self, jobs: Collection[NewJob], extent: Extent) -> None:
+    async def insert_fresh(self, jobs: Iterable[NewJob], extent: Extent) -> None:
         """Insert jobs whose ids cannot be taken, in a transaction of their own."""
         if self._copies_all(extent):
             await self.insert_all(jobs, extent)
@@ -48,7 +48,7 @@ class BulkWriter:
             async with self.connection.transaction():
                 await self.insert_all(jobs, extent)
 
-    async def insert_all(self, jobs: Collection[NewJob], extent: Extent) -> None:
+    async def insert_all(self, jobs: Iterable[NewJob], extent: Extent) -> None:
         """Insert jobs whose ids are expected to be free.
 
         Raises:
@@ -128,7 +128,7 @@ class BulkWriter:
         """Whether one COPY does it: plainly none is too late, and none sets a key's limit."""
         return self._copies and extent.earliest >= self.now and extent.columns.isdisjoint(_BESIDE_COPY)
 
-    async def _copy_in(self, jobs: Collection[NewJob], extent: Extent) -> None:
+    async def _copy_in(self, jobs: Iterable[NewJob], extent: Extent) -> None:
         columns = sorted(extent.columns)
         rows = copy_rows(jobs, columns)
         try:
