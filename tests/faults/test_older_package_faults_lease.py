@@ -225,8 +225,8 @@ async def test_a_job_that_takes_its_workers_memory_ends_failed_too(
     await started(lease_seconds=lease_seconds, queues=("of the sweeper",))
     for deaths in (1, 2):
         worker = start_process("--lease", str(lease_seconds))
-        await id_of(worker)
-        with short_of_memory(worker.process.pid, megabytes=64):
+        with short_of_memory(worker.process.pid, megabytes=256):  # before it can claim what the first has left
+            await id_of(worker)
             if deaths == 1:
                 await submit(world, "eat", "poison", max_interruptions=1)
             assert await _death_of(worker) == -signal.SIGKILL
