@@ -363,6 +363,26 @@ async def test_a_job_that_replaces_stops_the_oldest_and_starts_when_it_has_ended
     assert await world.statuses(young) == ["running"]
 
 
+async def test_an_old_word_frees_no_slot_of_a_displaced_job_whose_coroutine_still_runs(world: World) -> None:
+    """The answer to the first was lost, so that it comes twice; the same worker has run the job again meanwhile."""
+    worker = await world.worker()
+    (job_id,) = await keyed(world)
+    (first,) = await world.claim_keyed(worker)
+    await world.jobs.cancel(job_id)
+    await world.jobs.report_stopped(first)
+    await world.jobs.run_again(job_id)
+    (second,) = await world.claim_keyed(worker)
+    await keyed(world, on_full="replace")
+    assert await world.claim_keyed(worker) == []
+    assert await world.statuses(job_id) == ["cancelled"]
+
+    await world.jobs.report_stopped(first)
+    held_after_the_old_word = await held(world)
+    await world.jobs.report_stopped(second)
+
+    assert (held_after_the_old_word, await held(world)) == ([(job_id, 1)], [])
+
+
 async def test_of_jobs_that_replace_only_the_newest_waits(world: World) -> None:
     worker = await world.worker()
     await keyed(world, on_full="replace")

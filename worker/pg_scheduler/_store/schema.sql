@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: fdb6a4122d79f16abaa1817d4a85b19b95025c47517b6ba403050b52179f7259
+-- digest: 784ff853e8ef1f2517652b32755e2aaa52e5fa56e0623e7d0c13a6127288e171
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -311,6 +311,7 @@ BEGIN
         error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+        stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE on_conflict = 'replace' AND j.source_uid IS NULL
     RETURNING j.status INTO found_in;
@@ -423,7 +424,7 @@ BEGIN
         ORDER BY j.token LIMIT greatest(least(surplus, greatest(asking - vacating, 1)), 0) FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS gone = ROW_COUNT;
     UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), error_message = reason,
-           stopping_worker = worker_id, stop_asked_at = scheduler_now()
+           stopping_worker = worker_id, stop_asked_at = scheduler_now(), stopping_token = token
     WHERE job_id = ANY(ARRAY(
         SELECT j.job_id FROM scheduled_jobs j JOIN scheduler_slots s ON s.job_id = j.job_id
         WHERE s.tenant = of_tenant AND s.key = of_key AND j.status = 'running'
