@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +13,9 @@ import pytest
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._store.queries import QUERIES
+from support.chaos_steps import EPISODE_STEPS
 from support.stepper import Stepper
 
-STEPS = 3000
 SEEDS = range(1, 7)
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -21,7 +24,7 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_invariants_hold_whatever_happens_and_all_is_drained_once_the_faults_end(dsn: str, seed: int) -> None:
     async with Stepper.over(dsn, seed) as stepper:
-        await stepper.run(STEPS)
+        await stepper.run(EPISODE_STEPS)
         await stepper.drain()
 
 
@@ -34,6 +37,16 @@ async def test_a_run_is_the_same_again_from_its_seed(new_database: Callable[...,
 
     assert stories[0] == stories[1]
     assert "make chaos-steps SEED=1 STEPS=500" in stories[0]
+
+
+def test_the_command_runs_one_episode_after_the_other() -> None:
+    command = [sys.executable, "-m", "support.chaos_steps", "--seed", "1", "--steps", str(EPISODE_STEPS + 100)]
+
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True, capture_output=True
+    )
+
+    assert b"next seed 3" in done.stdout
 
 
 def statement(name: str, shipped: str, naive: str) -> Mutant:
@@ -72,4 +85,4 @@ async def test_the_stepper_finds(name: str, new_database: Callable[..., str], mo
 async def _run_all(new_database: Callable[..., str]) -> None:
     for seed in SEEDS:
         async with Stepper.over(new_database(), seed) as stepper:
-            await stepper.run(STEPS)
+            await stepper.run(EPISODE_STEPS)

@@ -127,6 +127,7 @@ class Stepper:
             if said is None:
                 continue
             await settle()
+            self.steps_done += 1
             self._note(said)
             self._look_around()
 
@@ -354,7 +355,6 @@ class Stepper:
             connection.terminate()
 
     def _note(self, said: str) -> None:
-        self.steps_done += 1
         self.last_steps.append(f"  {self.steps_done:6} {self.time.elapsed:9.3f} {self.time.now:%M:%S.%f} {said}")
 
     def _note_stops(self) -> None:
