@@ -15,6 +15,7 @@ from pg_scheduler._engine.starts import Starts
 from pg_scheduler._store.queries import QUERIES
 from support.chaos_steps import EPISODE_STEPS
 from support.stepper import Stepper
+from support.steps import take_steps
 
 SEEDS = range(1, 7)
 
@@ -24,7 +25,7 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_invariants_hold_whatever_happens_and_all_is_drained_once_the_faults_end(dsn: str, seed: int) -> None:
     async with Stepper.over(dsn, seed) as stepper:
-        await stepper.run(EPISODE_STEPS)
+        await take_steps(stepper, EPISODE_STEPS)
         await stepper.drain()
 
 
@@ -32,7 +33,7 @@ async def test_a_run_is_the_same_again_from_its_seed(new_database: Callable[...,
     stories = []
     for _ in range(2):
         async with Stepper.over(new_database(), 1) as stepper:
-            await stepper.run(500)
+            await take_steps(stepper, 500)
             stories.append(stepper.story())
 
     assert stories[0] == stories[1]
@@ -85,4 +86,4 @@ async def test_the_stepper_finds(name: str, new_database: Callable[..., str], mo
 async def _run_all(new_database: Callable[..., str]) -> None:
     for seed in SEEDS:
         async with Stepper.over(new_database(), seed) as stepper:
-            await stepper.run(EPISODE_STEPS)
+            await take_steps(stepper, EPISODE_STEPS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from support.databases import NEWEST, PgServer, started
 from support.stepper import Stepper
+from support.steps import take_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ EPISODE_STEPS = 3000
 
 async def episode(dsn: str, seed: int, steps: int) -> Counter[str]:
     async with Stepper.over(dsn, seed) as stepper:
-        await stepper.run(steps)
+        await take_steps(stepper, steps)
         await stepper.drain()
         return stepper.judge.counts
 
