@@ -330,9 +330,10 @@ async def test_a_job_that_will_be_retried_counts_for_those_that_skip(world: Worl
     assert await world.statuses(fourth) == ["cancelled"]
 
 
-async def test_a_job_that_has_started_waits_where_a_new_one_would_be_skipped(world: World) -> None:
+@pytest.mark.parametrize("on_full", ["skip", "replace"])
+async def test_a_job_that_has_started_waits_where_a_new_one_would_not(world: World, on_full: str) -> None:
     worker = await world.worker()
-    (first,) = await keyed(world, on_full="skip")
+    (first,) = await keyed(world, on_full=on_full)
     (job,) = await world.claim_keyed(worker)
     await world.jobs.retry(job, ERROR, 0)
     await keyed(world, execution_time=LONG_AGO - timedelta(days=1))
@@ -406,6 +407,20 @@ async def test_a_job_that_replaces_cancels_what_would_be_retried(world: World) -
 
     assert [job.job_id for job in await world.claim_keyed(worker)] == [new]
     assert await world.statuses(old, new) == ["cancelled", "running"]
+
+
+async def test_a_job_that_has_replaced_displaces_nobody_when_it_starts_again(world: World) -> None:
+    worker = await world.worker()
+    (old,) = await keyed(world, on_full="replace")
+    for job_id in (old, *await keyed(world, execution_time=LONG_AGO + timedelta(hours=1))):
+        (job,) = await world.claim_keyed(worker)
+        assert job.job_id == job_id
+        await world.jobs.retry(job, ERROR, 3600)
+    await world.pool.execute("UPDATE scheduled_jobs SET execution_time = $2 WHERE job_id = $1", old, LONG_AGO)
+
+    assert [job.job_id for job in await world.claim_keyed(worker)] == [old]
+
+    assert await world.statuses(job_id) == ["pending"]
 
 
 async def test_a_job_that_replaces_goes_before_others_that_are_due_too(world: World) -> None:

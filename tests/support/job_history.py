@@ -93,6 +93,7 @@ LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
     "cancel_job": {(status, "cancelled") for status in OPEN},
     "replace_job": {(status, new) for status in {None} | OPEN | ENDED for new in ("pending", "expired")},
     "scheduler_enqueue": {(status, new) for status in {None} | OPEN | ENDED for new in ("pending", "expired")},
+    "outlive_two_workers": {("pending", "pending")},
     "run_job_again": {(status, "pending") for status in ENDED - {"completed"}},
     "report_stopped": {(status, status) for status in OPEN | ENDED},
     "forget_stopping": {(status, status) for status in OPEN | ENDED},

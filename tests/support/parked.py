@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 SURFACE = {
     "scheduler_enqueue": "SELECT scheduler_enqueue($2, args => $3, run_at => $4, job_id => $1,"
-    " on_conflict => 'replace', concurrency_key => $5, concurrency_limit => $6, on_full => $7)"
+    " on_conflict => 'replace', concurrency_key => $5, concurrency_limit => $6, on_full => $7)",
+    "outlive_two_workers": "UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = $1 AND status = 'pending'",
 }
-"""What other languages call."""
+"""What others than the library send."""
 
 Method = Literal["fetch", "fetchrow", "fetchval", "execute"]
 

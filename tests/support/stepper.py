@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONFIG = EngineConfig(lease_seconds=6.0, slots=3, claim_limit=2, poll_seconds=5.0, max_interruptions=2)
+CONFIG = EngineConfig(lease_seconds=6.0, slots=3, claim_limit=2, poll_seconds=5.0, max_interruptions=3)
 WORKERS_MIN, WORKERS_MAX = 2, 4
 WORKERS_USUAL = 3
 OPEN_JOBS_MAX = 10
@@ -66,6 +66,7 @@ KINDS = ["quick", "waits", "waits", "waits", "poison"]
 KEYED = 0.4
 SHOWN_STEPS = 30
 SLOW_REPLIES = 0.08
+IN_VAIN = 0.1
 RESENDS = 0.5
 ROUND_SECONDS = 0.5
 BACKLOG = timedelta(seconds=2 * OPEN_JOBS_MAX)
@@ -270,6 +271,10 @@ class Stepper:
         free = [worker for worker in self.workers if worker.is_free(strand) and not (taking and worker.leaving)]
         return self.rng.choice(free) if free else None
 
+    def tries_in_vain(self) -> bool:
+        """Whether to take a step of which nothing can come: seldom, or nothing else is met."""
+        return self.rng.random() < IN_VAIN
+
     def some_job(self, *statuses: str) -> str | None:
         ids = [job_id for job_id, job in self.judge.jobs.items() if not statuses or job.status in statuses]
         return self.rng.choice(ids) if ids else None
@@ -440,8 +445,7 @@ class Stepper:
         if worker.completions.tokens() and worker.is_free("flush"):
             worker.begin("flush", worker.completions.run_once())
         if worker.is_free("heart"):
-            overdue = self.time.elapsed - worker.beat_at >= CONFIG.beat_seconds or worker.heart_backend is None
-            worker.begin("heart", worker.beat() if overdue else worker.check_held())
+            worker.begin("heart", worker.beat() if worker.is_beat_due else worker.check_held())
         if not worker.leaving and worker.is_free("claim"):
             worker.begin("claim", worker.claim_loop._pass())
         if not worker.leaving and worker.is_free("sweep"):

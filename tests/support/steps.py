@@ -65,7 +65,7 @@ async def take_steps(s: Stepper, number: int) -> None:
 # What goes on all the time.
 
 
-@step(30)
+@step(60)
 async def execute(s: Stepper) -> str | None:
     call = s.some_call(executed=False)
     if call is None:
@@ -83,7 +83,7 @@ async def execute(s: Stepper) -> str | None:
     return f"{call} reaches the database"
 
 
-@step(30)
+@step(60)
 async def deliver(s: Stepper) -> str | None:
     call = s.some_call(executed=True)
     if call is None:
@@ -93,9 +93,9 @@ async def deliver(s: Stepper) -> str | None:
     return f"{call} is answered"
 
 
-@step(9)
+@step(6)
 async def advance(s: Stepper) -> str | None:
-    seconds = s.rng.choice([0.02, 0.1, 0.15, 0.5, 1.0, 2.0])
+    seconds = s.rng.choice([0.02, 0.1, 0.15, 0.5, 1.0, 1.5])
     await s.pass_time(seconds)
     return f"{seconds} s pass"
 
@@ -109,15 +109,17 @@ async def ring(s: Stepper) -> str | None:
 @step(12)
 async def claim(s: Stepper) -> str | None:
     worker = s.some_worker("claim", taking=True)
-    if worker is None:
+    if worker is None or not (worker.lease.is_valid or s.tries_in_vain()):
         return None
     worker.begin("claim", worker.claim_loop._pass())
     return f"{worker.name} looks for jobs"
 
 
-@step(10)
+@step(14)
 async def beat(s: Stepper) -> str | None:
-    worker = s.some_worker("heart")
+    """First who is due."""
+    due = [worker for worker in s.workers if worker.is_free("heart") and worker.is_beat_due]
+    worker = s.rng.choice(due) if due else s.some_worker("heart")
     if worker is None:
         return None
     worker.begin("heart", worker.beat())
@@ -133,7 +135,7 @@ async def check_held(s: Stepper) -> str | None:
     return f"{worker.name} asks what it holds"
 
 
-@step(8)
+@step(10)
 async def flush(s: Stepper) -> str | None:
     worker = s.some_worker("flush")
     if worker is None or not worker.completions.tokens():
@@ -145,7 +147,7 @@ async def flush(s: Stepper) -> str | None:
 @step(5)
 async def sweep(s: Stepper) -> str | None:
     worker = s.some_worker("sweep", taking=True)
-    if worker is None:
+    if worker is None or not (worker.may_judge_others or s.tries_in_vain()):
         return None
     worker.begin("sweep", worker.rescuer.run_once())
     await settle()
@@ -172,7 +174,7 @@ async def suspect(s: Stepper) -> str | None:
 @step(3)
 async def tick(s: Stepper) -> str | None:
     worker = s.some_worker("tick", taking=True)
-    if worker is None:
+    if worker is None or not (worker.lease.is_valid or s.tries_in_vain()):
         return None
     worker.begin("tick", worker.ticker.run_once())
     return f"{worker.name} ticks"
@@ -186,7 +188,7 @@ async def end_a_run(s: Stepper) -> str | None:
     return s.end(s.rng.choice(runs), errors=0.3)
 
 
-@step(4)
+@step(1.5)
 async def die_of_poison(s: Stepper) -> str | None:
     runs = [run for run in s.watch.runs if not run.worker.is_frozen and run.kind == "poison"]
     if not runs:
@@ -206,7 +208,7 @@ async def end_a_run_that_is_lost(s: Stepper) -> str | None:
 # What clients do.
 
 
-@step(10)
+@step(12)
 async def submit(s: Stepper) -> str | None:
     if s.claimable_jobs() >= OPEN_JOBS_MAX:
         return None
@@ -220,6 +222,16 @@ async def submit(s: Stepper) -> str | None:
 
 
 @step(0.8)
+async def grow_old(s: Stepper) -> str | None:
+    """As if two workers had died of it: by themselves the deaths are too rare."""
+    job_id = s.some_job("pending")
+    if job_id is None:
+        return None
+    await s.ask(lambda jobs, _: jobs._db.execute(SURFACE["outlive_two_workers"], job_id))
+    return f"{job_id} has outlived two workers"
+
+
+@step(0.8)
 async def cancel(s: Stepper) -> str | None:
     job_id = s.some_job() if s.rng.random() < 0.3 else s.some_job("running", "pending")
     if job_id is None:
@@ -227,7 +239,7 @@ async def cancel(s: Stepper) -> str | None:
     return f"client cancels {job_id}: {await s.ask(lambda jobs, _: jobs.cancel(job_id))}"
 
 
-@step(1.2)
+@step(1)
 async def replace(s: Stepper) -> str | None:
     job_id = s.some_ended_run() or (s.some_job() if s.rng.random() < 0.3 else s.some_job("running"))
     if job_id is None:
@@ -253,7 +265,7 @@ async def enqueued(jobs: JobStore, job: NewJob) -> str:
     return answer
 
 
-@step(1.2)
+@step(1)
 async def run_again(s: Stepper) -> str | None:
     job_id = s.some_ended_run() or (s.some_job("failed", "cancelled") if s.rng.random() < 0.8 else s.some_job())
     if job_id is None:
@@ -316,7 +328,7 @@ async def stray(s: Stepper) -> str | None:
     return f"FAULT {call} reaches the database when nobody waits for it"
 
 
-@step(2.5)
+@step(1)
 async def freeze(s: Stepper) -> str | None:
     """Most often one that runs something, while another lives to take it over."""
     awake = [worker for worker in s.workers if not worker.is_frozen]
@@ -350,7 +362,7 @@ async def kill(s: Stepper) -> str | None:
     return f"FAULT {worker.name} is killed"
 
 
-@step(2)
+@step(4)
 async def spawn(s: Stepper) -> str | None:
     wanted = s.rng.choice([WORKERS_MIN, WORKERS_USUAL, WORKERS_USUAL, WORKERS_MAX])
     if len(s.workers) >= wanted:
@@ -358,7 +370,7 @@ async def spawn(s: Stepper) -> str | None:
     return f"{(await s.spawn()).name} starts"
 
 
-@step(0.3)
+@step(0.15)
 async def leave(s: Stepper) -> str | None:
     staying = [worker for worker in s.workers if not worker.leaving and not worker.is_frozen]
     if not staying:
@@ -377,7 +389,7 @@ async def hand_back(s: Stepper) -> str | None:
     return f"{worker.name} hands {worker.slots.stop_all(StopReason.SHUTDOWN)} jobs back"
 
 
-@step(2)
+@step(8)
 async def retire(s: Stepper) -> str | None:
     for worker in s.workers:
         idle = not worker.strands and not worker.slots.tokens() and not worker.completions.tokens()
@@ -397,7 +409,7 @@ async def move_database_clock(s: Stepper) -> str | None:
     return f"FAULT the database's clock is moved by {seconds} s"
 
 
-@step(0.5)
+@step(0.4)
 async def lose_heart_backend(s: Stepper) -> str | None:
     """Ended by an administrator or by the network; its worker lives."""
     known = [worker.heart_backend for worker in s.workers if worker.heart_backend is not None]

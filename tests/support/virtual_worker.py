@@ -335,6 +335,15 @@ class VirtualWorker:
         """Whether it has beaten without a gap for a whole lease."""
         return self.believes_in_its_lease and self._time.elapsed - self.trouble_at >= self.config.lease_seconds
 
+    @property
+    def heart_backend(self) -> HeartBackend | None:
+        return self._heart_link.heart
+
+    @property
+    def is_beat_due(self) -> bool:
+        """At its time, and at once when the connection is lost."""
+        return self._heart_link.heart is None or self._time.elapsed - self.beat_at >= self.config.beat_seconds
+
     def unsettled(self) -> list[str]:
         """Jobs of outcomes that wait to be written, or to be heard of."""
         return [job.job_id for job, _ in self.completions._waiting.values()]
@@ -388,10 +397,6 @@ class VirtualWorker:
     def hang_up(self) -> None:
         self._server.leave(self._heart_link.heart)
         self._heart_link.heart = None
-
-    @property
-    def heart_backend(self) -> HeartBackend | None:
-        return self._heart_link.heart
 
     async def _beat(self) -> None:
         """As ``Heartbeat.beat``."""

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 784ff853e8ef1f2517652b32755e2aaa52e5fa56e0623e7d0c13a6127288e171
+-- digest: 4b3ee0e98fe58cef18e7abb52361d5f492a8155cdad21aaef400061f2c126b9e
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -206,8 +206,8 @@ BEGIN
         WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
         FOR key_ IN
             SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
-            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.status IN ('running', 'waiting')
-              AND j.concurrency_key = ANY(keys)
+            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.concurrency_key = ANY(keys)
+              AND (j.status = 'waiting' AND j.attempt = 0 OR j.status = 'running' AND j.attempt = 1)
         LOOP
             PERFORM scheduler_make_room(of_tenant, key_);
         END LOOP;

@@ -1,7 +1,8 @@
 -- min_reader: 1
--- The two functions that stop a running job write whose word is waited for, as the statements have since 0016: with an older
--- token there, the word that an earlier coroutine of the job has ended, sent once more, freed the row, and its slot, beside the
--- one that was still to end.
+-- What 0005 and 0010 got wrong. The two functions that stop a running job left an older token beside its worker (see 0016): the
+-- word that an earlier coroutine of the job has ended, sent once more, freed the row and its slot beside the one that was still
+-- to end. And a job that replaces asked for room at each of its attempts: where its key was full it displaced itself, and where
+-- it was not, one that it had made room for long ago could displace a newer one.
 
 -- Schedule a job; its id. In the caller's transaction, as every function.
 CREATE OR REPLACE FUNCTION scheduler_enqueue(
@@ -191,4 +192,163 @@ BEGIN
         SELECT j.job_id FROM scheduled_jobs j JOIN scheduler_slots s ON s.job_id = j.job_id
         WHERE s.tenant = of_tenant AND s.key = of_key AND j.status = 'running'
         ORDER BY j.token LIMIT greatest(least(surplus, asking - vacating) - gone, 0) FOR UPDATE OF j SKIP LOCKED));
+END $$;
+
+-- Claim due jobs that have a key; the caller selects the columns of ClaimedJob. Each statement has its own snapshot, which is
+-- what makes the order below right. Never waits (see the head of this file):
+--   1. due jobs, locked, more than are asked for: those of full keys leave the queue, or they would hide the others. While
+--      none of them can run, more are looked at. What is too late at its first claim expires, and is returned with attempt
+--      0. What has outlived two workers is claimed alone, and only by who says so;
+--   2. their keys, locked by trying: one claim at a time gives out the slots of a key, so that no insert meets another's. At
+--      most 64, since such a lock takes room in the server's shared memory. Who fails leaves the jobs for the next poll;
+--   3. free slots to the first jobs of each key: what replaces, or it would stop at once what is started here; what has
+--      started before; the others. Only a slot that this snapshot sees as absent is taken: one that is being
+--      deleted is still there, and waiting for its deleter could be waiting in a circle;
+--   4. what has lost is parked if the key is full for certain: all its slots locked against deletion. One that is just being
+--      deleted is skipped, and its key not full; one that we hold is deleted after our commit, and its deleter then sees who
+--      waits. A job that has started once waits whatever its on_full says, and displaces nobody again.
+CREATE OR REPLACE FUNCTION scheduler_claim_keyed(me text, of_tenant text, queues text[], tasks text[], at_most integer,
+                                      alone boolean DEFAULT false)
+RETURNS SETOF scheduled_jobs LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
+DECLARE
+    due     text[];
+    late    text[];
+    seen    integer;
+    keys    text[];
+    won     text[];
+    full_   text[];
+    closed  text[];
+    key_    text;
+    take    integer;
+BEGIN
+    PERFORM FROM scheduler_workers w
+    WHERE w.id = me AND w.state = 'alive' AND w.lease_until > scheduler_now()
+      AND (w.drain_until IS NULL OR w.drain_until < scheduler_now())
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    FOREACH take IN ARRAY ARRAY[greatest(2 * at_most, 20), greatest(2 * at_most, 200), greatest(2 * at_most, 1000)] LOOP
+        IF alone THEN
+            due := ARRAY(
+                SELECT j.job_id FROM scheduled_jobs j
+                WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                  AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = ANY(queues) AND j.task = ANY(tasks)
+                  AND j.execution_time <= scheduler_now()
+                ORDER BY j.priority, j.execution_time, j.id LIMIT take FOR UPDATE SKIP LOCKED);
+            seen := cardinality(due);
+        ELSE
+            SELECT array_agg(d.job_id) FILTER (WHERE d.is_late IS NOT TRUE), array_agg(d.job_id) FILTER (WHERE d.is_late),
+                   count(*)
+            INTO due, late, seen FROM (
+                SELECT e.job_id, e.is_late FROM (
+                    SELECT u.queue, CASE WHEN s.served_until >= scheduler_now() THEN s.served_since
+                                         ELSE scheduler_now() END AS served_since
+                    FROM unnest(queues) WITH ORDINALITY u(queue, place)
+                    LEFT JOIN scheduler_queues s ON s.tenant = of_tenant AND s.queue = u.queue
+                    WHERE s.paused_at IS NULL ORDER BY u.place) q
+                CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                    SELECT j.job_id, j.token = 0 AND scheduler_is_late(
+                               j.execution_time, j.misfire_grace_time, j.expires_at, q.served_since) AS is_late
+                    FROM scheduled_jobs j
+                    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                      AND j.stopping_worker IS NULL AND j.interruptions < 2
+                      AND j.tenant = of_tenant AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY(tasks)
+                      AND j.execution_time <= scheduler_now()
+                    ORDER BY j.execution_time, j.id LIMIT take FOR UPDATE SKIP LOCKED) e
+                LIMIT take) d;
+        END IF;
+
+        RETURN QUERY
+        UPDATE scheduled_jobs j
+        SET status = 'expired', finished_at = scheduler_now(), error_message = 'expired: no worker could start it in time',
+            worker_id = me, token = nextval('scheduler_token'), started_at = NULL
+        WHERE j.job_id = ANY(late)
+        RETURNING j.*;
+        EXIT WHEN seen = 0;
+
+        SELECT array_agg(k.key) INTO keys FROM (
+            SELECT j.concurrency_key AS key FROM scheduled_jobs j WHERE j.job_id = ANY(due)
+            GROUP BY j.concurrency_key ORDER BY min(j.priority), min(j.execution_time) LIMIT 64) k
+        WHERE pg_try_advisory_xact_lock(hashtextextended(of_tenant || '/' || k.key, 208));
+        CONTINUE WHEN keys IS NULL;
+
+        UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
+               error_message = 'replaced: a newer job of its concurrency key took its place'
+        WHERE job_id = ANY(ARRAY(
+            SELECT r.job_id FROM (
+                SELECT j.job_id, j.concurrency_key AS key,
+                       row_number() OVER (PARTITION BY j.concurrency_key ORDER BY j.execution_time DESC, j.id DESC) AS place
+                FROM scheduled_jobs j
+                WHERE j.job_id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.on_full = 'replace' AND j.attempt = 0) r
+            WHERE r.place > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                                      WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
+
+        WITH room AS MATERIALIZED (
+            SELECT k.key,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = k.key) AS held,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.job_id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key)),
+        asks AS MATERIALIZED (
+            SELECT j.job_id, j.id, j.concurrency_key AS key, j.priority, j.execution_time,
+                   j.on_full = 'skip' AND j.attempt = 0 AS gives_way,
+                   row_number() OVER (PARTITION BY j.concurrency_key
+                                      ORDER BY j.on_full = 'replace' AND j.attempt = 0 DESC, j.attempt = 0, j.priority,
+                                               j.execution_time, j.id) AS place
+            FROM scheduled_jobs j
+            WHERE j.job_id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.status = 'pending'),
+        free AS MATERIALIZED (
+            SELECT r.key, n.slot, row_number() OVER (PARTITION BY r.key ORDER BY n.slot) AS place
+            FROM room r CROSS JOIN LATERAL generate_series(1, least(r.limit_, r.held + cardinality(due))) n(slot)
+            WHERE NOT EXISTS (SELECT FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = r.key AND s.slot = n.slot)),
+        wins AS (
+            SELECT a.job_id, a.key, f.slot FROM asks a JOIN room r USING (key) JOIN free f USING (key, place)
+            WHERE a.place <= r.limit_ - r.held - CASE WHEN a.gives_way THEN r.retrying ELSE 0 END
+            ORDER BY a.priority, a.execution_time, a.id LIMIT at_most),
+        taken AS (
+            INSERT INTO scheduler_slots (tenant, key, slot, job_id) SELECT of_tenant, w.key, w.slot, w.job_id FROM wins w
+            ON CONFLICT DO NOTHING RETURNING job_id)
+        SELECT array_agg(t.job_id) INTO won FROM taken t;
+
+        RETURN QUERY
+        UPDATE scheduled_jobs j
+        SET status = 'running', worker_id = me, attempt = j.attempt + 1, token = nextval('scheduler_token'),
+            started_at = scheduler_now()
+        WHERE j.job_id = ANY(won)
+        RETURNING j.*;
+
+        WITH held AS MATERIALIZED (
+            SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED)
+        SELECT array_agg(c.key) FILTER (WHERE c.held >= c.limit_),
+               array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_)
+        INTO full_, closed
+        FROM (
+            SELECT k.key, count(h.key) AS held,
+                   coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
+                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
+                      AND j.status = 'pending' AND j.attempt > 0 AND j.job_id <> ALL(due)) AS retrying
+            FROM unnest(keys) k(key) LEFT JOIN held h USING (key)
+            GROUP BY k.key) c;
+        UPDATE scheduled_jobs j
+        SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
+        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'skip' AND j.attempt = 0
+          AND j.concurrency_key = ANY(closed);
+        UPDATE scheduled_jobs j SET status = 'waiting'
+        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
+        FOR key_ IN
+            SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
+            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.concurrency_key = ANY(keys)
+              AND (j.status = 'waiting' AND j.attempt = 0 OR j.status = 'running' AND j.attempt = 1)
+        LOOP
+            PERFORM scheduler_make_room(of_tenant, key_);
+        END LOOP;
+
+        EXIT WHEN won IS NOT NULL OR seen < take;
+    END LOOP;
 END $$;
