@@ -221,7 +221,7 @@ async def submit(s: Stepper) -> str | None:
     return f"client submits {job.job_id}: {answer}"
 
 
-@step(0.8)
+@step(0.4)
 async def grow_old(s: Stepper) -> str | None:
     """As if two workers had died of it: by themselves the deaths are too rare."""
     job_id = s.some_job("pending")
