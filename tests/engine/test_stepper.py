@@ -72,6 +72,14 @@ def function(name: str, shipped: str, naive: str) -> Mutant:
     return lambda patch: patch.setattr(stepper, "STAND_INS", stepper.STAND_INS + text)
 
 
+def both(*mutants: Mutant) -> Mutant:
+    def mutate(patch: pytest.MonkeyPatch) -> None:
+        for mutant in mutants:
+            mutant(patch)
+
+    return mutate
+
+
 def attribute(owner: type, name: str, value: Any) -> Mutant:
     return lambda patch: patch.setattr(owner, name, value)
 
@@ -105,7 +113,11 @@ MUTANTS = {
         "the slots are",
     ),
     "place taken at each attempt": (
-        function("scheduler_claim_keyed", "j.status = 'waiting' AND j.attempt = 0 OR j.status = 'running'", "true"),
+        function(
+            "scheduler_claim_keyed",
+            "j.status = 'waiting' AND j.attempt = 0 OR j.status = 'running' AND j.attempt = 1",
+            "j.status <> 'pending'",
+        ),
         "which nobody replaces",
     ),
     "word of an earlier coroutine": (
@@ -122,7 +134,11 @@ MUTANTS = {
         statement("suspect_workers", "pg_stat_get_activity(w.backend_pid)", "pg_stat_get_activity(0)"),
         "its heartbeat is connected",
     ),
-    "new connection untold": (statement("beat", "backend_pid = pg_backend_pid(), ", ""), "its heartbeat is connected"),
+    "old connection told": (statement("beat", "ORDER BY 2 DESC", "ORDER BY 2"), "its heartbeat is connected"),
+    "connection told by a late beat": (
+        statement("beat", "a.backend_start = w.backend_started_at", "false"),
+        "its heartbeat is connected",
+    ),
     "no grace": (
         statement(
             "suspect_workers",
@@ -132,7 +148,10 @@ MUTANTS = {
         "a suspect has until",
     ),
     "suspicion over a restart": (
-        statement("suspect_workers", "pg_postmaster_start_time() = $3::timestamptz", "$3::timestamptz IS NOT NULL"),
+        both(
+            statement("look_ahead", "pg_postmaster_start_time() = $6::timestamptz", "$6::timestamptz IS NOT NULL"),
+            statement("suspect_workers", "pg_postmaster_start_time() = $3::timestamptz", "$3::timestamptz IS NOT NULL"),
+        ),
         "over a restart",
     ),
 }

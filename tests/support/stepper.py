@@ -156,6 +156,9 @@ class Stepper:
         """Let the statement reach the database, and judge what it does there."""
         backend = call.link.backend
         self.waiting.remove(call) if call in self.waiting else self.strays.remove(call)
+        if call.heart is not None and not self.server.has(call.heart):
+            await self.lose(call)
+            return
         try:
             call.reply = await backend.run(call.method, call.query, call.values, call.heart)
         except asyncpg.PostgresError as error:
@@ -251,13 +254,14 @@ class Stepper:
         await worker.tick_backend.roll_back()
         self._tick_backends.append(worker.tick_backend)
 
-    def some_call(self, *, executed: bool) -> Call | None:
+    def some_call(self, *, executed: bool, of_heart: bool = False) -> Call | None:
         """One that may go on: an answer waits for a frozen process to read it."""
         frozen = {worker.name for worker in self.workers if worker.is_frozen} if executed else set()
         calls = [
             call
             for call in self.waiting
             if call.executed == executed and call.link.owner not in frozen and call.slow <= self.steps_done
+            if call.heart is not None or not of_heart
         ]
         return self.rng.choice(calls) if calls else None
 
@@ -309,6 +313,7 @@ class Stepper:
             execution_time=self.time.now + timedelta(seconds=due_in),
             priority=self.rng.choice([1, 3, 5, 8]),
             max_retries=self.rng.choice([0, 0, 1, 2]),
+            retry_policy=self.rng.choice([None, '{"initial": 1}']),
             misfire_grace_time=self.rng.choice([None, None, None, 4]),
             **self._turn_of_a_key(),
         )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Step = Callable[[Stepper], Awaitable[str | None]]
 STEPS: dict[Step, float] = {}
 RESTARTS = 0.5
+OF_HEART = 0.5
 
 
 def step(weight: float) -> Callable[[Step], Step]:
@@ -73,10 +74,9 @@ async def execute(s: Stepper) -> str | None:
     if s.server.is_out:
         await s.lose(call)
         return f"{call} meets an outage"
-    if call.heart is not None and not s.server.has(call.heart):
-        await s.lose(call)
-        return f"{call} finds its backend gone"
     await s.execute(call)
+    if not call.executed:
+        return f"{call} finds its backend gone"
     s.waiting.append(call)
     if s.rng.random() < SLOW_REPLIES:
         call.slow = s.steps_done + s.rng.randrange(50)
@@ -156,7 +156,7 @@ async def sweep(s: Stepper) -> str | None:
     return f"{worker.name} sweeps"
 
 
-@step(5)
+@step(8)
 async def suspect(s: Stepper) -> str | None:
     looking = [w for w in s.workers if w.misses_somebody and w.is_free("suspect") and not w.leaving]
     if not looking:
@@ -180,12 +180,12 @@ async def tick(s: Stepper) -> str | None:
     return f"{worker.name} ticks"
 
 
-@step(3)
+@step(5)
 async def end_a_run(s: Stepper) -> str | None:
     runs = [run for run in s.watch.runs if not run.worker.is_frozen and run.kind != "poison"]
     if not runs:
         return None
-    return s.end(s.rng.choice(runs), errors=0.3)
+    return s.end(s.rng.choice(runs), errors=0.5)
 
 
 @step(1.5)
@@ -233,7 +233,7 @@ async def grow_old(s: Stepper) -> str | None:
 
 @step(0.8)
 async def cancel(s: Stepper) -> str | None:
-    job_id = s.some_job() if s.rng.random() < 0.3 else s.some_job("running", "pending")
+    job_id = s.some_ended_run() or (s.some_job() if s.rng.random() < 0.3 else s.some_job("running", "pending"))
     if job_id is None:
         return None
     return f"client cancels {job_id}: {await s.ask(lambda jobs, _: jobs.cancel(job_id))}"
@@ -310,9 +310,9 @@ async def reply_lost(s: Stepper) -> str | None:
     return f"FAULT {call}: the answer is lost"
 
 
-@step(0.4)
+@step(0.6)
 async def given_up(s: Stepper) -> str | None:
-    call = s.some_call(executed=False)
+    call = s.some_call(executed=False, of_heart=s.rng.random() < OF_HEART)
     if call is None or call.is_in_transaction:
         return None
     await s.abandon(call)
@@ -409,7 +409,7 @@ async def move_database_clock(s: Stepper) -> str | None:
     return f"FAULT the database's clock is moved by {seconds} s"
 
 
-@step(0.4)
+@step(0.6)
 async def lose_heart_backend(s: Stepper) -> str | None:
     """Ended by an administrator or by the network; its worker lives."""
     known = [worker.heart_backend for worker in s.workers if worker.heart_backend is not None]
@@ -422,15 +422,19 @@ async def lose_heart_backend(s: Stepper) -> str | None:
 
 @step(3)
 async def left_backend_ends(s: Stepper) -> str | None:
-    if not s.server.left:
+    """What had been sent over it comes before its end."""
+    if not s.server.left or s.server.is_out:
         return None
-    await s.end_backend(s.rng.choice(s.server.left))
+    backend = s.rng.choice(s.server.left)
+    for stray in [call for call in s.strays if call.heart == backend]:
+        await s.execute(stray)
+    await s.end_backend(backend)
     return "the server notices that a heartbeat has gone"
 
 
-@step(0.06)
+@step(0.08)
 async def outage(s: Stepper) -> str | None:
-    seconds = s.rng.uniform(0.2, 2.5) * CONFIG.lease_seconds
+    seconds = s.rng.uniform(0.1, 2.0) * CONFIG.lease_seconds
     s.server.out_until = s.time.elapsed + seconds
     for worker in s.workers:
         await worker.tick_backend.roll_back()
@@ -439,5 +443,5 @@ async def outage(s: Stepper) -> str | None:
         await s.lose(call)
     if s.rng.random() < RESTARTS:
         s.server.restart()
-        s.strays[:] = [stray for stray in s.strays if stray.heart is None]
+        s.strays.clear()
     return f"FAULT the database goes away for {seconds:.1f} s"
