@@ -187,6 +187,14 @@ class Stepper:
             await self.roll_back(call.link)
         call.fail()
 
+    async def lose_all(self) -> None:
+        """Every session ends."""
+        for worker in self.workers:
+            await worker.tick_backend.roll_back()
+        for call in list(self.waiting):
+            call.link.journal.clear()
+            await self.lose(call)
+
     async def roll_back(self, link: Link) -> None:
         link.journal.clear()
         await link.backend.roll_back()

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Step = Callable[[Stepper], Awaitable[str | None]]
 STEPS: dict[Step, float] = {}
-RESTARTS = 0.5
 OF_HEART = 0.5
 
 
@@ -436,12 +435,14 @@ async def left_backend_ends(s: Stepper) -> str | None:
 async def outage(s: Stepper) -> str | None:
     seconds = s.rng.uniform(0.1, 2.0) * CONFIG.lease_seconds
     s.server.out_until = s.time.elapsed + seconds
-    for worker in s.workers:
-        await worker.tick_backend.roll_back()
-    for call in list(s.waiting):
-        call.link.journal.clear()
-        await s.lose(call)
-    if s.rng.random() < RESTARTS:
-        s.server.restart()
-        s.strays.clear()
+    await s.lose_all()
     return f"FAULT the database goes away for {seconds:.1f} s"
+
+
+@step(0.1)
+async def restart(s: Stepper) -> str | None:
+    """So quickly that nobody has missed a beat: everybody seems to have gone."""
+    await s.lose_all()
+    s.server.restart()
+    s.strays.clear()
+    return "FAULT the server restarts"
