@@ -226,7 +226,7 @@ async def grow_old(s: Stepper) -> str | None:
     job_id = s.some_job("pending")
     if job_id is None:
         return None
-    await s.ask(lambda jobs, _: jobs._db.execute(SURFACE["outlive_two_workers"], job_id))
+    await s.ask(lambda jobs, _: jobs._db.fetchval(SURFACE["outlive_two_workers"], job_id))
     return f"{job_id} has outlived two workers"
 
 
