@@ -330,9 +330,10 @@ async def test_a_job_that_will_be_retried_counts_for_those_that_skip(world: Worl
     assert await world.statuses(fourth) == ["cancelled"]
 
 
-async def test_a_job_that_has_started_waits_where_a_new_one_would_be_skipped(world: World) -> None:
+@pytest.mark.parametrize("on_full", ["skip", "replace"])
+async def test_a_job_that_has_started_waits_where_a_new_one_would_not(world: World, on_full: str) -> None:
     worker = await world.worker()
-    (first,) = await keyed(world, on_full="skip")
+    (first,) = await keyed(world, on_full=on_full)
     (job,) = await world.claim_keyed(worker)
     await world.jobs.retry(job, ERROR, 0)
     await keyed(world, execution_time=LONG_AGO - timedelta(days=1))
@@ -363,6 +364,26 @@ async def test_a_job_that_replaces_stops_the_oldest_and_starts_when_it_has_ended
     assert await world.statuses(young) == ["running"]
 
 
+async def test_an_old_word_frees_no_slot_of_a_displaced_job_whose_coroutine_still_runs(world: World) -> None:
+    """The answer to the first was lost, so that it comes twice; the same worker has run the job again meanwhile."""
+    worker = await world.worker()
+    (job_id,) = await keyed(world)
+    (first,) = await world.claim_keyed(worker)
+    await world.jobs.cancel(job_id)
+    await world.jobs.report_stopped(first)
+    await world.jobs.run_again(job_id)
+    (second,) = await world.claim_keyed(worker)
+    await keyed(world, on_full="replace")
+    assert await world.claim_keyed(worker) == []
+    assert await world.statuses(job_id) == ["cancelled"]
+
+    await world.jobs.report_stopped(first)
+    held_after_the_old_word = await held(world)
+    await world.jobs.report_stopped(second)
+
+    assert (held_after_the_old_word, await held(world)) == ([(job_id, 1)], [])
+
+
 async def test_of_jobs_that_replace_only_the_newest_waits(world: World) -> None:
     worker = await world.worker()
     await keyed(world, on_full="replace")
@@ -386,6 +407,20 @@ async def test_a_job_that_replaces_cancels_what_would_be_retried(world: World) -
 
     assert [job.job_id for job in await world.claim_keyed(worker)] == [new]
     assert await world.statuses(old, new) == ["cancelled", "running"]
+
+
+async def test_a_job_that_has_replaced_displaces_nobody_when_it_starts_again(world: World) -> None:
+    worker = await world.worker()
+    (old,) = await keyed(world, on_full="replace")
+    for job_id in (old, *await keyed(world, execution_time=LONG_AGO + timedelta(hours=1))):
+        (job,) = await world.claim_keyed(worker)
+        assert job.job_id == job_id
+        await world.jobs.retry(job, ERROR, 3600)
+    await world.pool.execute("UPDATE scheduled_jobs SET execution_time = $2 WHERE job_id = $1", old, LONG_AGO)
+
+    assert [job.job_id for job in await world.claim_keyed(worker)] == [old]
+
+    assert await world.statuses(job_id) == ["pending"]
 
 
 async def test_a_job_that_replaces_goes_before_others_that_are_due_too(world: World) -> None:

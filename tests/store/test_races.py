@@ -478,7 +478,11 @@ async def _replace(world: World, job_id: str) -> None:
     assert await world.jobs.replace(new_job(job_id=job_id))
 
 
-@pytest.mark.parametrize("take_away", [_cancel, _replace])
+async def _replace_by_sql(world: World, job_id: str) -> None:
+    await world.pool.execute("SELECT scheduler_enqueue('t', job_id => $1, on_conflict => 'replace')", job_id)
+
+
+@pytest.mark.parametrize("take_away", [_cancel, _replace, _replace_by_sql])
 async def test_a_word_that_is_sent_twice_frees_no_row_whose_newer_coroutine_runs_here(
     world: World, take_away: Callable[[World, str], Any]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,18 @@ async def test_who_is_connected_or_looks_is_not_suspected(world: World, dsn: str
         assert await suspects(world) == []
 
     assert await suspects(world, looker="victim") == []
+
+
+async def test_a_beat_that_comes_late_over_a_connection_given_up_names_the_newer_one(world: World, dsn: str) -> None:
+    async with AsyncExitStack() as old:
+        given_up = await old.enter_async_context(connected(dsn))
+        await register(given_up)
+        async with connected(dsn) as store:
+            assert await store.beat("victim", LEASE, ["t"]) is not None
+            assert await given_up.beat("victim", LEASE, ["t"]) is not None
+            await old.aclose()
+
+            assert await suspects(world) == []
 
 
 async def test_the_pid_in_the_hands_of_a_later_backend_is_no_life(world: World, dsn: str) -> None:

@@ -15,19 +15,20 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pg_scheduler.embedded import EmbeddedPostgres, find_binaries
-from support.databases import QUIET, PgServer
+from support.databases import NEWEST, PgServer, started
 from support.stepper import Stepper
+from support.steps import take_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EPISODE_STEPS = 2000
+EPISODE_STEPS = 3000
+"""A run of the tests is as long, so that what it says repeats it."""
 
 
 async def episode(dsn: str, seed: int, steps: int) -> Counter[str]:
     async with Stepper.over(dsn, seed) as stepper:
-        await stepper.run(steps)
+        await take_steps(stepper, steps)
         await stepper.drain()
         return stepper.judge.counts
 
@@ -38,12 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100_000)
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    with EmbeddedPostgres(bin_dir=find_binaries(), settings=QUIET, durable=False) as embedded:
-        server = PgServer(embedded, clone="file_copy")
-        try:
-            return _run(server, options.seed, options.steps)
-        finally:
-            server.close()
+    with started(NEWEST) as server:
+        return _run(server, options.seed, options.steps)
 
 
 def _run(server: PgServer, seed: int, steps: int) -> int:

@@ -1,16 +1,21 @@
 """Statements that wait for the stepper: it decides when each reaches the database, and whether its answer comes.
 
 Invariant: nothing of the shipped code moves while the stepper works, and the stepper does not while that code moves:
-one thread, one statement at a time, so that a run is the same again from its seed.
+one thread, one statement at a time, so that a run is the same again from its seed. What statements ask the server about
+time, backends and its own start is answered by the stepper: ``STAND_INS`` puts functions of the same names before
+PostgreSQL's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
@@ -20,6 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import asyncpg
+
+SURFACE = {
+    "scheduler_enqueue": "SELECT scheduler_enqueue($2, args => $3, run_at => $4, job_id => $1,"
+    " on_conflict => 'replace', concurrency_key => $5, concurrency_limit => $6, on_full => $7)",
+    "outlive_two_workers": "UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = $1 AND status = 'pending'",
+}
+"""What others than the library send."""
 
 Method = Literal["fetch", "fetchrow", "fetchval", "execute"]
 
@@ -51,19 +63,100 @@ class VirtualTime:
             self.set_back_at = self.elapsed
 
 
-class Backend:
-    """A session of the server, whose ``scheduler_now()`` is the virtual time of its transaction's beginning."""
+STAND_INS = """
+CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN current_setting('stepper.now')::timestamptz;
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], time: VirtualTime) -> None:
+CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE
+    RETURN to_timestamp(current_setting('stepper.server')::int);
+
+CREATE FUNCTION pg_backend_pid() RETURNS int LANGUAGE sql STABLE
+    RETURN current_setting('stepper.pid')::int;
+
+CREATE FUNCTION pg_stat_get_activity(of_pid int) RETURNS TABLE (backend_start timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT to_timestamp(value::int) FROM jsonb_each_text(current_setting('stepper.backends')::jsonb)
+    WHERE key = of_pid::text
+$$;
+"""
+
+
+class HeartBackend(NamedTuple):
+    """The backend of a heartbeat; a pid is given anew, a number never, and it stands for the backend's start."""
+
+    pid: int
+    number: int
+
+
+class VirtualServer:
+    """Since which of its starts the server runs, which backends of heartbeats it has, and whether it can be reached."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        self.start = 1
+        self.backends: dict[int, int] = {}
+        self.left: list[HeartBackend] = []
+        self.out_until = 0.0
+        self._time = time
+        self._numbers = count(1)
+
+    @property
+    def is_out(self) -> bool:
+        return self._time.elapsed < self.out_until
+
+    def connect(self) -> HeartBackend:
+        if self.is_out:
+            raise DatabaseUnreachable("there is an outage", why="", fix="")
+        pid = next(pid for pid in count(1) if pid not in self.backends)
+        self.backends[pid] = next(self._numbers)
+        return HeartBackend(pid, self.backends[pid])
+
+    def leave(self, backend: HeartBackend | None) -> None:
+        """Its client has gone, of which the server has yet to hear."""
+        if backend is not None and self.has(backend):
+            self.left.append(backend)
+
+    def has(self, backend: HeartBackend) -> bool:
+        return self.backends.get(backend.pid) == backend.number
+
+    def end(self, backend: HeartBackend) -> None:
+        del self.backends[backend.pid]
+        if backend in self.left:
+            self.left.remove(backend)
+
+    def restart(self) -> None:
+        self.start += 1
+        self.backends.clear()
+        self.left.clear()
+
+
+class Backend:
+    """A session of the server, whose ``scheduler_now()`` is the virtual time of its transaction's beginning.
+
+    It stands for those of all heartbeats: ``heart`` is whose statement it runs.
+    """
+
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], time: VirtualTime, server: VirtualServer
+    ) -> None:
         self.connection = connection
         self._time = time
-        self._told: datetime | None = None
+        self._server = server
+        self._told = ""
 
-    async def run(self, method: Method, query: str, values: tuple[object, ...] = ()) -> Any:
-        if self._told != self._time.now and not self.connection.is_in_transaction():
-            self._told = self._time.now
-            await self.connection.execute(f"SET stepper.now = '{self._told.isoformat()}'")
+    async def run(
+        self, method: Method, query: str, values: tuple[object, ...] = (), heart: HeartBackend | None = None
+    ) -> Any:
+        if not self.connection.is_in_transaction():
+            await self._tell(0 if heart is None else heart.pid)
         return await getattr(self.connection, method)(query, *values)
+
+    async def _tell(self, pid: int) -> None:
+        settings = (
+            f"SET stepper.now = '{self._time.now.isoformat()}'; SET stepper.server = {self._server.start};"
+            f"SET stepper.pid = {pid}; SET stepper.backends = '{json.dumps(self._server.backends)}'"
+        )
+        if settings != self._told:
+            await self.connection.execute(settings)
+            self._told = settings
 
     async def roll_back(self) -> None:
         if self.connection.is_in_transaction():
@@ -81,6 +174,7 @@ class Call:
     sent_at: float
     future: asyncio.Future[Any]
     is_in_transaction: bool
+    heart: HeartBackend | None
     slow: int = 0
     executed: bool = False
     reply: Any = None
@@ -88,7 +182,8 @@ class Call:
 
     @property
     def name(self) -> str:
-        return next((name for name, text in QUERIES.items() if text == self.query), self.query)
+        known = itertools.chain(QUERIES.items(), SURFACE.items())
+        return next((name for name, text in known if text == self.query), self.query)
 
     def deliver(self) -> None:
         if self.future.done():
@@ -116,6 +211,7 @@ class Link:
     time: VirtualTime
     waiting: list[Call]
     in_transaction: bool = False
+    heart: HeartBackend | None = None
     journal: list[Any] = field(default_factory=list)
 
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
@@ -134,8 +230,7 @@ class Link:
         return False
 
     def get_server_pid(self) -> int:
-        """None of the server's: the virtual workers share a backend, so nobody is suspected for the lack of one."""
-        return 0
+        return 0 if self.heart is None else self.heart.pid
 
     @property
     def place(self) -> str:
@@ -154,7 +249,9 @@ class Link:
 
     async def _send(self, method: Method, query: str, values: tuple[Any, ...]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.waiting.append(Call(self, method, query, values, self.time.elapsed, future, self.in_transaction))
+        self.waiting.append(
+            Call(self, method, query, values, self.time.elapsed, future, self.in_transaction, self.heart)
+        )
         return await future
 
     def __str__(self) -> str:

@@ -3,8 +3,7 @@
 Invariants: a run is determined by its seed; after each step those of ``job_history`` and ``virtual_worker.Watch`` hold.
 *Safety*: anything may happen. *Liveness*: the faults end, and every job comes to its end within the bound I9.
 
-A step is one small function: it does one thing and says what, or None where it does not apply. A new one needs nothing
-but ``@step(weight)``; a new statement needs its line in ``job_history.LEGAL``.
+What may happen is in ``steps``.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
@@ -26,22 +24,49 @@ from pg_scheduler._domain.rules import Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.floor import BELIEVED_SECONDS
-from pg_scheduler._engine.slots import StopReason
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler.errors import DatabaseUnreachable
-from support.job_history import ENDED, FENCED, INSTALL, SILENT, Broken, Judge, require
-from support.parked import LOCK_TIMEOUT, Backend, Call, Link, LinkedDatabase, VirtualTime, settle
-from support.virtual_worker import STOP_WAIT_SECONDS, TASK, Run, VirtualWorker, Watch, virtual_clocks
+from support.changes import Broken, require
+from support.job_history import ENDED, FENCED, INSTALL, SILENT, Judge
+from support.judged_workers import Workers
+from support.parked import (
+    LOCK_TIMEOUT,
+    STAND_INS,
+    Backend,
+    Call,
+    HeartBackend,
+    Link,
+    LinkedDatabase,
+    VirtualServer,
+    VirtualTime,
+    settle,
+)
+from support.virtual_worker import (
+    GRACE_SECONDS,
+    STOP_WAIT_SECONDS,
+    TASK,
+    Run,
+    VirtualWorker,
+    Watch,
+    virtual_clocks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 T = TypeVar("T")
 
-CONFIG = EngineConfig(lease_seconds=6.0, slots=3, claim_limit=2, poll_seconds=5.0, max_interruptions=1)
+CONFIG = EngineConfig(lease_seconds=6.0, slots=3, claim_limit=2, poll_seconds=5.0, max_interruptions=3)
 WORKERS_MIN, WORKERS_MAX = 2, 4
 WORKERS_USUAL = 3
 OPEN_JOBS_MAX = 10
+KINDS = ["quick", "waits", "waits", "waits", "poison"]
+"""What a job does: return at once, wait to be told, or end the process as soon as it can."""
+KEYED = 0.4
 SHOWN_STEPS = 30
 SLOW_REPLIES = 0.08
+IN_VAIN = 0.1
 RESENDS = 0.5
 ROUND_SECONDS = 0.5
 BACKLOG = timedelta(seconds=2 * OPEN_JOBS_MAX)
@@ -52,19 +77,6 @@ BOUND = BACKLOG + timedelta(
 of which nobody reports the end is waited for; what lies below a floor is not seen while the floor is believed in; a
 round takes at most what all slots hold."""
 
-Step = Callable[["Stepper"], Awaitable[str | None]]
-STEPS: dict[Step, float] = {}
-
-
-def step(weight: float) -> Callable[[Step], Step]:
-    """Let the stepper choose this function, ``weight`` times as often as one of weight 1."""
-
-    def register(function: Step) -> Step:
-        STEPS[function] = weight
-        return function
-
-    return register
-
 
 class Stepper:
     """One seeded run over one database."""
@@ -73,14 +85,15 @@ class Stepper:
         self.seed = seed
         self.rng = random.Random(seed)  # noqa: S311  to be repeated, not to be secret
         self.time = VirtualTime()
-        self.judge = Judge(self.time, CONFIG.max_interruptions)
+        self.server = VirtualServer(self.time)
+        workers = Workers(self.server, timedelta(seconds=CONFIG.lease_seconds), timedelta(seconds=GRACE_SECONDS))
+        self.judge = Judge(self.time, workers, CONFIG.max_interruptions)
         self.watch = Watch(self.judge, self.time)
         self.waiting: list[Call] = []
         self.strays: list[Call] = []
         self.workers: list[VirtualWorker] = []
         self.acknowledged: set[str] = set()
         self.unknown: list[NewJob] = []
-        self.outage_until = 0.0
         self.steps_done = 0
         self.last_steps: deque[str] = deque(maxlen=SHOWN_STEPS)
         self.generation = 0
@@ -117,20 +130,7 @@ class Stepper:
     def _repeat(self) -> str:
         return f"make chaos-steps SEED={self.seed} STEPS={self.steps_done}"
 
-    async def run(self, steps: int) -> None:
-        """Safety: ``steps`` steps, anything goes."""
-        functions, weights = list(STEPS), list(STEPS.values())
-        end = self.steps_done + steps
-        while self.steps_done < end:
-            (function,) = self.rng.choices(functions, weights)
-            said = await function(self)
-            if said is None:
-                continue
-            await settle()
-            self._note(said)
-            self._look_around()
-
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
         """What has ended, and what has begun that must not."""
         for worker in self.workers:
             worker.reap()
@@ -156,8 +156,11 @@ class Stepper:
         """Let the statement reach the database, and judge what it does there."""
         backend = call.link.backend
         self.waiting.remove(call) if call in self.waiting else self.strays.remove(call)
+        if call.heart is not None and not self.server.has(call.heart):
+            await self.lose(call)
+            return
         try:
-            call.reply = await backend.run(call.method, call.query, call.values)
+            call.reply = await backend.run(call.method, call.query, call.values, call.heart)
         except asyncpg.PostgresError as error:
             raise Broken(f"{call}: {type(error).__name__}: {error}") from error
         call.executed = True
@@ -172,6 +175,8 @@ class Stepper:
             call.link.journal.append((call, changes))
         else:
             self.judge.judge(call, changes)
+            if changes:
+                await self.judge.judge_slots(backend)
             self._note_stops()
 
     async def lose(self, call: Call) -> None:
@@ -181,6 +186,14 @@ class Stepper:
         if call.is_in_transaction:
             await self.roll_back(call.link)
         call.fail()
+
+    async def lose_all(self) -> None:
+        """Every session ends."""
+        for worker in self.workers:
+            await worker.tick_backend.roll_back()
+        for call in list(self.waiting):
+            call.link.journal.clear()
+            await self.lose(call)
 
     async def roll_back(self, link: Link) -> None:
         link.journal.clear()
@@ -205,9 +218,9 @@ class Stepper:
                 return None if isinstance(task.exception(), DatabaseUnreachable) else task.result()
             (call,) = [call for call in self.waiting if call.link is link]
             fate = self.rng.random() if call.name not in {"BEGIN", "COMMIT"} else 1.0
-            if fate > 0.02 and not self.is_out:
+            if fate > 0.02 and not self.server.is_out:
                 await self.execute(call)
-            if fate < 0.04 or self.is_out:
+            if fate < 0.04 or self.server.is_out:
                 await self.lose(call)
             else:
                 call.deliver()
@@ -219,14 +232,22 @@ class Stepper:
             time=self.time,
             watch=self.watch,
             waiting=self.waiting,
+            server=self.server,
             backend=self._main,
             tick_backend=self._tick_backends.pop(),
             lingers=lambda: self.rng.random() < 0.3,
         )
         self.workers.append(worker)
-        worker.begin("heart", worker.incarnate())
+        worker.begin("heart", worker.beat())
         await settle()
         return worker
+
+    async def end_backend(self, backend: HeartBackend) -> None:
+        """What was on its way over it never arrives."""
+        self.server.end(backend)
+        self.strays[:] = [call for call in self.strays if call.heart != backend]
+        for call in [call for call in self.waiting if call.heart == backend and not call.executed]:
+            await self.lose(call)
 
     async def remove(self, worker: VirtualWorker) -> None:
         """It is gone; some of what it had sent is still on its way."""
@@ -241,18 +262,14 @@ class Stepper:
         await worker.tick_backend.roll_back()
         self._tick_backends.append(worker.tick_backend)
 
-    @property
-    def is_out(self) -> bool:
-        """Whether the database is away."""
-        return self.time.elapsed < self.outage_until
-
-    def some_call(self, *, executed: bool) -> Call | None:
+    def some_call(self, *, executed: bool, of_heart: bool = False) -> Call | None:
         """One that may go on: an answer waits for a frozen process to read it."""
         frozen = {worker.name for worker in self.workers if worker.is_frozen} if executed else set()
         calls = [
             call
             for call in self.waiting
             if call.executed == executed and call.link.owner not in frozen and call.slow <= self.steps_done
+            if call.heart is not None or not of_heart
         ]
         return self.rng.choice(calls) if calls else None
 
@@ -265,6 +282,10 @@ class Stepper:
         """One that may begin a pass of this strand."""
         free = [worker for worker in self.workers if worker.is_free(strand) and not (taking and worker.leaving)]
         return self.rng.choice(free) if free else None
+
+    def tries_in_vain(self) -> bool:
+        """Whether to take a step of which nothing can come: seldom, or nothing else is met."""
+        return self.rng.random() < IN_VAIN
 
     def some_job(self, *statuses: str) -> str | None:
         ids = [job_id for job_id, job in self.judge.jobs.items() if not statuses or job.status in statuses]
@@ -296,12 +317,24 @@ class Stepper:
             queue="default",
             task=TASK,
             job_name="t",
-            task_data=codec.encode((self.rng.choice(["quick", "waits", "waits"]),), {}),
+            task_data=codec.encode((self.rng.choice(KINDS),), {}),
             execution_time=self.time.now + timedelta(seconds=due_in),
             priority=self.rng.choice([1, 3, 5, 8]),
             max_retries=self.rng.choice([0, 0, 1, 2]),
+            retry_policy=self.rng.choice([None, '{"initial": 1}']),
             misfire_grace_time=self.rng.choice([None, None, None, 4]),
+            **self._turn_of_a_key(),
         )
+
+    def _turn_of_a_key(self) -> dict[str, Any]:
+        """For some jobs: which key, its limit from now on, and what to do where it is full."""
+        if self.rng.random() > KEYED:
+            return {}
+        return {
+            "concurrency_key": self.rng.choice(["k", "l"]),
+            "concurrency_limit": self.rng.choice([None, None, 1, 2, 3]),
+            "on_full": self.rng.choice(["wait", "wait", "skip", "replace"]),
+        }
 
     def next_job_id(self) -> str:
         return f"j{next(self._job_numbers)}"
@@ -339,11 +372,14 @@ class Stepper:
         for _ in range(2 + WORKERS_MAX):
             connection = await asyncpg.connect(self._dsn)
             await connection.execute(
-                f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET stepper.now = '{self.time.now.isoformat()}'"
+                f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET search_path = public, pg_catalog;"
+                f"SET stepper.now = '{self.time.now.isoformat()}'"
             )
             self._connections.append(connection)
-        await self._connections[0].execute(INSTALL)
-        self._main, self._clients, *self._tick_backends = [Backend(c, self.time) for c in self._connections]
+        await self._connections[0].execute(STAND_INS + INSTALL)
+        self._main, self._clients, *self._tick_backends = [
+            Backend(connection, self.time, self.server) for connection in self._connections
+        ]
         for _ in range(WORKERS_MIN + self.rng.randrange(2)):
             await self.spawn()
 
@@ -353,8 +389,7 @@ class Stepper:
         for connection in self._connections:
             connection.terminate()
 
-    def _note(self, said: str) -> None:
-        self.steps_done += 1
+    def note(self, said: str) -> None:
         self.last_steps.append(f"  {self.steps_done:6} {self.time.elapsed:9.3f} {self.time.now:%M:%S.%f} {said}")
 
     def _note_stops(self) -> None:
@@ -386,7 +421,7 @@ class Stepper:
         )
 
     async def _heal(self) -> None:
-        self.outage_until = 0.0
+        self.server.out_until = 0.0
         for stray in list(self.strays):
             await self.execute(stray)
         for worker in self.workers:
@@ -399,7 +434,7 @@ class Stepper:
             await self.spawn()
         for job in self.unknown:
             await self._submit_again(job)
-        self._note("healed")
+        self.note("healed")
 
     async def _submit_again(self, job: NewJob) -> None:
         """I8: the same again leaves exactly one."""
@@ -423,12 +458,13 @@ class Stepper:
         if worker.completions.tokens() and worker.is_free("flush"):
             worker.begin("flush", worker.completions.run_once())
         if worker.is_free("heart"):
-            overdue = self.time.elapsed - worker.beat_at >= CONFIG.beat_seconds or not worker.lease.worker_id
-            worker.begin("heart", worker.beat() if overdue else worker.check_held())
+            worker.begin("heart", worker.beat() if worker.is_beat_due else worker.check_held())
         if not worker.leaving and worker.is_free("claim"):
             worker.begin("claim", worker.claim_loop._pass())
         if not worker.leaving and worker.is_free("sweep"):
             worker.begin("sweep", worker.rescuer.run_once())
+        if worker.misses_somebody and not worker.leaving and worker.is_free("suspect"):
+            worker.begin("suspect", worker.suspect())
 
     async def _pump(self) -> None:
         """Every statement arrives and is answered."""
@@ -441,7 +477,7 @@ class Stepper:
                 self.waiting.remove(call)
             call.deliver()
             await settle()
-            self._look_around()
+            self.look_around()
 
     def _is_busy(self) -> bool:
         return bool(self.watch.runs) or any(
@@ -487,304 +523,3 @@ def schedule(generation: int, every_seconds: int, *, suspended: bool) -> Schedul
         ),
         suspended=suspended,
     )
-
-
-# What goes on all the time.
-
-
-@step(30)
-async def execute(s: Stepper) -> str | None:
-    call = s.some_call(executed=False)
-    if call is None:
-        return None
-    if s.is_out:
-        await s.lose(call)
-        return f"{call} meets an outage"
-    await s.execute(call)
-    s.waiting.append(call)
-    if s.rng.random() < SLOW_REPLIES:
-        call.slow = s.steps_done + s.rng.randrange(50)
-    return f"{call} reaches the database"
-
-
-@step(30)
-async def deliver(s: Stepper) -> str | None:
-    call = s.some_call(executed=True)
-    if call is None:
-        return None
-    s.waiting.remove(call)
-    call.deliver()
-    return f"{call} is answered"
-
-
-@step(9)
-async def advance(s: Stepper) -> str | None:
-    seconds = s.rng.choice([0.02, 0.1, 0.15, 0.5, 1.0, 2.0])
-    await s.pass_time(seconds)
-    return f"{seconds} s pass"
-
-
-@step(6)
-async def ring(s: Stepper) -> str | None:
-    rung = [worker.name for worker in s.workers if worker.ring()]
-    return f"{', '.join(rung)}: prefetched jobs are due" if rung else None
-
-
-@step(12)
-async def claim(s: Stepper) -> str | None:
-    worker = s.some_worker("claim", taking=True)
-    if worker is None:
-        return None
-    worker.begin("claim", worker.claim_loop._pass())
-    return f"{worker.name} looks for jobs"
-
-
-@step(10)
-async def beat(s: Stepper) -> str | None:
-    worker = s.some_worker("heart")
-    if worker is None:
-        return None
-    worker.begin("heart", worker.beat() if worker.lease.worker_id else worker.incarnate())
-    return f"{worker.name} beats"
-
-
-@step(2)
-async def check_held(s: Stepper) -> str | None:
-    worker = s.some_worker("heart")
-    if worker is None or not worker.lease.worker_id:
-        return None
-    worker.begin("heart", worker.check_held())
-    return f"{worker.name} asks what it holds"
-
-
-@step(8)
-async def flush(s: Stepper) -> str | None:
-    worker = s.some_worker("flush")
-    if worker is None or not worker.completions.tokens():
-        return None
-    worker.begin("flush", worker.completions.run_once())
-    return f"{worker.name} flushes"
-
-
-@step(5)
-async def sweep(s: Stepper) -> str | None:
-    worker = s.some_worker("sweep", taking=True)
-    if worker is None:
-        return None
-    worker.begin("sweep", worker.rescuer.run_once())
-    await settle()
-    marks = any(call.link.owner == worker.name and call.name == "sweep_needs" for call in s.waiting)
-    require(not marks or worker.may_judge_others, f"{worker.name} sweeps without a lease unbroken for one lease")
-    return f"{worker.name} sweeps"
-
-
-@step(3)
-async def tick(s: Stepper) -> str | None:
-    worker = s.some_worker("tick", taking=True)
-    if worker is None:
-        return None
-    worker.begin("tick", worker.ticker.run_once())
-    return f"{worker.name} ticks"
-
-
-@step(3)
-async def end_a_run(s: Stepper) -> str | None:
-    runs = [run for run in s.watch.runs if not run.worker.is_frozen]
-    if not runs:
-        return None
-    return s.end(s.rng.choice(runs), errors=0.3)
-
-
-@step(20)
-async def end_a_run_that_is_lost(s: Stepper) -> str | None:
-    """Before its worker has heard of it: here the fence is tried."""
-    runs = [run for run in s.watch.runs if not run.worker.is_frozen and s.watch.is_stale(run)]
-    return s.end(s.rng.choice(runs), errors=0.6) if runs else None
-
-
-# What clients do.
-
-
-@step(10)
-async def submit(s: Stepper) -> str | None:
-    if s.claimable_jobs() >= OPEN_JOBS_MAX:
-        return None
-    job = s.new_job(s.next_job_id())
-    answer = await s.ask(lambda jobs, _: inserted(jobs, job))
-    if answer is None:
-        s.unknown.append(job)
-    else:
-        s.acknowledged.add(job.job_id)
-    return f"client submits {job.job_id}: {answer}"
-
-
-@step(0.8)
-async def cancel(s: Stepper) -> str | None:
-    job_id = s.some_job() if s.rng.random() < 0.3 else s.some_job("running", "pending")
-    if job_id is None:
-        return None
-    return f"client cancels {job_id}: {await s.ask(lambda jobs, _: jobs.cancel(job_id))}"
-
-
-@step(1.2)
-async def replace(s: Stepper) -> str | None:
-    job_id = s.some_ended_run() or (s.some_job() if s.rng.random() < 0.3 else s.some_job("running"))
-    if job_id is None:
-        return None
-    return f"client replaces {job_id}: {await s.ask(lambda jobs, _: jobs.replace(s.new_job(job_id)))}"
-
-
-@step(1.2)
-async def run_again(s: Stepper) -> str | None:
-    job_id = s.some_ended_run() or (s.some_job("failed", "cancelled") if s.rng.random() < 0.8 else s.some_job())
-    if job_id is None:
-        return None
-    return f"client runs {job_id} again: {await s.ask(lambda jobs, _: jobs.run_again(job_id))}"
-
-
-@step(1)
-async def define_schedule(s: Stepper) -> str | None:
-    if s.ticker_is_open():
-        return None
-    s.generation += 1
-    wish = schedule(s.generation, s.rng.choice([2, 2, 3, 5]), suspended=s.rng.random() < 0.2)
-    return f"client defines the schedule: {await s.ask(lambda _, schedules: schedules.upsert(wish))}"
-
-
-@step(0.1)
-async def delete_schedule(s: Stepper) -> str | None:
-    if s.ticker_is_open():
-        return None
-    return f"client deletes the schedule: {await s.ask(lambda _, schedules: schedules.delete(schedule_key()))}"
-
-
-# What goes wrong.
-
-
-@step(0.3)
-async def never_sent(s: Stepper) -> str | None:
-    call = s.some_call(executed=False)
-    if call is None:
-        return None
-    await s.lose(call)
-    return f"FAULT {call} is never sent"
-
-
-@step(1.5)
-async def reply_lost(s: Stepper) -> str | None:
-    call = s.some_outcome() if s.rng.random() < RESENDS else s.some_call(executed=True)
-    if call is None:
-        return None
-    await s.lose(call)
-    return f"FAULT {call}: the answer is lost"
-
-
-@step(0.4)
-async def given_up(s: Stepper) -> str | None:
-    call = s.some_call(executed=False)
-    if call is None or call.is_in_transaction:
-        return None
-    await s.abandon(call)
-    return f"FAULT {call} is given up and stays on its way"
-
-
-@step(1)
-async def stray(s: Stepper) -> str | None:
-    if not s.strays or s.is_out:
-        return None
-    call = s.rng.choice(s.strays)
-    await s.execute(call)
-    return f"FAULT {call} reaches the database when nobody waits for it"
-
-
-@step(2.5)
-async def freeze(s: Stepper) -> str | None:
-    """Most often one that runs something, while another lives to take it over."""
-    awake = [worker for worker in s.workers if not worker.is_frozen]
-    if len(awake) < WORKERS_MIN:
-        return None
-    busy = [worker for worker in awake if any(run.worker is worker for run in s.watch.runs)]
-    worker = s.rng.choice(busy or awake)
-    seconds = s.rng.uniform(0.2, 2.5) * CONFIG.lease_seconds
-    worker.frozen_until = s.time.elapsed + seconds
-    return f"FAULT {worker.name} freezes for {seconds:.1f} s"
-
-
-@step(0.05)
-async def freeze_all(s: Stepper) -> str | None:
-    """The host sleeps."""
-    seconds = s.rng.uniform(0.5, 2.5) * CONFIG.lease_seconds
-    if not s.workers:
-        return None
-    for worker in s.workers:
-        worker.frozen_until = s.time.elapsed + seconds
-    await s.pass_time(seconds)
-    return f"FAULT all freeze for {seconds:.1f} s"
-
-
-@step(0.3)
-async def kill(s: Stepper) -> str | None:
-    if not s.workers:
-        return None
-    worker = s.rng.choice(s.workers)
-    await s.remove(worker)
-    return f"FAULT {worker.name} is killed"
-
-
-@step(2)
-async def spawn(s: Stepper) -> str | None:
-    wanted = s.rng.choice([WORKERS_MIN, WORKERS_USUAL, WORKERS_USUAL, WORKERS_MAX])
-    if len(s.workers) >= wanted:
-        return None
-    return f"{(await s.spawn()).name} starts"
-
-
-@step(0.3)
-async def leave(s: Stepper) -> str | None:
-    staying = [worker for worker in s.workers if not worker.leaving and not worker.is_frozen]
-    if not staying:
-        return None
-    worker = s.rng.choice(staying)
-    worker.stop_taking()
-    return f"{worker.name} begins to shut down"
-
-
-@step(4)
-async def hand_back(s: Stepper) -> str | None:
-    leaving = [worker for worker in s.workers if worker.leaving and worker.is_free("claim") and worker.slots.tokens()]
-    if not leaving:
-        return None
-    worker = s.rng.choice(leaving)
-    return f"{worker.name} hands {worker.slots.stop_all(StopReason.SHUTDOWN)} jobs back"
-
-
-@step(2)
-async def retire(s: Stepper) -> str | None:
-    for worker in s.workers:
-        idle = not worker.strands and not worker.slots.tokens() and not worker.completions.tokens()
-        if worker.leaving and not worker.is_frozen and idle:
-            worker.begin("heart", worker.retire())
-            return f"{worker.name} retires"
-        if worker.gone:
-            await s.remove(worker)
-            return f"{worker.name} has ended"
-    return None
-
-
-@step(0.15)
-async def move_database_clock(s: Stepper) -> str | None:
-    seconds = s.rng.choice([-60.0, -5.0, -0.1, 0.1, 5.0, 60.0])
-    s.time.move_database_clock(timedelta(seconds=seconds))
-    return f"FAULT the database's clock is moved by {seconds} s"
-
-
-@step(0.06)
-async def outage(s: Stepper) -> str | None:
-    seconds = s.rng.uniform(0.2, 2.5) * CONFIG.lease_seconds
-    s.outage_until = s.time.elapsed + seconds
-    for worker in s.workers:
-        await worker.tick_backend.roll_back()
-    for call in list(s.waiting):
-        call.link.journal.clear()
-        await s.lose(call)
-    return f"FAULT the database goes away for {seconds:.1f} s"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler._engine import claim_loop, claiming, performing, starts, turns
+from pg_scheduler._engine import claim_loop, claiming, performing, quarantine, rescuer, starts, suspicion, turns
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -32,14 +32,15 @@ from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler._engine.starts import Starts
+from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.workers import LeaseStore, WorkerCard, WorkerStore
 from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler.tasks import Registry
-from support.job_history import Broken, Judge, require
-from support.parked import Backend, Call, Link, LinkedDatabase, VirtualTime, settle
+from support.changes import Broken, require
+from support.parked import Backend, Call, HeartBackend, Link, LinkedDatabase, VirtualServer, VirtualTime, settle
 
 if TYPE_CHECKING:
     import random
@@ -47,10 +48,14 @@ if TYPE_CHECKING:
 
     from pg_scheduler._engine.config import EngineConfig
     from pg_scheduler._store.database import Connection
+    from pg_scheduler._store.jobs import Ahead
     from pg_scheduler.context import JobContext
+    from support.job_history import Judge
 
 TASK = "stepper:task"
 STOP_WAIT_SECONDS = 30.0
+GRACE_SECONDS = 1.5
+"""Of a suspect: shorter than the stepper's lease and than the time between two beats, as 8 s are than 60 and 20."""
 
 
 class VirtualAlarm:
@@ -106,7 +111,9 @@ def virtual_clocks(time: VirtualTime, rng: random.Random) -> Iterator[None]:
         patch.setattr(performing, "random", rng)
         for module in (claim_loop, starts, turns):
             patch.setattr(module, "monotonic", time.monotonic)
-        patch.setattr(claiming, "boot_seconds", time.monotonic)
+        for module in (claiming, quarantine, rescuer):
+            patch.setattr(module, "boot_seconds", time.monotonic)
+        patch.setattr(suspicion, "GRACE_SECONDS", GRACE_SECONDS)
         patch.setattr(starts, "Alarm", VirtualAlarm)
         yield
 
@@ -127,6 +134,7 @@ class Run:
 
     held: HeldJob
     worker: VirtualWorker
+    kind: str
     gate: asyncio.Future[None]
     last_words: asyncio.Future[None] | None = None
 
@@ -161,13 +169,13 @@ class Watch:
     broken: list[Broken] = field(default_factory=list)
     stop_asked: dict[int, float] = field(default_factory=dict)
 
-    def begin(self, worker: VirtualWorker, held: HeldJob) -> Run:
+    def begin(self, worker: VirtualWorker, held: HeldJob, kind: str) -> Run:
         try:
             self._judge_start(worker, held)
         except Broken as error:  # the executor would make a failed job of it
             self.broken.append(error)
         self.judge.started.add(held.job.token)
-        return Run(held, worker, asyncio.get_running_loop().create_future())
+        return Run(held, worker, kind, asyncio.get_running_loop().create_future())
 
     def _judge_start(self, worker: VirtualWorker, held: HeldJob) -> None:
         job = held.job
@@ -182,10 +190,27 @@ class Watch:
         for other in self.runs:
             if other.job_id == job.job_id and self._is_entitled(other):
                 raise Broken(f"{job.job_id} starts on {worker.name} while it runs on {other.worker.name}")
+        self._judge_company(worker, job.token)
+        self._judge_key(job.token)
+
+    def _judge_company(self, worker: VirtualWorker, token: int) -> None:
+        """A job that has outlived two workers starts on one that holds nothing else, and nothing starts beside it."""
+        held = worker.slots.tokens()
+        alone = {token for token in held if self.judge.claims[token].is_poison}
+        require(not alone or held == {token}, f"{token} starts among {sorted(held)}, of which {alone} run alone")
+
+    def _judge_key(self, token: int) -> None:
+        """Of the coroutines of a key there are never more than its limit, as it was at the claim, on living workers."""
+        claim = self.judge.claims[token]
+        if claim.key is None:
+            return
+        earlier = [run for run in self.runs if run.token < token and self._is_entitled(run)]
+        others = sum(self.judge.claims[run.token].key == claim.key for run in earlier)
+        require(others < claim.limit, f"{others} others of {claim.key} run when {claim.job_id} starts")
 
     def _misled(self, worker: VirtualWorker, token: int) -> bool:
         """Whether the database's clock was set back, unknown to the worker: prefetched jobs may be early then."""
-        known_at = min(self.judge.claimed_at[token], worker.looked_at - WINDOW_SECONDS)
+        known_at = min(self.judge.claims[token].elapsed, worker.looked_at - WINDOW_SECONDS)
         return self.time.set_back_at >= known_at
 
     def is_stale(self, run: Run) -> bool:
@@ -214,6 +239,7 @@ class VirtualWorker:
         time: VirtualTime,
         watch: Watch,
         waiting: list[Call],
+        server: VirtualServer,
         backend: Backend,
         tick_backend: Backend,
         lingers: Callable[[], bool],
@@ -223,10 +249,11 @@ class VirtualWorker:
         self.tick_backend = tick_backend
         self.frozen_until = self.beat_at = self.born_at = time.elapsed
         self.trouble_at = self.looked_at = time.elapsed
-        self.leaving = self.gone = False
+        self.leaving = self.gone = self.misses_somebody = False
         self.strands: dict[str, asyncio.Task[Any]] = {}
         self._time, self._watch = time, watch
         self._waiting = waiting
+        self._server = server
         self._backend = backend
         self._lingers = lingers
         self._incarnations = count(1)
@@ -281,18 +308,22 @@ class VirtualWorker:
             wakeups=VirtualWakeups(self.config.poll_seconds),
             wake=wake,
             overdue=asyncio.Event(),
-            on_look=lambda _: self._look(),
+            on_look=self._look,
             on_idle=self.completions.hurry,
         )
         sweeping = LinkedDatabase(self._link("sweep"))
         self.rescuer = Rescuer(WorkerStore(sweeping), self._jobs("sweep"), own_lease=self.lease, config=self.config)
+        self.suspicion = Suspicion(
+            WorkerStore(LinkedDatabase(self._link("suspect"))), own_lease=self.lease, sweep_in=self.rescuer.sweep_in
+        )
         ticking = LinkedDatabase(self._link("tick", self.tick_backend))
         schedules = ScheduleStore(ticking)
         periodic = PeriodicJobs(schedules, dict, tenant="", on_triggered=wake.set)
         self.ticker = Ticker(
             ticking, schedules, periodic, lease=self.lease, config=self.config, wake=wake, on_ticked=wake.set
         )
-        self.heart = LeaseStore(cast("Connection", self._link("heart")), place="")
+        self._heart_link = self._link("heart")
+        self.heart = LeaseStore(cast("Connection", self._heart_link), place="")
         self._stopping = asyncio.Event()
         self._starting = asyncio.get_running_loop().create_task(self.starts.run(self._stopping))
 
@@ -315,6 +346,15 @@ class VirtualWorker:
     def may_judge_others(self) -> bool:
         """Whether it has beaten without a gap for a whole lease."""
         return self.believes_in_its_lease and self._time.elapsed - self.trouble_at >= self.config.lease_seconds
+
+    @property
+    def heart_backend(self) -> HeartBackend | None:
+        return self._heart_link.heart
+
+    @property
+    def is_beat_due(self) -> bool:
+        """At its time, and at once when the connection is lost."""
+        return self._heart_link.heart is None or self._time.elapsed - self.beat_at >= self.config.beat_seconds
 
     def unsettled(self) -> list[str]:
         """Jobs of outcomes that wait to be written, or to be heard of."""
@@ -349,25 +389,43 @@ class VirtualWorker:
         return True
 
     async def beat(self) -> None:
-        """As ``Heartbeat.beat``, with ``_beat_until_stopped`` around it."""
-        sent_at, held = self._time.elapsed, self.slots.tokens()
+        """Or register, if it has not yet."""
+        await self._while_connected(self._beat if self.lease.worker_id else self._incarnate)
+
+    async def check_held(self) -> None:
+        await self._while_connected(self._check_held)
+
+    async def _while_connected(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """As ``Heartbeat._beat_until_stopped``: what fails makes the lease unsure, and costs the connection."""
         try:
-            listed = await self.heart.beat(self.lease.worker_id, self.config.lease_seconds, [TASK])
-            if listed is None:
-                await self._live_again()
-                return
-            self.lease.acknowledge(sent_at, self.heart.server_started_at)
-            if sent_at - self.beat_at >= self.config.lease_seconds:
-                self.trouble_at = sent_at
-            self.beat_at = sent_at
-            self.slots.stop(held - listed, StopReason.LOST)
-            known = self.slots.tokens() | self.completions.tokens()
-            ghosts = self.ghosts.observe(sent_at, listed - known)
-            if ghosts:
-                await self.heart.release_ghosts(self.lease.worker_id, ghosts)
+            if self._heart_link.heart is None:
+                self._heart_link.heart = self._server.connect()
+            await work()
         except DatabaseUnreachable:
             self.lease.miss()
             self.trouble_at = self._time.elapsed
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self._server.leave(self._heart_link.heart)
+        self._heart_link.heart = None
+
+    async def _beat(self) -> None:
+        """As ``Heartbeat.beat``."""
+        sent_at, held, server = self._time.elapsed, self.slots.tokens(), self.heart.server_started_at
+        listed = await self.heart.beat(self.lease.worker_id, self.config.lease_seconds, [TASK])
+        if listed is None:
+            await self._live_again()
+            return
+        self.lease.acknowledge(sent_at, self.heart.server_started_at)
+        if sent_at - self.beat_at >= self.config.lease_seconds or server != self.heart.server_started_at:
+            self.trouble_at = sent_at
+        self.beat_at = sent_at
+        self.slots.stop(held - listed, StopReason.LOST)
+        known = self.slots.tokens() | self.completions.tokens()
+        ghosts = self.ghosts.observe(sent_at, listed - known)
+        if ghosts:
+            await self.heart.release_ghosts(self.lease.worker_id, ghosts)
 
     async def _live_again(self) -> None:
         """As ``Heartbeat._live_again``: what is finished is written first, by the strand that writes."""
@@ -377,13 +435,13 @@ class VirtualWorker:
         if "flush" in self.strands:
             await asyncio.wait([self.strands["flush"]])
         self.slots.stop(self.slots.tokens(), StopReason.LOST)
-        await self.incarnate()
+        await self._incarnate()
 
-    async def check_held(self) -> None:
+    async def _check_held(self) -> None:
         held = self.slots.tokens()
         self.slots.stop(held - await self.heart.held_tokens(self.lease.worker_id), StopReason.LOST)
 
-    async def incarnate(self) -> None:
+    async def _incarnate(self) -> None:
         sent_at = self._time.elapsed
         card = WorkerCard(
             worker_id=f"{self.name}.{next(self._incarnations)}",
@@ -404,9 +462,15 @@ class VirtualWorker:
         with contextlib.suppress(DatabaseUnreachable):
             await self.heart.retire(self.lease.worker_id)
         self.gone = True
+        self.hang_up()
 
-    def _look(self) -> None:
+    def _look(self, ahead: Ahead) -> None:
         self.looked_at = self._time.elapsed
+        self.misses_somebody |= ahead.missing
+
+    async def suspect(self) -> None:
+        self.misses_somebody = False
+        await self.suspicion.run_once()
 
     def stop_taking(self) -> None:
         """The beginning of it: what waits for its time or runs is handed back."""
@@ -414,7 +478,7 @@ class VirtualWorker:
         self._stopping.set()
 
     async def _run(self, held: HeldJob, kind: str) -> None:
-        run = self._watch.begin(self, held)
+        run = self._watch.begin(self, held, kind)
         if kind == "quick":
             return
         self._watch.runs.append(run)
@@ -431,6 +495,7 @@ class VirtualWorker:
     async def kill(self) -> None:
         """No word of it any more: what it had sent may still arrive, what it awaited never does."""
         self.gone = True
+        self.hang_up()
         tasks = [*self.strands.values(), self._starting, *self._executor._runners]
         self.strands.clear()
         for _ in range(2):  # a coroutine that was lingering at its cancellation is cancelled again

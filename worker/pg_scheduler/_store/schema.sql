@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 3118abb647dd4e6cdd5bbad11999031c2ce3cd789f6ee97353f849da650e86dd
+-- digest: 74bc6e79ee04f86550812ecaff28fe129757a1eb677e65b3f8204843bf26d4f2
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -211,8 +211,8 @@ BEGIN
         WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
         FOR key_ IN
             SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
-            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.status IN ('running', 'waiting')
-              AND j.concurrency_key = ANY(keys)
+            WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.concurrency_key = ANY(keys)
+              AND (j.status = 'waiting' AND j.attempt = 0 OR j.status = 'running' AND j.attempt = 1)
         LOOP
             PERFORM scheduler_make_room(of_tenant, key_);
         END LOOP;
@@ -316,6 +316,7 @@ BEGIN
         error_message = excluded.error_message, token = 0,
         stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
         stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
+        stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
         attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
     WHERE on_conflict = 'replace' AND j.source_uid IS NULL
     RETURNING j.status INTO found_in;
@@ -428,7 +429,7 @@ BEGIN
         ORDER BY j.token LIMIT greatest(least(surplus, greatest(asking - vacating, 1)), 0) FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS gone = ROW_COUNT;
     UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), error_message = reason,
-           stopping_worker = worker_id, stop_asked_at = scheduler_now()
+           stopping_worker = worker_id, stop_asked_at = scheduler_now(), stopping_token = token
     WHERE job_id = ANY(ARRAY(
         SELECT j.job_id FROM scheduled_jobs j JOIN scheduler_slots s ON s.job_id = j.job_id
         WHERE s.tenant = of_tenant AND s.key = of_key AND j.status = 'running'

@@ -1,5 +1,5 @@
 -- name: claim_keyed_jobs
--- As claim_jobs, for jobs with a concurrency key; the function is in migration 0010 and says how. $6 claims what
+-- As claim_jobs, for jobs with a concurrency key; the function is in migration 0018 and says how. $6 claims what
 -- claim_poison_job would, of these jobs. Columns in the order of ClaimedJob's fields.
 SELECT j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
        greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,

@@ -9,11 +9,16 @@ RETURNING pg_postmaster_start_time();
 
 -- name: beat
 -- Late renewal is allowed until a sweep has marked us dead; the reply lists what the database thinks we hold. The backend is
--- written each time, since the connection may be new; $4 is whom the client takes it for: a pooler gives another number.
-UPDATE scheduler_workers
+-- written each time, since the connection may be new: the newest that stands, so that a beat which comes late over one that was
+-- given up names none that is about to go. $4 is whom the client takes ours for: a pooler gives another number.
+UPDATE scheduler_workers w
 SET lease_until = scheduler_now() + make_interval(secs => $2), tasks = $3::text[],
-    backend_pid = pg_backend_pid(), backend_watched = pg_backend_pid() = $4,
-    backend_started_at = (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
+    (backend_pid, backend_started_at, backend_watched) = (
+        SELECT pg_backend_pid(), a.backend_start, pg_backend_pid() = $4 FROM pg_stat_get_activity(pg_backend_pid()) a
+        UNION ALL
+        SELECT w.backend_pid, w.backend_started_at, w.backend_watched FROM pg_stat_get_activity(w.backend_pid) a
+        WHERE a.backend_start = w.backend_started_at
+        ORDER BY 2 DESC LIMIT 1)
 WHERE id = $1 AND state <> 'dead'
 RETURNING (SELECT coalesce(array_agg(token), '{}') FROM scheduled_jobs WHERE worker_id = $1 AND status = 'running'),
           pg_postmaster_start_time();
