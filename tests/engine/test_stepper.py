@@ -133,7 +133,7 @@ MUTANTS = {
 FIRST_SEEDS = {
     "all charged": 4,
     "company for poison": 4,
-    "connection told by a late beat": 5,
+    "connection told by a late beat": 139,
     "no grace": 6,
     "old connection told": 3,
 }
