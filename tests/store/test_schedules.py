@@ -14,6 +14,7 @@ from pg_scheduler._domain.walk import Ticks
 
 if TYPE_CHECKING:
     import asyncpg
+    import pytest
 
     from support.world import World
 
@@ -182,6 +183,22 @@ async def test_a_cron_rule_survives_the_row(world: World) -> None:
         (stored,) = (await world.schedules.lock_due(connection, "", 5, 500)).schedules
 
     assert stored.definition == replace(DEFINITION, rule=rule)
+
+
+async def test_a_rule_that_this_release_does_not_know_is_told_of_and_keeps_no_other_from_ticking(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.schedules.upsert(replace(DEFINITION, name="newer", rule=Cron(("* * * * *",))))
+    await world.schedules.upsert(replace(DEFINITION, key=replace(DEFINITION.key, uid="v")))
+    await world.pool.execute("UPDATE scheduler_schedules SET time_zone = 'Mars/Phobos' WHERE source_name = 'newer'")
+    await world.pool.execute("UPDATE scheduler_schedules SET next_tick_at = scheduler_now()")
+    await world.pool.execute("UPDATE scheduler_schedules SET anchor_at = scheduler_now() - interval '90 seconds'")
+
+    assert await world.tick() == 1
+
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("schedule newer cannot be read by this release and is left to newer workers")
+    assert "Mars/Phobos" in told
 
 
 async def test_a_declaration_never_lifts_a_suspension(world: World) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SCALES = {"idle": 0.001, "rows": 0.001, "rows-10m": 0.0001}
 WHERE = Circumstances(
     measured_at="2026-11-24T00:00+00:00",
-    release="0.2.0",
+    release="0.2.1",
     python="3.13.1",
     loop="asyncio",
     postgres="18.6",

@@ -6,7 +6,7 @@ one job and none is lost between. The next tick is computed from the rule, never
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 
@@ -17,7 +17,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.database import Database
-from pg_scheduler._store.schedules import Due, ScheduleStore
+from pg_scheduler._store.schedules import Due, ScheduleStore, Unreadable
 from pg_scheduler.errors import DatabaseUnreachable
 
 LOOK_SECONDS = 60.0
@@ -52,6 +52,7 @@ class Ticker:
         self._wake = wake
         self._on_ticked = on_ticked
         self._run_at = 0.0
+        self._unreadable: set[int] = set()
 
     async def run_once(self) -> int:
         """Make the ticks that are due within one poll; how many jobs are new."""
@@ -61,6 +62,7 @@ class Ticker:
             due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds, BATCH)
             made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
             await self._periodic.look(connection, self._schedules)
+        self._tell_of(due.unreadable)
         await self._periodic.revive(self._schedules)
         if made:
             self._on_ticked()
@@ -78,6 +80,13 @@ class Ticker:
             await self._periodic.write_wishes(self._schedules)
         except DatabaseUnreachable as error:
             logger.warning("what was enabled or disabled last waits for the next start: %s", error)
+
+    def _tell_of(self, unreadable: Sequence[Unreadable]) -> None:
+        for schedule in unreadable:
+            if schedule.id not in self._unreadable:
+                told = "schedule %s cannot be read by this release and is left to newer workers: %s"
+                logger.warning(told, schedule.name, schedule.error)
+        self._unreadable = {schedule.id for schedule in unreadable}
 
     def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
         horizon = timedelta(seconds=self._config.poll_seconds)
@@ -107,6 +116,8 @@ class Ticker:
         seconds = await self._schedules.next_tick(self._config.tenant)
         longest = self._config.poll_seconds if self._periodic.has_declared else LOOK_SECONDS
         ahead = longest if seconds is None else seconds - self._config.poll_seconds
-        pause = min(longest, max(self._config.polling.min_interval, ahead))
+        # What cannot be read stays the first that is due: it must not set the pace.
+        soonest = self._config.poll_seconds / 2 if self._unreadable else self._config.polling.min_interval
+        pause = min(longest, max(soonest, ahead))
         self._run_at = monotonic() + pause
         return pause

@@ -23,14 +23,25 @@ from pg_scheduler._domain.schedules import (
 from pg_scheduler._domain.walk import Ticks
 from pg_scheduler._store.database import Connection, Database, Record
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import InvalidSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that a newer release has written, or a person: its rule is none that this release knows."""
+
+    id: int
+    name: str
+    error: InvalidSchedule
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Schedules locked for ticking, and the transaction's instant."""
+    """Schedules locked for ticking, those among them that are left to newer workers, and the transaction's instant."""
 
     now: datetime
     schedules: Sequence[StoredSchedule]
+    unreadable: Sequence[Unreadable] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +119,13 @@ class ScheduleStore:
         """Lock schedules that tick within the horizon; those that another worker holds are left to it."""
         now = await connection.fetchval(QUERIES["now"])
         rows = await connection.fetch(QUERIES["due_schedules"], tenant, horizon_seconds, limit)
-        return Due(now, [stored_schedule(row) for row in rows])
+        schedules, unreadable = [], []
+        for row in rows:  # one that cannot be read fails alone
+            try:
+                schedules.append(stored_schedule(row))
+            except InvalidSchedule as error:
+                unreadable.append(Unreadable(row["id"], row["source_name"], error))
+        return Due(now, schedules, unreadable)
 
     async def record_ticks(self, connection: Connection, ticked: Sequence[tuple[StoredSchedule, Ticks]]) -> int:
         """Insert the jobs of these ticks and move each high-water mark; how many jobs are new."""
