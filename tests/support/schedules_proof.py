@@ -46,9 +46,24 @@ def zone_names() -> list[str]:
 def changes(zone: str) -> list[Change]:
     """The changes of the zone's clocks from 1990 to 2040: those its file lists, and what follows from its rule."""
     listed = [at for at, _, _ in cron_oracle.listed_changes(zone)]
-    begin = max(listed[-1:] + [FIRST]) + timedelta(hours=1)
+    begin = max([FIRST, *listed[-1:]]) + timedelta(hours=1)
     instants = [at for at in [*listed, *cron_oracle.scanned_changes(zone, begin, END)] if FIRST <= at < END]
     return [Change(at, cron_oracle.offset(zone, at - INSTANT), cron_oracle.offset(zone, at)) for at in instants]
+
+
+@cache
+def sample() -> dict[str, tuple[str, Change]]:
+    """Of each kind of change, by how far and from which time of day, the newest that a file lists."""
+    found: dict[str, tuple[str, Change]] = {}
+    listed = [
+        (Change(at, timedelta(seconds=before), timedelta(seconds=after)), zone)
+        for zone in zone_names()
+        for at, before, after in cron_oracle.listed_changes(zone)
+        if at >= FIRST
+    ]
+    for change, zone in sorted(listed, key=lambda pair: pair[0].at):
+        found[f"{change.after - change.before} at {change.stops:%H:%M}"] = zone, change
+    return found
 
 
 def known_changes(zone: str) -> list[Change]:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from cronsim.explain import explain
 
-from pg_scheduler._domain import cron_fields, zones
+from pg_scheduler._domain import cron_fields
 from pg_scheduler._domain.notes import note
 from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Ambiguous, Bounds, Cron, Interval, Nonexistent, Rule
 from pg_scheduler._domain.walk import latest_until, next_after, next_within
@@ -28,8 +28,8 @@ __all__ = [
     "cron",
     "describe",
     "every",
-    "latest_until",
     "kubernetes_hint",
+    "latest_until",
     "local",
     "next_after",
     "next_within",

@@ -59,12 +59,16 @@ class Field:
         return Refused(f"{self.name} {shortened(text)}: {why}", fix)
 
 
+def _numbered(names: str, first: int) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names.split(), first)}
+
+
 SECOND = Field("second", 0, 59)
 MINUTE = Field("minute", 0, 59)
 HOUR = Field("hour", 0, 23)
 DAY = Field("day-of-month", 1, 31)
-MONTH = Field("month", 1, 12, {n: i for i, n in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)})
-WEEKDAY = Field("day-of-week", 0, 6, {n: i for i, n in enumerate("SUN MON TUE WED THU FRI SAT".split())})
+MONTH = Field("month", 1, 12, _numbered("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", 1))
+WEEKDAY = Field("day-of-week", 0, 6, _numbered("SUN MON TUE WED THU FRI SAT", 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +140,9 @@ def parsed(expression: str) -> Expression:
         is_real_time=len(hours) == HOUR.size or (hour.startswith("*") and len(hours) > 1),
     )
     if not _fires(found):
-        raise Refused(f"{shortened(expression)} never fires", "no year has such a day; give another day-of-month or month")
+        raise Refused(
+            f"{shortened(expression)} never fires", "no year has such a day; give another day-of-month or month"
+        )
     return found
 
 
@@ -153,7 +159,9 @@ def fields_of(expression: str) -> list[str]:
         )
     text = _BLANKS.sub(" ", expression).strip(" ")
     if not (text.isascii() and text.isprintable()):
-        raise Refused(f"{shortened(expression)} holds characters outside printable ASCII", "type plain digits and signs")
+        raise Refused(
+            f"{shortened(expression)} holds characters outside printable ASCII", "type plain digits and signs"
+        )
     text = NICKNAMES.get(text.lower(), text).upper()
     _refuse_words(expression, text)
     fields = text.split(" ")

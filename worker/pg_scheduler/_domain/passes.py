@@ -1,8 +1,8 @@
 """One way through the wall minutes of an expression, as instants of a zone.
 
 Invariant: the instants of a pass ascend as its wall minutes do. A clock that is set back shows some minutes twice: the
-first times of all minutes ascend, and so do the last times; a pass takes one of them. A minute that the clock leaves out
-has the end of the gap as its time, in both passes.
+first times of all minutes ascend, and so do the last times; a pass takes one of them. A minute that the clock leaves
+out has the end of the gap as its time, in both passes.
 """
 
 from dataclasses import dataclass

@@ -57,9 +57,7 @@ def latest_until(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime
     return tick if tick and tick > anchor else None
 
 
-def next_within(
-    rule: Rule, bounds: Bounds, instant: datetime, *, anchor: datetime, made: int
-) -> datetime | None:
+def next_within(rule: Rule, bounds: Bounds, instant: datetime, *, anchor: datetime, made: int) -> datetime | None:
     """As ``next_after`` for a rule that has made so many ticks; None when its bounds allow no further one."""
     if bounds.max_runs is not None and made >= bounds.max_runs:
         return None

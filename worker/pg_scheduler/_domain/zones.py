@@ -57,7 +57,7 @@ class Change:
 
 def version() -> str:
     """The release of the zone data, such as ``2026f``."""
-    return tzdata.IANA_VERSION
+    return str(tzdata.IANA_VERSION)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -22,21 +22,17 @@ EVER = datetime.min.replace(tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 
 
-class Instant(click.ParamType):
-    """An instant in ISO 8601 with its zone: without one it would mean another instant on each machine."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            instant = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no instant such as 2026-03-08T07:00Z", param, ctx)
-        if instant.tzinfo is None:
-            self.fail(f"{value!r} has no time zone; write 2026-03-08T07:00Z or 2026-03-08T02:00-05:00", param, ctx)
-        return instant
+def _instant(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """ISO 8601 with its zone: without one it would be another instant on each machine."""
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no instant such as 2026-03-08T07:00Z") from error
+    if instant.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone; write 2026-03-08T07:00Z or 2026-03-08T02:00-05:00")
+    return _in_range(context, parameter, instant)
 
 
 def _in_range(context: click.Context, parameter: click.Parameter, value: datetime | None) -> datetime | None:
@@ -59,8 +55,7 @@ def _in_range(context: click.Context, parameter: click.Parameter, value: datetim
 @click.option(
     "--from",
     "since",
-    type=Instant(),
-    callback=_in_range,
+    callback=_instant,
     metavar="INSTANT",
     help="The runs from this instant on, such as 2026-03-08T07:00Z; now if not given.",
 )
@@ -95,7 +90,7 @@ def preview(
     ambiguous: Ambiguous,
     output: Output,
 ) -> None:
-    """Show when a cron RULE runs, in its zone and in UTC, with notes on changes of clocks.
+    r"""Show when a cron RULE runs, in its zone and in UTC, with notes on changes of clocks.
 
     Several rules are one: it runs whenever one of them does. Nothing is read but the zone data of this release.
 
