@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     from support.commands import RunCommand
@@ -66,7 +70,7 @@ def test_json_holds_the_rule_and_its_runs(pgscheduler: RunCommand) -> None:
             {
                 "at": "2026-03-08T16:00:00Z",
                 "local": "2026-03-08T12:00:00-04:00",
-                "note": "02:30 does not exist on 2026-03-08 (clocks go forward): no run",
+                "note": "02:30 does not exist that day (clocks go forward): no run",
             },
             {"at": "2026-03-09T06:30:00Z", "local": "2026-03-09T02:30:00-04:00", "note": ""},
         ],
@@ -139,3 +143,11 @@ def test_wrong_usage_says_what_to_write(pgscheduler: RunCommand, arguments: tupl
 
     assert ended.exit_code == 2
     assert words in ended.err
+
+
+def test_the_reference_shows_what_the_command_prints(pgscheduler: RunCommand) -> None:
+    page = (ROOT / "docs" / "reference" / "cron.md").read_text(encoding="utf-8")
+    (command, shown), *others = re.findall(r"^```text\n\$ pgscheduler (.*?)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    assert others == []
+    assert pgscheduler(*shlex.split(command)).out == shown
