@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from support.tenants import Tenant
 
 _INVALID = ROOT / "examples" / "invalid"
-_NIGHTLY = {"cron": ["30 2 * * *"]}
 
 
 @pytest.mark.usefixtures("operator")

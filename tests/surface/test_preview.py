@@ -129,7 +129,7 @@ def test_a_rule_that_is_refused_is_wrong_usage(pgscheduler: RunCommand, argument
     ("arguments", "words"),
     [
         ((), "Missing argument 'RULE...'"),
-        (("@daily", "--from", "2026-01-01"), "has no time zone"),
+        (("@daily", "--from", "2026-01-01"), "'--from': '2026-01-01' has no time zone"),
         (("@daily", "--from", "tomorrow"), "no instant such as"),
         (("@daily", "--from", "0001-01-01T00:00Z"), "a year from 1900 to 9998"),
         (("@daily", "--around", "9999-12-31"), "a year from 1900 to 9998"),

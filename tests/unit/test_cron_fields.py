@@ -50,6 +50,7 @@ REFUSED = [
     ("0 0 * * 8", "day-of-week '8'", "from 0 to 7"),
     ("0 0 * * MON#6", "day-of-week 'MON#6'", "#1 to #5"),
     ("0 0 * * MON#0", "day-of-week 'MON#0'", "#1 to #5"),
+    ("0 0 * * MON,TUE#12", "day-of-week 'TUE#12'", "#1 to #5"),
     ("0 0 * * MON#", "day-of-week 'MON#'", "SUN-SAT"),
     ("0 0 * JANUARY *", "month 'JANUARY'", "JAN-DEC"),
     ("0 0 * MON *", "month 'MON'", "JAN-DEC"),

@@ -95,7 +95,7 @@ def test_number_of_expressions_is_bounded(expressions: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("choice", "field", "words"),
     [
-        ({"seconds": "60"}, "seconds", "second '60': 0 to 59"),
+        ({"seconds": "60"}, "seconds", "second '60': it is not within 0 to 59"),
         ({"seconds": ""}, "seconds", "second ''"),
         ({"seconds": 5}, "seconds", 'such as "0,20,40"'),
         ({"seconds": "0," * 99 + "0"}, "seconds", 'such as "0,20,40"'),

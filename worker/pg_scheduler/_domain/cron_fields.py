@@ -229,7 +229,7 @@ def _parted(weekday: str) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def _nth(text: str, term: str) -> int:
-    if text not in "12345":
+    if not 1 <= int(text) <= 5:  # noqa: PLR2004  a month has no sixth of a weekday
         raise WEEKDAY.refused(term, "a month has at most five of a weekday", "give #1 to #5, or 5L for the last Friday")
     return int(text)
 
@@ -272,7 +272,7 @@ def _value(text: str, kind: Field) -> int:
         raise _unreadable(text, kind)
     top = 7 if kind is WEEKDAY else kind.high  # Sunday is 7 as well
     if not kind.low <= value <= top:
-        raise kind.refused(text, f"{kind.low} to {top} are there", f"give a value from {kind.low} to {top}")
+        raise kind.refused(text, f"it is not within {kind.low} to {top}", f"give a value from {kind.low} to {top}")
     return value
 
 

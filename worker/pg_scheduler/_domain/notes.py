@@ -28,7 +28,7 @@ def _of_gaps(rule: Cron, tick: datetime) -> str:
     since = (latest_until(rule, tick - _INSTANT, anchor=BEGIN) if skips else tick - MINUTE) or BEGIN
     for change in zones.changes_between(rule.zone, since + _INSTANT, tick):
         if left_out := _left_out(rule, change):
-            on = "that day" if left_out[0].date() == zones.wall_at(rule.zone, tick).date() else f"on {left_out[0]:%F}"
+            on = "that day" if left_out[0].date() == zones.wall_at(rule.zone, tick).date() else f"on {left_out[0].date()}"
             many = len(left_out) > 1
             does, runs = ("do", "run") if many else ("does", "runs")
             end = "no run" if skips else f"{runs} when the gap ends"
