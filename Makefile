@@ -30,7 +30,7 @@ chaos-steps: venv ## the engine statement by statement, SEED=1 STEPS=100000: los
 	@PYTHONPATH=tests $(BIN)/python -m support.chaos_steps $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 # The walk of ticks against a scan of every minute; tests/support/schedules_proof.py says what is looked at.
-schedules-proof: venv ## every change of every zone's clocks from 1990 to 2040, walked under 46 cron rules; 10 minutes
+schedules-proof: venv ## every change of every zone's clocks from 1990 to 2040, walked under 46 cron rules; some minutes
 	@PYTHONPATH=tests $(BIN)/python -m support.schedules_proof
 
 # Alone on the machine, if the figures are to mean anything. `make bench ARGS=--help` lists the scenarios.

@@ -90,6 +90,12 @@ def test_rule_that_cannot_be_used_names_its_field(spec: dict[str, Any], reason: 
     assert field in told(actions)["conditions"][0]["message"]
 
 
+def test_next_time_is_told_in_the_zone_of_the_rule() -> None:
+    row = schedule_row(generation=1, rule=Cron(("0 14 * * *",), "Europe/Berlin"))
+
+    assert told(plan(job(), row, now=NOW))["nextScheduleTimes"] == ["2026-11-24T14:00:00+01:00"]
+
+
 def test_rule_that_cannot_be_used_leaves_the_last_good_schedule_running() -> None:
     row = schedule_row(generation=1, rule=Cron(("0 2 * * *",)))
 

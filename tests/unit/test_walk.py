@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,8 @@ from pg_scheduler import recurrence
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.walk import END, latest_until, next_after, next_within, ticks_until
-from pg_scheduler.errors import InvalidArgument
+from pg_scheduler.errors import InvalidArgument, InvalidSchedule
+from support import cron_oracle
 from support.schedules_proof import CHOICES, EXPRESSIONS, differences, sample
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ ANCHOR = datetime(1990, 1, 1, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 NEW_YORK = ZoneInfo("America/New_York")
 DAY = timedelta(days=1)
+
+
+_FIELDS = [
+    ("*", "0", "59", "*/7", "1-5,30/10", "*,3"),
+    ("*", "2", "*/2", "0-23", "22/1", "1-3"),
+    ("*", "1", "L", "31", "29,30", "*/2", "13,L", "8-14"),
+    ("*", "2", "FEB-APR", "*/3", "4,6,9,11"),
+    ("*", "FRI", "SAT-SUN", "*/2", "5L", "MON#5", "0,7", "SUN/3", "TUE#1,4L"),
+]
 
 
 def instant(text: str) -> datetime:
@@ -198,6 +209,41 @@ def _lies_in_gap(rule: Cron, change: Change) -> bool:
     (minute,) = rule.parsed[0].minutes
     midnight = change.stops.replace(hour=0, minute=0)
     return any(change.leaves_out(midnight + n * DAY + timedelta(minutes=minute)) for n in (0, 1))
+
+
+@given(st.text(st.sampled_from("0123456789*/-,#@?LWHRSUNMOFRIJAEB=+ "), max_size=20), st.sampled_from(["", " * * *"]))
+def test_any_text_is_a_rule_or_refused(text: str, rest: str) -> None:
+    try:
+        rule = Cron((f"{text}{rest}",), "Australia/Lord_Howe")
+    except InvalidSchedule:
+        return
+    assert next_after(rule, ANCHOR, anchor=ANCHOR) is not None
+    assert recurrence.describe(rule).endswith(", Australia/Lord_Howe")
+
+
+@given(st.tuples(*[st.sampled_from(texts) for texts in _FIELDS]))
+def test_any_rule_of_known_fields_ticks_and_has_words(fields: tuple[str, ...]) -> None:
+    try:
+        rule = Cron((" ".join(fields),), "America/St_Johns")
+    except InvalidSchedule as refused:
+        assert "never fires" in str(refused)  # noqa: PT017  any of them may be such a one
+        return
+    tick = next_after(rule, ANCHOR, anchor=ANCHOR)
+    assert tick is not None
+    assert cron_oracle.day_matches(" ".join(fields), zones.wall_at(rule.zone, tick).date())
+    assert recurrence.describe(rule)
+
+
+def test_the_rarest_rules_are_walked_at_once() -> None:
+    """In CPU time: forty years to the next tick, of as many expressions as there may be."""
+    rule = Cron(("0 0 29 2 */7",) * 16, "America/New_York", nonexistent="skip")
+    next_after(rule, ANCHOR, anchor=ANCHOR)
+    begin = time.thread_time()
+
+    tick = next_after(rule, instant("2088-03-01T00:00"), anchor=ANCHOR)
+
+    assert tick == instant("2128-02-29T05:00")
+    assert time.thread_time() - begin < 0.02
 
 
 @pytest.mark.parametrize("zone", ["Etc/UTC", "Pacific/Kiritimati", "Pacific/Niue", "America/New_York"])

@@ -24,15 +24,16 @@ def note(rule: Rule, tick: datetime) -> str:
 
 
 def _of_gaps(rule: Cron, tick: datetime) -> str:
-    skips = rule.nonexistent == "skip"
-    since = (latest_until(rule, tick - _INSTANT, anchor=BEGIN) if skips else tick - MINUTE) or BEGIN
-    for change in zones.changes_between(rule.zone, since + _INSTANT, tick):
-        if left_out := _left_out(rule, change):
-            on = "that day" if left_out[0].date() == zones.wall_at(rule.zone, tick).date() else f"on {left_out[0].date()}"
-            many = len(left_out) > 1
-            does, runs = ("do", "run") if many else ("does", "runs")
-            end = "no run" if skips else f"{runs} when the gap ends"
-            return f"{_listed(left_out)} {does} not exist {on} (clocks go forward): {end}"
+    """What was left out since the tick before, if such minutes do not run; else what runs here instead."""
+    is_skipped = rule.nonexistent == "skip"
+    since = latest_until(rule, tick - _INSTANT, anchor=BEGIN) if is_skipped else tick - MINUTE
+    for change in zones.changes_between(rule.zone, (since or BEGIN) + _INSTANT, tick):
+        if walls := _left_out(rule, change):
+            day = walls[0].date()
+            on = "that day" if day == zones.wall_at(rule.zone, tick).date() else f"on {day}"
+            does, runs = ("does", "runs") if len(walls) == 1 else ("do", "run")
+            end = "no run" if is_skipped else f"{runs} when the gap ends"
+            return f"{_listed(walls)} {does} not exist {on} (clocks go forward): {end}"
     return ""
 
 
