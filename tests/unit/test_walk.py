@@ -306,6 +306,15 @@ def test_bounds_leave_out_ticks_before_their_start_and_after_their_end() -> None
     assert after("2026-03-03T12:00") is None
 
 
+def test_bounds_and_anchors_in_the_repeated_hour_are_the_instants_that_are_meant() -> None:
+    again = datetime(2026, 11, 1, 1, 30, fold=1, tzinfo=NEW_YORK)
+    first, hourly = again.replace(fold=0), Interval(3600)
+
+    assert next_within(Interval(1800), Bounds(start_at=again), ANCHOR, anchor=ANCHOR, made=0) == again.astimezone(UTC)
+    assert next_after(hourly, ANCHOR, anchor=first) == again.astimezone(UTC)
+    assert latest_until(hourly, instant("2026-11-01T06:40"), anchor=first) == again.astimezone(UTC)
+
+
 def test_bounds_end_a_rule_after_its_runs() -> None:
     noon, twice = Cron(("0 12 * * *",)), Bounds(max_runs=2)
 

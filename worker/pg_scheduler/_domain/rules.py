@@ -123,7 +123,7 @@ class Bounds:
             _require_whole("maxRuns", self.max_runs, 1, 2**31 - 1, "a limit of {} runs")
         _require_instant("startAt", self.start_at)
         _require_instant("endAt", self.end_at)
-        if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
+        if self.start_at and self.end_at and self.end_at.astimezone(UTC) < self.start_at.astimezone(UTC):
             raise InvalidSchedule(
                 f"an end at {self.end_at} before the start at {self.start_at}", field="endAt", fix="give a later one"
             )

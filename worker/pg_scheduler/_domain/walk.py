@@ -28,6 +28,7 @@ class Ticks:
 
 def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The first tick later than ``instant`` and than ``anchor``; None when there is none before the year 9999."""
+    anchor = _utc(anchor)
     start = max(_utc(instant), anchor, BEGIN)
     if start >= END:
         return None
@@ -44,7 +45,7 @@ def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime |
 
 def latest_until(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The last tick that is not later than ``instant``; None when the first is still to come."""
-    until = min(_utc(instant), END - _INSTANT)
+    anchor, until = _utc(anchor), min(_utc(instant), END - _INSTANT)
     if until <= max(anchor, BEGIN):
         return None
     match rule:
@@ -61,7 +62,7 @@ def next_within(rule: Rule, bounds: Bounds, instant: datetime, *, anchor: dateti
     """As ``next_after`` for a rule that has made so many ticks; None when its bounds allow no further one."""
     if bounds.max_runs is not None and made >= bounds.max_runs:
         return None
-    since = instant if bounds.start_at is None else max(instant, bounds.start_at - _INSTANT)
+    since = instant if bounds.start_at is None else max(_utc(instant), _utc(bounds.start_at) - _INSTANT)
     tick = next_after(rule, since, anchor=anchor)
     return tick if tick and (bounds.end_at is None or tick <= bounds.end_at) else None
 
