@@ -134,7 +134,8 @@ def test_a_rule_that_is_refused_is_wrong_usage(pgscheduler: RunCommand, argument
         (("@daily", "--from", "0001-01-01T00:00Z"), "a year from 1900 to 9998"),
         (("@daily", "--around", "9999-12-31"), "a year from 1900 to 9998"),
         (("@daily", "--around", "2026-02-30"), "2026-02-30"),
-        (("@daily", "--around", "2026-01-01", "--from", "2026-01-01T00:00Z"), "not both"),
+        (("@daily", "--around", "2026-01-01", "--from", "2026-01-01T00:00Z"), "not for --around"),
+        (("@daily", "--around", "2026-01-01", "--count", "10"), "not for --around"),
         (("@daily", "--count", "0"), "1<=x<=10000"),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, get_args
 
 import click
+from click.core import ParameterSource
 
 from pg_scheduler import recurrence
 from pg_scheduler.cli.output import Output, output_option, progress
@@ -97,8 +98,8 @@ def preview(
     \b
     Example: pgscheduler preview "30 2 * * *" --tz America/New_York --around 2026-03-08
     """
-    if around and since:
-        raise click.UsageError("give --around or --from, not both")
+    if around and (since or context.get_parameter_source("count") is ParameterSource.COMMANDLINE):
+        raise click.UsageError("--from and --count are not for --around: it shows one day")
     rule = recurrence.cron(rules, time_zone=time_zone, seconds=seconds, nonexistent=nonexistent, ambiguous=ambiguous)
     runs = list(_around(rule, around) if around else _first(rule, since or datetime.now(UTC), count))
     click.echo(_as_json(rule, runs) if output == "json" else "\n".join(_lines(rule, runs)))
