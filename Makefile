@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos chaos-steps bench lint format e2e lock schema release-fixture clean venv
+.PHONY: help demo test chaos chaos-steps schedules-proof bench lint format e2e lock schema release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,10 @@ chaos: venv ## 10,000 rounds of every race, 50 kills in 100,000 jobs, 20 failove
 # The virtual workers of tests/support/stepper.py for as long as one likes; a failure says which seed repeats it.
 chaos-steps: venv ## the engine statement by statement, SEED=1 STEPS=100000: losses, freezes, clock jumps, all judged
 	@PYTHONPATH=tests $(BIN)/python -m support.chaos_steps $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+
+# The walk of ticks against a scan of every minute; tests/support/schedules_proof.py says what is looked at.
+schedules-proof: venv ## every change of every zone's clocks from 1990 to 2040, walked under 46 cron rules; some minutes
+	@PYTHONPATH=tests $(BIN)/python -m support.schedules_proof
 
 # Alone on the machine, if the figures are to mean anything. `make bench ARGS=--help` lists the scenarios.
 bench: venv ## the library beside a bare asyncpg loop: figures, ratios, goals; about 20 minutes

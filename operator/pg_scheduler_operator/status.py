@@ -53,7 +53,6 @@ class Reason(StrEnum):
     STARTED = "Started"
     TARGET_NOT_FOUND = "TargetNotFound"
     UNKNOWN_TASK = "UnknownTask"
-    ZONE_NOT_YET_SERVED = "ZoneNotYetServed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,12 +239,12 @@ async def test_status_has_the_keys_that_users_know(started: MakeScheduler, decla
 
 
 async def test_a_cron_status_names_its_zone(pool: asyncpg.Pool[asyncpg.Record], declare: Declare) -> None:
-    key = declare(job, cron="@daily")
+    key = declare(job, cron="@daily", timezone="America/New_York")
 
     status = Scheduler(pool).get_periodic_job_status(key)
 
     assert status is not None
-    assert (status["cron"], status["timezone"], "interval" in status) == ("@daily", "Etc/UTC", False)
+    assert (status["cron"], status["timezone"], "interval" in status) == ("@daily", "America/New_York", False)
 
 
 async def test_what_is_declared_is_listed_by_key_before_any_start(

@@ -61,6 +61,7 @@ def test_finalizer_taken_off_by_hand_is_put_back() -> None:
     [
         (periodic_job(), Interval(3600)),
         (cron("0 2 * * *", "30 2 * * *"), Cron(("0 2 * * *", "30 2 * * *"), "Etc/UTC")),
+        (cron("0 2 * * *", timeZone="Europe/Berlin"), Cron(("0 2 * * *",), "Europe/Berlin")),
     ],
 )
 def test_wish_holds_the_rule(spec: dict[str, Any], rule: Interval | Cron) -> None:
@@ -77,7 +78,6 @@ def test_wish_holds_the_rule(spec: dict[str, Any], rule: Interval | Cron) -> Non
         (cron("0 2 * * *", "0 0 30 2 *"), "InvalidSchedule", "spec.schedule.cron[1]"),
         (cron("* * * * * *"), "InvalidSchedule", "spec.schedule.cron[0]"),
         (cron("0 2 * * *", timeZone="Mars/Phobos"), "InvalidSchedule", "spec.schedule.timeZone"),
-        (cron("0 2 * * *", timeZone="Europe/Berlin"), "ZoneNotYetServed", "spec.schedule.timeZone"),
         (periodic_job(schedule={}), "InvalidSpec", "spec.schedule"),
     ],
 )
@@ -88,6 +88,12 @@ def test_rule_that_cannot_be_used_names_its_field(spec: dict[str, Any], reason: 
     assert verdicts(actions)["Ready"] == f"False/{reason}"
     assert verdicts(actions)["Stalled"] == f"True/{reason}"
     assert field in told(actions)["conditions"][0]["message"]
+
+
+def test_next_time_is_told_in_the_zone_of_the_rule() -> None:
+    row = schedule_row(generation=1, rule=Cron(("0 14 * * *",), "Europe/Berlin"))
+
+    assert told(plan(job(), row, now=NOW))["nextScheduleTimes"] == ["2026-11-24T14:00:00+01:00"]
 
 
 def test_rule_that_cannot_be_used_leaves_the_last_good_schedule_running() -> None:

@@ -7,14 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._domain.rules import Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._domain.walk import Ticks
+from pg_scheduler.errors import InvalidSchedule
 
 if TYPE_CHECKING:
     import asyncpg
-    import pytest
 
     from support.world import World
 
@@ -175,8 +177,9 @@ async def test_a_schedule_of_code_ticks_only_while_a_living_worker_declares_it(w
 
 
 async def test_a_cron_rule_survives_the_row(world: World) -> None:
-    rule = Cron(("30 2 * * *", "@daily"))
+    rule = Cron(("30 2 * * *", "@daily"), "Asia/Kathmandu")
     await world.schedules.upsert(replace(DEFINITION, rule=rule))
+    assert f"{(await row(world))['next_tick_at']:%H:%M}" in {"18:15", "20:45"}
     await world.advance(timedelta(days=2))
 
     async with world.db.transaction() as connection:
@@ -199,6 +202,15 @@ async def test_a_rule_that_this_release_does_not_know_is_told_of_and_keeps_no_ot
     (told,) = (record.getMessage() for record in caplog.records)
     assert told.startswith("schedule newer cannot be read by this release and is left to newer workers")
     assert "Mars/Phobos" in told
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Cron(("@daily",), seconds="30"), Cron(("@daily",), nonexistent="skip"), Cron(("@daily",), ambiguous="last")],
+)
+async def test_a_rule_that_a_row_cannot_hold_is_not_written(world: World, rule: Cron) -> None:
+    with pytest.raises(InvalidSchedule, match="not stored yet"):
+        await world.schedules.upsert(replace(DEFINITION, rule=rule))
 
 
 async def test_a_declaration_never_lifts_a_suspension(world: World) -> None:

@@ -16,7 +16,8 @@ from pg_scheduler.cli.group import pgscheduler as group
 if TYPE_CHECKING:
     from support.commands import RunCommand
 
-COMMANDS = ("crds", "demo", "dev", "migrate", "operator", "worker")
+OWN = {"migrate", "preview", "worker"}
+COMMANDS = ("crds", "demo", "dev", "migrate", "operator", "preview", "worker")
 
 
 def commands() -> dict[str, click.Command]:
@@ -67,7 +68,7 @@ def test_unknown_command_is_wrong_usage(pgscheduler: RunCommand) -> None:
 
 
 def test_operator_commands_come_by_entry_point() -> None:
-    assert {entry.name for entry in entry_points(group="pgscheduler.commands")} == set(COMMANDS) - {"migrate", "worker"}
+    assert {entry.name for entry in entry_points(group="pgscheduler.commands")} == set(COMMANDS) - OWN
 
 
 def without(*packages: str, run: str) -> subprocess.CompletedProcess[str]:

@@ -1,13 +1,15 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pg_scheduler import recurrence
-from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Cron, Interval, Rule
+from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.walk import latest_until, next_after, ticks_until
 from pg_scheduler.errors import InvalidSchedule
+from support.schedules_proof import EXPRESSIONS
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 instants = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -82,49 +84,49 @@ def test_several_expressions_are_their_union() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("expressions", "field", "words"),
-    [
-        (("0 25 * * *",), "cron[0]", "hour"),
-        (("* * * * *", "60 * * * *"), "cron[1]", "minute"),
-        (("0 0 31 4 *",), "cron[0]", "day"),
-        (("0 0 30 2 *",), "cron[0]", "day"),
-        (("* * * * * *",), "cron[0]", "five fields"),
-        (("* * * *",), "cron[0]", "five fields"),
-        (("@reboot",), "cron[0]", "five fields"),
-        (("@every 5m",), "cron[0]", "five fields"),
-        (("\uff11 * * * *",), "cron[0]", "ASCII"),
-        (("*/0 * * * *",), "cron[0]", "minute"),
-        (("0 0 * * MON#6",), "cron[0]", "day-of-week"),
-        (("0," * 70 + "0 * * * *",), "cron[0]", "128"),
-        ((), "cron", "1 to 16"),
-        (("* * * * *",) * 17, "cron", "1 to 16"),
-    ],
-)
-def test_refused_expressions_name_field_and_fix(expressions: tuple[str, ...], field: str, words: str) -> None:
-    with pytest.raises(InvalidSchedule) as caught:
+@pytest.mark.parametrize("expressions", [(), ("* * * * *",) * 17])
+def test_number_of_expressions_is_bounded(expressions: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidSchedule, match="1 to 16") as caught:
         Cron(expressions)
 
-    assert caught.value.field == field
-    assert words in str(caught.value)
+    assert caught.value.field == "cron"
 
 
 @pytest.mark.parametrize(
-    ("zone", "reason"),
+    ("choice", "field", "words"),
     [
-        ("Europe/Berlin", "ZoneNotYetServed"),
-        ("Mars/Phobos", "InvalidSchedule"),
-        ("", "InvalidSchedule"),
-        ("../etc/passwd", "InvalidSchedule"),
-        ("localtime", "InvalidSchedule"),
-        ("utc", "InvalidSchedule"),
+        ({"seconds": "60"}, "seconds", "second '60': it is not within 0 to 59"),
+        ({"seconds": ""}, "seconds", "second ''"),
+        ({"seconds": 5}, "seconds", 'such as "0,20,40"'),
+        ({"seconds": "0," * 99 + "0"}, "seconds", 'such as "0,20,40"'),
+        ({"nonexistent": "shift"}, "nonexistent", "shift_forward, skip"),
+        ({"ambiguous": None}, "ambiguous", "first, last, both"),
     ],
 )
-def test_zones_other_than_utc_are_refused(zone: str, reason: str) -> None:
-    with pytest.raises(InvalidSchedule) as caught:
-        Cron(("0 0 * * *",), zone)
+def test_refused_choices_name_field_and_values(choice: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidSchedule, match=words) as caught:
+        Cron(("0 0 * * *",), **choice)
 
-    assert (caught.value.field, caught.value.reason) == ("timeZone", reason)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("bounds", "field", "words"),
+    [
+        ({"jitter_seconds": -1}, "jitterSeconds", "from 0 to 86400"),
+        ({"jitter_seconds": 86_401}, "jitterSeconds", "from 0 to 86400"),
+        ({"jitter_seconds": 1.5}, "jitterSeconds", "whole number"),
+        ({"max_runs": 0}, "maxRuns", "from 1 to"),
+        ({"max_runs": True}, "maxRuns", "from 1 to"),
+        ({"start_at": ANCHOR.replace(tzinfo=None)}, "startAt", "no time zone"),
+        ({"start_at": ANCHOR, "end_at": ANCHOR - timedelta(days=1)}, "endAt", "before the start"),
+    ],
+)
+def test_refused_bounds_name_field_and_range(bounds: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidSchedule, match=words) as caught:
+        Bounds(**bounds)
+
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize("seconds", [0, -1, EVERY_SECONDS_MAX + 1, 1.5, True])
@@ -153,6 +155,47 @@ def test_rules_are_shown_as_they_are_written(rule: Rule, shown: str) -> None:
     assert recurrence.shown(rule) == shown
 
 
-def test_rules_are_described_in_english() -> None:
-    assert recurrence.describe(Cron(("30 2 * * *",))) == "At 02:30 every day, Etc/UTC"
-    assert recurrence.describe(Interval(90)) == "Every 0:01:30"
+@pytest.mark.parametrize(
+    ("rule", "english"),
+    [
+        (Interval(1), "Every second"),
+        (Interval(90), "Every 90 seconds"),
+        (Interval(300), "Every 5 minutes"),
+        (Interval(86400), "Every day"),
+        (Cron(("30 2 * * *",), "America/New_York"), "At 02:30 every day, America/New_York"),
+        (Cron(("@daily",)), "At 00:00 every day, Etc/UTC"),
+        (
+            Cron(("30 2 * * *", "0 0 1 * *")),
+            "At 02:30 every day, and at 00:00 on the first day of every month, Etc/UTC",
+        ),
+        (Cron(("30 2 * * *",), seconds="0,20"), "At 02:30:00 and 02:30:20 every day, Etc/UTC"),
+        (Cron(("0 9 * * FRI-SUN",)), "At 09:00 on Friday through Sunday, Etc/UTC"),
+        (
+            Cron(("0 9 * * mon/2,7#1",), "GB"),
+            "At 09:00 on every second day of week from Monday through Saturday and the first Sunday of the month, GB",
+        ),
+    ],
+)
+def test_rules_are_described_in_english(rule: Rule, english: str) -> None:
+    assert recurrence.describe(rule) == english
+
+
+@pytest.mark.parametrize("expression", [*EXPRESSIONS, "0 0 L,15 * *", "0 0 * * 7/2,5L", "*/60 */24 */31 */12 */7"])
+def test_every_rule_has_words(expression: str) -> None:
+    assert recurrence.describe(Cron((expression,), seconds="*/7")).endswith(", Etc/UTC")
+
+
+@pytest.mark.parametrize(
+    ("expression", "differs"),
+    [
+        ("0 0 */2 * FRI", True),
+        ("0 0 1 * */2", True),
+        ("0 0 */2 * */3", True),
+        ("0 0 */2 * *", False),
+        ("0 0 */1 * FRI", False),
+        ("0 0 13 * FRI", False),
+        ("@weekly", False),
+    ],
+)
+def test_hint_tells_where_a_kubernetes_cron_job_differs(expression: str, differs: bool) -> None:
+    assert ("Kubernetes CronJob" in recurrence.kubernetes_hint(expression)) is differs

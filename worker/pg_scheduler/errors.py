@@ -6,7 +6,7 @@
     |-- InvalidArgument              also ValueError: something that the caller gave
     |   |-- InvalidPayload           arguments that JSON cannot keep exactly
     |   |   `-- InvalidArguments     arguments that do not fit the task's typed parameters
-    |   |-- InvalidSchedule          a rule that does not parse, never fires, or is not served
+    |   |-- InvalidSchedule          a rule that does not parse, never fires, or has no zone
     |   |-- JobExists                the job id is taken and the caller asked to be told
     |   |-- InvalidDsn               a connection string that cannot be used
     |   `-- IllegalTransition        a status that the job cannot have next
@@ -68,19 +68,17 @@ class InvalidPayload(InvalidArgument, TypeError):
 
 
 class InvalidSchedule(InvalidArgument):
-    """A rule that does not parse, never fires, or is not served yet.
+    """A rule that does not parse, never fires, or names a time zone that does not exist.
 
     Attributes:
         field: the part of the rule at fault, such as ``cron[0]`` or ``timeZone``.
-        reason: a word for conditions and metrics, such as ``InvalidSchedule`` or ``ZoneNotYetServed``.
     """
 
     code = "PGS-003"
 
-    def __init__(self, what: str, *, field: str, why: str = "", fix: str = "", reason: str = "InvalidSchedule") -> None:
+    def __init__(self, what: str, *, field: str, why: str = "", fix: str = "") -> None:
         super().__init__(what, why=why, fix=fix)
         self.field = field
-        self.reason = reason
 
 
 class JobExists(InvalidArgument):

@@ -254,7 +254,6 @@ def _cron_rule(cron: object, timezone: str) -> Rule:
             field="timezone",
             why=error.why,
             fix=error.fix,
-            reason=error.reason,
         ) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from pg_scheduler import recurrence
 from pg_scheduler.control import DesiredSchedule
@@ -69,7 +68,7 @@ def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
     try:
         rule = _rule(spec.schedule)
     except InvalidSchedule as error:
-        return Refusal(reason=Reason(error.reason), message=f"spec.schedule.{error.field}: {error}")
+        return Refusal(reason=Reason.INVALID_SCHEDULE, message=f"spec.schedule.{error.field}: {error}")
     return DesiredSchedule(
         source=job.meta.source, rule=rule, template=spec.job_template.spec.template, suspended=spec.suspend
     )
@@ -108,8 +107,7 @@ def _asked(job: Resource[PeriodicJobSpec]) -> str | None:
 
 
 def _local(instant: datetime, rule: Rule) -> str:
-    zone = rule.time_zone if isinstance(rule, recurrence.Cron) else "Etc/UTC"
-    return instant.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
+    return recurrence.local(rule, instant).isoformat(timespec="seconds")
 
 
 def _last_run(job: JobState) -> LastRun:

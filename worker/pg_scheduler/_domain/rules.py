@@ -6,26 +6,20 @@ Invariant: a rule that exists has been checked; it parses, and it fires.
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from importlib import resources
+from hashlib import blake2b
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
+from pg_scheduler._domain import cron_fields, zones
+from pg_scheduler._domain.cron_fields import Expression, Refused, shortened
 from pg_scheduler.errors import InvalidSchedule
 
 EVERY_SECONDS_MAX = 366 * 24 * 3600
+JITTER_SECONDS_MAX = 24 * 3600
 EXPRESSIONS_MAX = 16
-EXPRESSION_CHARACTERS_MAX = 128
-SERVED_ZONES = frozenset({"Etc/UTC", "UTC"})
-NICKNAMES = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-_FIVE_FIELDS = "give five fields: minute hour day-of-month month day-of-week"
+
+Nonexistent = Literal["shift_forward", "skip"]
+Ambiguous = Literal["first", "last", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +33,7 @@ class Interval:
     every_seconds: int
 
     def __post_init__(self) -> None:
-        seconds: object = self.every_seconds
-        if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= EVERY_SECONDS_MAX:
-            raise InvalidSchedule(
-                f"an interval of {str(seconds)[:40]} seconds",
-                field="intervalSeconds",
-                fix=f"give a whole number of seconds from 1 to {EVERY_SECONDS_MAX}",
-            )
+        _require_whole("intervalSeconds", self.every_seconds, 1, EVERY_SECONDS_MAX, "an interval of {} seconds")
 
     @property
     def every(self) -> timedelta:
@@ -57,14 +45,27 @@ class Interval:
 class Cron:
     """Ticks at the union of five-field cron expressions, read in an IANA zone.
 
+    A rule whose hour field starts with ``*`` and names several hours, or which names all 24, ticks at every real minute
+    that matches. Every other one ticks at each matching minute of the calendar, and says what becomes of the minutes
+    that a change of clocks leaves out or repeats.
+
+    Attributes:
+        expressions: 1 to 16 of them.
+        time_zone: the zone's name.
+        seconds: the field of the seconds at which each matching minute ticks.
+        nonexistent: what becomes of a minute that is left out: ``shift_forward`` to the end of the gap, or ``skip``.
+        ambiguous: which of a minute's two times tick: the ``first``, the ``last``, or ``both``.
+
     Raises:
-        InvalidSchedule: none or more than 16 expressions, one that does not parse or never fires, or a zone that does
-        not
-            exist or is not served yet.
+        InvalidSchedule: an expression does not parse or never fires (``field`` is ``cron[i]``), the zone does not exist
+            (``timeZone``), or another attribute is none of its values.
     """
 
     expressions: tuple[str, ...]
     time_zone: str = "Etc/UTC"
+    seconds: str = "0"
+    nonexistent: Nonexistent = "shift_forward"
+    ambiguous: Ambiguous = "first"
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.expressions) <= EXPRESSIONS_MAX:
@@ -74,58 +75,116 @@ class Cron:
         for index, expression in enumerate(self.expressions):
             _check_expression(expression, f"cron[{index}]")
         _check_zone(self.time_zone)
+        _check_seconds(self.seconds)
+        _require_one_of("nonexistent", self.nonexistent, get_args(Nonexistent))
+        _require_one_of("ambiguous", self.ambiguous, get_args(Ambiguous))
+
+    @property
+    def parsed(self) -> tuple[Expression, ...]:
+        """The expressions as values."""
+        return tuple(map(cron_fields.parsed, self.expressions))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone as a value."""
+        return zones.zone(self.time_zone)
+
+    @property
+    def in_minute(self) -> tuple[timedelta, ...]:
+        """The seconds as durations from the minute on, ascending."""
+        return _in_minute(self.seconds)
 
 
 Rule = Interval | Cron
 
 
-def fields_of(expression: str) -> str:
-    """The five fields of an expression or of a nickname such as ``@daily``."""
-    return NICKNAMES.get(expression.strip().lower(), expression)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What holds beside a rule: which of its ticks there are, and how long after its tick a job becomes due.
+
+    Attributes:
+        jitter_seconds: a job becomes due up to so many seconds after its tick, the same for the same tick everywhere.
+        start_at: no tick is earlier.
+        end_at: no tick is later.
+        max_runs: there are no more ticks than these; None without limit.
+
+    Raises:
+        InvalidSchedule: a number out of its range, an instant without a zone, or an end before the start.
+    """
+
+    jitter_seconds: int = 0
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    max_runs: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_whole("jitterSeconds", self.jitter_seconds, 0, JITTER_SECONDS_MAX, "a jitter of {} seconds")
+        if self.max_runs is not None:
+            _require_whole("maxRuns", self.max_runs, 1, 2**31 - 1, "a limit of {} runs")
+        _require_instant("startAt", self.start_at)
+        _require_instant("endAt", self.end_at)
+        if self.start_at and self.end_at and self.end_at.astimezone(UTC) < self.start_at.astimezone(UTC):
+            raise InvalidSchedule(
+                f"an end at {self.end_at} before the start at {self.start_at}", field="endAt", fix="give a later one"
+            )
+
+    def due_at(self, tick: datetime, schedule_id: int) -> datetime:
+        """When the job of a tick becomes due; spread evenly over the jitter by a hash of both."""
+        if not self.jitter_seconds:
+            return tick
+        digest = blake2b(f"{schedule_id} {tick.astimezone(UTC).isoformat()}".encode(), digest_size=8).digest()
+        return tick + timedelta(microseconds=int.from_bytes(digest) % (self.jitter_seconds * 1_000_000))
 
 
-def _check_expression(expression: str, field: str) -> None:
-    if len(expression) > EXPRESSION_CHARACTERS_MAX:
+def _check_expression(expression: object, field: str) -> None:
+    if not isinstance(expression, str):
         raise InvalidSchedule(
-            f"a cron expression of {len(expression)} characters",
-            field=field,
-            fix=f"give at most {EXPRESSION_CHARACTERS_MAX}; several expressions may be given",
+            f"a cron expression that is a {type(expression).__name__}", field=field, fix='give text: "30 2 * * *"'
         )
-    fields = fields_of(expression)
-    if not fields.isascii():
-        raise InvalidSchedule(f"{expression!r} holds characters outside ASCII", field=field, fix="type plain digits")
-    if len(fields.split()) != 5:  # noqa: PLR2004  the five fields of a cron expression
-        raise InvalidSchedule(f"{expression!r} is not a cron expression", field=field, fix=_FIVE_FIELDS)
-    _check_fires(fields, expression, field)
-
-
-def _check_fires(fields: str, expression: str, field: str) -> None:
     try:
-        next(CronSim(fields, datetime(2024, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        message = f"{expression!r}: {str(error)[:1].lower()}{str(error)[1:]}"
-        raise InvalidSchedule(message, field=field, fix=_FIVE_FIELDS) from error
-    except StopIteration as error:
-        raise InvalidSchedule(f"{expression!r} never fires", field=field, why="no year has such a day") from error
+        cron_fields.parsed(expression)
+    except Refused as refused:
+        raise InvalidSchedule(refused.what, field=field, fix=refused.fix) from refused
 
 
-def _check_zone(name: str) -> None:
-    if name in SERVED_ZONES:
-        return
-    if name in zone_names():
+def _check_seconds(seconds: object) -> None:
+    if not isinstance(seconds, str) or len(seconds) > cron_fields.EXPRESSION_CHARACTERS_MAX:
         raise InvalidSchedule(
-            f"time zone {name!r} is not served yet",
-            field="timeZone",
-            why="this release ticks in UTC only",
-            fix="write the rule in UTC and leave the zone out",
-            reason="ZoneNotYetServed",
+            f"seconds {shortened(str(seconds))}", field="seconds", fix='give a field of text, such as "0,20,40"'
         )
-    raise InvalidSchedule(
-        f"there is no time zone {name[:64]!r}", field="timeZone", fix="give an IANA name such as Europe/Berlin"
-    )
+    try:
+        _in_minute(seconds)
+    except Refused as refused:
+        raise InvalidSchedule(refused.what, field="seconds", fix=refused.fix) from refused
 
 
-@lru_cache(maxsize=1)
-def zone_names() -> frozenset[str]:
-    """Every name that the PyPI package ``tzdata`` knows; the machine's own zone files are never asked."""
-    return frozenset(resources.files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
+@lru_cache(maxsize=1024)
+def _in_minute(seconds: str) -> tuple[timedelta, ...]:
+    return tuple(timedelta(seconds=n) for n in sorted(cron_fields.values_of(seconds, cron_fields.SECOND)))
+
+
+def _check_zone(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidSchedule("no time zone", field="timeZone", fix="give an IANA name such as Europe/Berlin")
+    if name not in zones.names():
+        raise InvalidSchedule(
+            f"there is no time zone {shortened(name)}",
+            field="timeZone",
+            fix=f"give an IANA name; the nearest are {', '.join(zones.nearest(name))}",
+        )
+
+
+def _require_one_of(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidSchedule(f"{field} {shortened(str(value))}", field=field, fix=f"give one of {', '.join(choices)}")
+
+
+def _require_whole(field: str, value: object, low: int, high: int, what: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        shown = what.format(str(value)[:40])
+        raise InvalidSchedule(shown, field=field, fix=f"give a whole number from {low} to {high}")
+
+
+def _require_instant(field: str, instant: datetime | None) -> None:
+    if instant is not None and instant.tzinfo is None:
+        raise InvalidSchedule(f"{field} {instant} has no time zone", field=field, fix="give one, such as +00:00")

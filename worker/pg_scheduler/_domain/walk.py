@@ -1,15 +1,21 @@
 """The way from tick to tick.
 
 Invariant: ``next_after`` is strictly later than the instant it is asked for and ``latest_until`` never later; both
-depend on nothing but their arguments.
+depend on nothing but their arguments and the zone data.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
 
-from cronsim import CronSim
+from pg_scheduler._domain.passes import FIRST, LAST, Pass
+from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
+from pg_scheduler.errors import InvalidArgument
 
-from pg_scheduler._domain.rules import Cron, Interval, Rule, fields_of
+BEGIN = datetime(2, 1, 1, tzinfo=UTC)
+END = datetime(9999, 1, 1, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +28,43 @@ class Ticks:
 
 def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The first tick later than ``instant`` and than ``anchor``; None when there is none before the year 9999."""
-    start = max(instant, anchor)
+    anchor = _utc(anchor)
+    start = max(_utc(instant), anchor, BEGIN)
+    if start >= END:
+        return None
     match rule:
         case Interval():
-            return anchor + ((start - anchor) // rule.every + 1) * rule.every
+            elapsed = ((start - anchor) // rule.every + 1) * rule.every
+            return anchor + elapsed if elapsed < END - anchor else None
         case Cron():
-            return min(filter(None, (_cron_next(e, start) for e in rule.expressions)), default=None)
+            tick = _next_cron(rule, start)
+            return tick if tick and tick < END else None
+        case _:
+            assert_never(rule)
 
 
 def latest_until(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The last tick that is not later than ``instant``; None when the first is still to come."""
-    if instant <= anchor:
+    anchor, until = _utc(anchor), min(_utc(instant), END - _INSTANT)
+    if until <= max(anchor, BEGIN):
         return None
     match rule:
         case Interval():
-            tick = anchor + (instant - anchor) // rule.every * rule.every
+            tick: datetime | None = anchor + (until - anchor) // rule.every * rule.every
         case Cron():
-            tick = max(_cron_latest(e, instant) for e in rule.expressions)
-    return tick if tick > anchor else None
+            tick = _latest_cron(rule, until)
+        case _:
+            assert_never(rule)
+    return tick if tick and tick > anchor else None
+
+
+def next_within(rule: Rule, bounds: Bounds, instant: datetime, *, anchor: datetime, made: int) -> datetime | None:
+    """As ``next_after`` for a rule that has made so many ticks; None when its bounds allow no further one."""
+    if bounds.max_runs is not None and made >= bounds.max_runs:
+        return None
+    since = instant if bounds.start_at is None else max(_utc(instant), _utc(bounds.start_at) - _INSTANT)
+    tick = next_after(rule, since, anchor=anchor)
+    return tick if tick and (bounds.end_at is None or tick <= bounds.end_at) else None
 
 
 def ticks_until(rule: Rule, *, anchor: datetime, last: datetime | None, now: datetime, horizon: timedelta) -> Ticks:
@@ -57,10 +82,33 @@ def ticks_until(rule: Rule, *, anchor: datetime, last: datetime | None, now: dat
     return Ticks(at=tuple(made), next_at=tick)
 
 
-def _cron_next(expression: str, instant: datetime) -> datetime | None:
-    return next(CronSim(fields_of(expression), instant.astimezone(UTC)), None)
+def _next_cron(rule: Cron, instant: datetime) -> datetime | None:
+    # The last second of a minute later than this is still to come, whatever the others are.
+    since = instant - rule.in_minute[-1]
+    minute = min(filter(None, (way.next_after(since) for way in _passes(rule))), default=None)
+    return minute and next(minute + second for second in rule.in_minute if minute + second > instant)
 
 
-def _cron_latest(expression: str, instant: datetime) -> datetime:
-    # The walk backwards is strict as well: from a microsecond later it includes the instant itself.
-    return next(CronSim(fields_of(expression), instant.astimezone(UTC) + timedelta(microseconds=1), reverse=True))
+def _latest_cron(rule: Cron, instant: datetime) -> datetime | None:
+    until = instant - rule.in_minute[0]
+    minute = max(filter(None, (way.latest_until(until) for way in _passes(rule))), default=None)
+    return minute and next(minute + second for second in reversed(rule.in_minute) if minute + second <= instant)
+
+
+def _passes(rule: Cron) -> Iterator[Pass]:
+    """A real-time rule takes the clock as it is: both times of a minute shown twice, and nothing for one left out."""
+    for expression in rule.parsed:
+        is_real_time = expression.is_real_time
+        ambiguous = "both" if is_real_time else rule.ambiguous
+        fills_gaps = not is_real_time and rule.nonexistent == "shift_forward"
+        if ambiguous != "last":
+            yield Pass(expression, rule.zone, FIRST, fills_gaps)
+        if ambiguous != "first":
+            yield Pass(expression, rule.zone, LAST, fills_gaps)
+
+
+def _utc(instant: datetime) -> datetime:
+    """The instant without its zone: Python compares and adds within one zone by the wall clock."""
+    if instant.tzinfo is None:
+        raise InvalidArgument(f"the instant {instant} has no time zone", fix="give one, such as datetime.now(UTC)")
+    return instant.astimezone(UTC)

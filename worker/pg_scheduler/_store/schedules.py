@@ -226,6 +226,9 @@ def _key(key: ScheduleKey) -> tuple[str, str, str, str]:
 
 def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
     rule, template = definition.rule, definition.template
+    if isinstance(rule, Cron) and rule != Cron(rule.expressions, rule.time_zone):
+        # There is no column for them yet: a row without would tick otherwise than was asked.
+        raise InvalidSchedule("seconds and choices for changes of clocks are not stored yet", field="cron")
     return (
         *_key(definition.key),
         definition.name,

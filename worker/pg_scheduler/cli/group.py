@@ -22,6 +22,7 @@ COMMANDS_GROUP = "pgscheduler.commands"
 
 OWN_COMMANDS = {
     "migrate": "pg_scheduler.cli.migrate:migrate",
+    "preview": "pg_scheduler.cli.preview:preview",
     "worker": "pg_scheduler.cli.worker:worker",
 }
 
