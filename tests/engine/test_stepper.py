@@ -107,19 +107,11 @@ MUTANTS = {
     ),
     "poison in company": (attribute(Slots, "is_idle", property(lambda _: True)), "starts among"),
     "company for poison": (attribute(Quarantine, "is_closed", property(lambda _: False)), "starts among"),
-    "all charged": (
-        statement("requeue_orphans", "o.interruptions = max(o.interruptions) OVER (PARTITION BY o.worker_id)", "true"),
-        "the death of .* is charged to",
-    ),
     "everybody suspected": (
         statement("suspect_workers", "pg_stat_get_activity(w.backend_pid)", "pg_stat_get_activity(0)"),
         "its heartbeat is connected",
     ),
     "old connection told": (statement("beat", "ORDER BY 2 DESC", "ORDER BY 2"), "its heartbeat is connected"),
-    "connection told by a late beat": (
-        statement("beat", "a.backend_start = w.backend_started_at", "false"),
-        "its heartbeat is connected",
-    ),
     "no grace": (
         statement(
             "suspect_workers",
@@ -130,14 +122,9 @@ MUTANTS = {
     ),
 }
 """With what is said of each. The quick ones: each is found within a run; many more were tried when they were made."""
-FIRST_SEEDS = {
-    "all charged": 4,
-    "company for poison": 4,
-    "connection told by a late beat": 139,
-    "no grace": 6,
-    "old connection told": 3,
-}
-"""Of those that the first run does not find soon."""
+TRIED_SEEDS = range(1, 13)
+"""A fault is found within these: the rarest of them in one of six. What is rarer, that all jobs of a dead worker are
+charged and that a late beat names a connection given up, is held by tests of the statements."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -146,12 +133,12 @@ async def test_the_stepper_finds(name: str, new_database: Callable[..., str], mo
     mutant(monkeypatch)
 
     with pytest.raises(Broken, match=words) as found:
-        await _run_all(new_database, FIRST_SEEDS.get(name, 1))
+        await _run_all(new_database)
 
     assert "repeat with make chaos-steps" in "".join(found.value.__notes__)
 
 
-async def _run_all(new_database: Callable[..., str], first: int) -> None:
-    for seed in range(first, first + len(SEEDS)):
+async def _run_all(new_database: Callable[..., str]) -> None:
+    for seed in TRIED_SEEDS:
         async with Stepper.over(new_database(), seed) as s:
             await take_steps(s, EPISODE_STEPS)

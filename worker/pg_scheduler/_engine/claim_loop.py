@@ -92,7 +92,8 @@ class ClaimLoop:
             return 0
         taken = 0
         for keyed in self._turns.take():
-            if (limit := self._claiming.most - taken) <= 0:
+            limit = min(self._claiming.most, self._config.claim_limit - taken)
+            if limit <= 0:
                 break
             taken += await self._claiming.take(self._jobs, limit, keyed=keyed, floor=self._floor_in_use)
             if self._claiming.is_full:
@@ -130,6 +131,8 @@ class ClaimLoop:
         if not self._slots.has_room_for(2 * self._config.claim_limit):  # the first claim finds jobs with keys, too
             return BESIDE_SECONDS
         taken = await self._claiming.take(self._beside, limit, floor=self._floor_in_use)
+        if taken < limit and self._waits_for_slots:
+            self._wake.set()  # the first claim may have those that this one has kept and not filled
         await asyncio.sleep(0)  # its jobs run while the other claim is under way
         return 0.0 if taken >= limit else BESIDE_SECONDS
 

@@ -87,7 +87,6 @@ class Slots:
             yield
         finally:
             self._reserved -= number
-            self._on_release()
 
     def has_room_for(self, number: int) -> bool:
         """Whether so many jobs could be held beside those that are."""
