@@ -37,7 +37,7 @@ LOOK_SECONDS = 0.1
 
 
 class ClaimLoop:
-    """The way of a job from the table to its start."""
+    """The first claim, which also looks and sleeps, and the second, which helps it while there is a backlog."""
 
     def __init__(
         self,
@@ -126,9 +126,8 @@ class ClaimLoop:
 
     async def _pass_beside(self) -> float:
         limit = self._claiming.most
-        if not self._claiming.is_behind or limit <= 0 or self._quarantine.is_closed:
-            return BESIDE_SECONDS
-        if not self._slots.has_room_for(2 * self._config.claim_limit):  # the first claim finds jobs with keys, too
+        has_room = self._slots.has_room_for(2 * self._config.claim_limit)  # the first takes keyed ones, too
+        if not self._claiming.is_behind or limit <= 0 or self._quarantine.is_closed or not has_room:
             return BESIDE_SECONDS
         taken = await self._claiming.take(self._beside, limit, floor=self._floor_in_use)
         if taken < limit and self._waits_for_slots:

@@ -50,7 +50,7 @@ class KeptConnection:
         try:
             with translated(self.place, connection):
                 await connection.execute(of_own_session("plan_once", connection))
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else knows of this connection yet
             connection.terminate()
             raise
         self._connection = connection
