@@ -24,3 +24,9 @@ def test_ids_of_one_call_differ_and_rise() -> None:
 
 def test_ids_of_two_calls_at_once_differ() -> None:
     assert not set(new_job_ids(1000)) & set(new_job_ids(1000))
+
+
+def test_ids_of_calls_one_after_another_rise() -> None:
+    ids = [new_job_id() for _ in range(1000)]
+
+    assert ids == sorted(ids)
