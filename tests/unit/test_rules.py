@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pg_scheduler import recurrence
 from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Bounds, Cron, Interval, Rule
-from pg_scheduler._domain.walk import latest_until, next_after, ticks_until
+from pg_scheduler._domain.walk import latest_until, next_after
 from pg_scheduler.errors import InvalidSchedule
 from support.schedules_proof import EXPRESSIONS
 
@@ -43,27 +43,6 @@ def test_interval_ticks_lie_on_the_grid_of_the_anchor(rule: Interval, instant: d
 
     assert following is not None
     assert (following - ANCHOR) % rule.every == timedelta(0)
-
-
-@given(rules, instants, st.integers(0, 5))
-def test_a_pass_makes_each_tick_once_and_in_order(rule: Rule, now: datetime, horizon: int) -> None:
-    first = ticks_until(rule, anchor=ANCHOR, last=None, now=now, horizon=timedelta(seconds=horizon))
-    again = ticks_until(
-        rule, anchor=ANCHOR, last=max(first.at, default=None), now=now, horizon=timedelta(seconds=horizon)
-    )
-
-    assert list(first.at) == sorted(set(first.at))
-    assert again.at == ()
-    assert again.next_at == first.next_at
-    assert sum(tick <= now for tick in first.at) <= 1
-
-
-def test_a_year_of_downtime_owes_one_tick() -> None:
-    now = ANCHOR + timedelta(days=365)
-
-    ticks = ticks_until(Interval(1), anchor=ANCHOR, last=ANCHOR, now=now, horizon=timedelta(seconds=2))
-
-    assert ticks.at == (now, now + timedelta(seconds=1), now + timedelta(seconds=2))
 
 
 def test_a_tick_on_the_instant_itself_is_due() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pg_scheduler import recurrence
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
-from pg_scheduler._domain.walk import END, latest_until, next_after, next_within, ticks_until
+from pg_scheduler._domain.walk import END, latest_until, next_after, next_within
 from pg_scheduler.errors import InvalidArgument, InvalidSchedule
 from support import cron_oracle
 from support.schedules_proof import CHOICES, EXPRESSIONS, differences, sample
@@ -281,17 +281,6 @@ def test_instant_without_a_zone_is_refused() -> None:
     for walk in (next_after, latest_until):
         with pytest.raises(InvalidArgument, match="no time zone"):
             walk(Interval(1), datetime(2026, 1, 1), anchor=ANCHOR)  # noqa: DTZ001  the point
-
-
-@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe"])
-def test_a_year_of_downtime_owes_one_tick_in_any_zone(zone: str) -> None:
-    now = instant("2026-11-01T05:45")
-
-    owed = ticks_until(
-        Cron(("* * * * *",), zone, seconds="*"), anchor=ANCHOR, last=now - 365 * DAY, now=now, horizon=timedelta(0)
-    )
-
-    assert (owed.at, owed.next_at) == ((now,), now + timedelta(seconds=1))
 
 
 def test_bounds_leave_out_ticks_before_their_start_and_after_their_end() -> None:

@@ -213,7 +213,7 @@ async def wire_engine(
     overdue_bell.subscribe(claim_wake)
     schedules, workers = ScheduleStore(lines.database), WorkerStore(lines.database)
     lease, ghosts, clock = Lease(config.lease_seconds), Ghosts(), DatabaseClock()
-    completions = Completions(lines.outcomes)
+    completions = Completions(lines.outcomes, on_tick_failed=lambda: ticker.run_failed())  # noqa: PLW0108
     slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
     offloading = Offloading(config.slots)
     calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)

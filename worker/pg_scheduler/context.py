@@ -79,11 +79,13 @@ class JobContext:
         attempt: 1 for the first start, 2 for the next, whatever the reason.
         scheduled_at: when this attempt was due, in UTC.
         tick: the instant of the schedule that made the job, in UTC; None for a job of its own.
+        previous_tick: the last instant before it for which the schedule made a job, so that a run that makes up for
+            missed ones knows what it stands for; None for the first, and for a job of its own.
         deadline: when the job's timeout strikes, in seconds of the event loop's clock (``asyncio.timeout_at``
             takes it); None without a timeout.
     """
 
-    __slots__ = ("_log", "_runtime", "attempt", "deadline", "job_id", "scheduled_at", "tick", "token")
+    __slots__ = ("_log", "_runtime", "attempt", "deadline", "job_id", "previous_tick", "scheduled_at", "tick", "token")
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class JobContext:
         attempt: int,
         scheduled_at: datetime,
         tick: datetime | None = None,
+        previous_tick: datetime | None = None,
         deadline: float | None = None,
     ) -> None:
         self._runtime = runtime
@@ -103,6 +106,7 @@ class JobContext:
         self.attempt = attempt
         self.scheduled_at = scheduled_at
         self.tick = tick
+        self.previous_tick = previous_tick
         self.deadline = deadline
 
     @property

@@ -15,7 +15,7 @@ from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
 from pg_scheduler._store import migrator
 from pg_scheduler._store.dsn import checked_dsn
-from pg_scheduler._store.schedules import stored_schedule
+from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority

@@ -85,6 +85,7 @@ class ClaimedJob(NamedTuple):
     retry_count: int
     max_retries: int
     tick_at: datetime | None = None
+    previous_tick_at: datetime | None = None
     concurrency_key: str | None = None
     timeout_seconds: float | None = None
     retry_policy: str | None = None

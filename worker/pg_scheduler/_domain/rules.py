@@ -17,6 +17,7 @@ from pg_scheduler.errors import InvalidSchedule
 EVERY_SECONDS_MAX = 366 * 24 * 3600
 JITTER_SECONDS_MAX = 24 * 3600
 EXPRESSIONS_MAX = 16
+_INSTANT = timedelta(microseconds=1)
 
 Nonexistent = Literal["shift_forward", "skip"]
 Ambiguous = Literal["first", "last", "both"]
@@ -31,9 +32,10 @@ class Interval:
     """
 
     every_seconds: int
+    phase_seconds: int = 0
 
     def __post_init__(self) -> None:
-        _require_whole("intervalSeconds", self.every_seconds, 1, EVERY_SECONDS_MAX, "an interval of {} seconds")
+        require_whole("intervalSeconds", self.every_seconds, 1, EVERY_SECONDS_MAX, "an interval of {} seconds")
 
     @property
     def every(self) -> timedelta:
@@ -76,8 +78,8 @@ class Cron:
             _check_expression(expression, f"cron[{index}]")
         _check_zone(self.time_zone)
         _check_seconds(self.seconds)
-        _require_one_of("nonexistent", self.nonexistent, get_args(Nonexistent))
-        _require_one_of("ambiguous", self.ambiguous, get_args(Ambiguous))
+        require_one_of("nonexistent", self.nonexistent, get_args(Nonexistent))
+        require_one_of("ambiguous", self.ambiguous, get_args(Ambiguous))
 
     @property
     def parsed(self) -> tuple[Expression, ...]:
@@ -118,15 +120,23 @@ class Bounds:
     max_runs: int | None = None
 
     def __post_init__(self) -> None:
-        _require_whole("jitterSeconds", self.jitter_seconds, 0, JITTER_SECONDS_MAX, "a jitter of {} seconds")
+        require_whole("jitterSeconds", self.jitter_seconds, 0, JITTER_SECONDS_MAX, "a jitter of {} seconds")
         if self.max_runs is not None:
-            _require_whole("maxRuns", self.max_runs, 1, 2**31 - 1, "a limit of {} runs")
+            require_whole("maxRuns", self.max_runs, 1, 2**31 - 1, "a limit of {} runs")
         _require_instant("startAt", self.start_at)
         _require_instant("endAt", self.end_at)
         if self.start_at and self.end_at and self.end_at.astimezone(UTC) < self.start_at.astimezone(UTC):
             raise InvalidSchedule(
                 f"an end at {self.end_at} before the start at {self.start_at}", field="endAt", fix="give a later one"
             )
+
+    def narrowed(self, after: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """The part of a window, open at its begin and closed at its end, that lies within start and end."""
+        if self.start_at is not None:
+            after = max(after, self.start_at.astimezone(UTC) - _INSTANT)
+        if self.end_at is not None:
+            until = min(until, self.end_at.astimezone(UTC))
+        return after, until
 
     def due_at(self, tick: datetime, schedule_id: int) -> datetime:
         """When the job of a tick becomes due; spread evenly over the jitter by a hash of both."""
@@ -174,12 +184,14 @@ def _check_zone(name: object) -> None:
         )
 
 
-def _require_one_of(field: str, value: object, choices: tuple[str, ...]) -> None:
+def require_one_of(field: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is none of the choices, with an InvalidSchedule."""
     if value not in choices:
         raise InvalidSchedule(f"{field} {shortened(str(value))}", field=field, fix=f"give one of {', '.join(choices)}")
 
 
-def _require_whole(field: str, value: object, low: int, high: int, what: str) -> None:
+def require_whole(field: str, value: object, low: int, high: int, what: str) -> None:
+    """Refuse what is no whole number in the range, with an InvalidSchedule; ``what`` has a place for the value."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         shown = what.format(str(value)[:40])
         raise InvalidSchedule(shown, field=field, fix=f"give a whole number from {low} to {high}")

@@ -4,13 +4,20 @@ Invariants: a new rule and a resumption set a new anchor, and nothing before it 
 grid; a lower generation changes nothing; code never lifts a suspension.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pg_scheduler._domain.rules import Rule
-from pg_scheduler._domain.walk import latest_until, next_after
+from pg_scheduler._domain.ledger import Passed, Passing, passed
+from pg_scheduler._domain.policies import Policy
+from pg_scheduler._domain.rules import Bounds, Rule
+from pg_scheduler._domain.walk import latest_until, next_within
 
 CODE = "code"
+"""Source of what ``@periodic`` declares."""
+RUNTIME = "runtime"
+"""Source of what a program makes while it runs."""
+LIBRARY = (CODE, RUNTIME)
+"""Sources that do not know of suspensions: a row's own stays whatever they write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,7 @@ class ScheduleDefinition:
     Attributes:
         enabled: what the source says; code's ``@periodic(enabled=…)``.
         suspended: what people say of it, for the whole fleet. A resource carries it in its spec; code does not know.
+        suspend_reason: why, in their words; empty while it is not suspended.
     """
 
     key: ScheduleKey
@@ -58,12 +66,15 @@ class ScheduleDefinition:
     generation: int
     rule: Rule
     template: Template
+    bounds: Bounds = field(default_factory=Bounds)
+    policy: Policy = field(default_factory=Policy)
     enabled: bool = True
     suspended: bool = False
+    suspend_reason: str = ""
 
     @property
     def runs(self) -> bool:
-        """Whether it ticks at all."""
+        """Whether its source and people let it tick."""
         return self.enabled and not self.suspended
 
 
@@ -71,7 +82,13 @@ class ScheduleDefinition:
 class StoredSchedule:
     """One row; instants by the database's clock.
 
-    ``retired``: no living worker had declared it for a day.
+    Attributes:
+        last_tick_at: the high-water mark: every tick up to it has a job or is told of in the ledger.
+        last_run_tick_at: the last tick that has, or had, a job.
+        ticks: how many have been planned.
+        runs: how many of them have, or had, a job.
+        retired: no living worker had declared it for a day.
+        halted: too many of its runs failed in a row.
     """
 
     id: int
@@ -80,7 +97,26 @@ class StoredSchedule:
     last_tick_at: datetime | None
     next_tick_at: datetime | None
     ticks: int
+    last_run_tick_at: datetime | None = None
+    runs: int = 0
     retired: bool = False
+    halted: bool = False
+
+    @property
+    def mark(self) -> datetime:
+        """The instant up to which nothing is owed."""
+        return self.anchor_at if self.last_tick_at is None else max(self.last_tick_at, self.anchor_at)
+
+    @property
+    def is_ticking(self) -> bool:
+        """Whether its ticks become jobs."""
+        return self.definition.runs and not self.retired and not self.halted
+
+    @property
+    def runs_left(self) -> int | None:
+        """How many more runs its bounds allow; None without limit."""
+        limit = self.definition.bounds.max_runs
+        return None if limit is None else max(0, limit - self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,40 +128,69 @@ class Grid:
     next_tick_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a change of a row writes: its grid, and the ticks that passed meanwhile and will never run."""
+
+    grid: Grid
+    passed: tuple[Passed, ...] = ()
+
+
 def first_grid(definition: ScheduleDefinition, now: datetime) -> Grid:
     """The grid of a new row: anchored at the whole second of ``now``."""
-    return _anchored(definition, now, last=None)
+    return _anchored(definition, now, last=None, made=0)
 
 
 def declared(row: StoredSchedule, definition: ScheduleDefinition) -> ScheduleDefinition:
     """``definition`` as it may be written: what code declares keeps the row's suspension."""
-    if definition.key.kind != CODE:
+    if definition.key.kind not in LIBRARY:
         return definition
-    return replace(definition, suspended=row.definition.suspended)
+    return replace(definition, suspended=row.definition.suspended, suspend_reason=row.definition.suspend_reason)
 
 
-def suspension(row: StoredSchedule, *, suspended: bool) -> ScheduleDefinition:
+def suspension(row: StoredSchedule, *, suspended: bool, reason: str = "") -> ScheduleDefinition:
     """The row's definition with the fleet-wide suspension set or lifted.
 
     Lifting it also enables what code had declared as ``enabled=False``: somebody asked for it to run, which holds until
     code is started that says otherwise.
     """
-    return replace(row.definition, suspended=suspended, enabled=row.definition.enabled or not suspended)
+    enabled = row.definition.enabled or not suspended
+    return replace(row.definition, suspended=suspended, suspend_reason=reason if suspended else "", enabled=enabled)
 
 
-def changed_grid(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> Grid | None:
-    """The grid after ``definition``; None when the row is to stay as it is."""
-    if definition.generation < row.definition.generation or (definition == row.definition and not row.retired):
-        return None
+def is_changed(row: StoredSchedule, definition: ScheduleDefinition, *, resumes: bool = False) -> bool:
+    """Whether ``definition`` is to be written.
+
+    Any change lets a halted schedule tick again, and so does ``resumes`` without one.
+    """
+    if definition.generation < row.definition.generation:
+        return False
+    return definition != row.definition or row.retired or (resumes and row.halted)
+
+
+def changed(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> Change:
+    """What ``definition`` changes in a row whose ticks ahead have been taken back."""
     last = _last_made(row, now)
-    if definition.rule != row.definition.rule or (definition.runs and not row.definition.runs):
-        return _anchored(definition, now, last)
-    return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now))
+    if _is_other_rule(row.definition, definition) or (definition.runs and not row.is_ticking):
+        return Change(grid=_anchored(definition, now, last, row.runs), passed=_never_run(row, last, now))
+    return Change(grid=Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now)))
 
 
-def _anchored(definition: ScheduleDefinition, now: datetime, last: datetime | None) -> Grid:
+def replanned(row: StoredSchedule, now: datetime) -> Grid | None:
+    """The grid by the zone data of this process; None where the next tick stays where other data has planned it."""
+    planned = _next_within(row.definition, row.mark, row.anchor_at, row.runs) if row.is_ticking else None
+    if planned == row.next_tick_at:
+        return None
+    return Grid(anchor_at=row.anchor_at, last_tick_at=_last_made(row, now), next_tick_at=planned)
+
+
+def _is_other_rule(old: ScheduleDefinition, new: ScheduleDefinition) -> bool:
+    return (old.rule, old.bounds) != (new.rule, new.bounds)
+
+
+def _anchored(definition: ScheduleDefinition, now: datetime, last: datetime | None, made: int) -> Grid:
     anchor = now.replace(microsecond=0)
-    following = next_after(definition.rule, now, anchor=anchor) if definition.runs else None
+    following = _next_within(definition, now, anchor, made) if definition.runs else None
     return Grid(anchor_at=anchor, last_tick_at=last, next_tick_at=following)
 
 
@@ -135,9 +200,41 @@ def _last_made(row: StoredSchedule, now: datetime) -> datetime | None:
     return latest_until(row.definition.rule, now, anchor=row.anchor_at)
 
 
+def _never_run(row: StoredSchedule, last: datetime | None, now: datetime) -> tuple[Passed, ...]:
+    """What the old rule planned since the mark: a new anchor forgets it."""
+    if row.runs_left == 0:
+        return ()
+    outcome, reason = _why_not(row)
+    return passed(
+        outcome,
+        reason,
+        rule=row.definition.rule,
+        bounds=row.definition.bounds,
+        anchor=row.anchor_at,
+        after=max(last or row.anchor_at, row.anchor_at),
+        until=now,
+    )
+
+
+def _why_not(row: StoredSchedule) -> tuple[Passing, str]:
+    if row.retired:
+        return "missed", "no worker declared the schedule"
+    if row.halted:
+        return "skipped_suspended", "suspended after failures in a row"
+    if row.definition.suspended:
+        return "skipped_suspended", row.definition.suspend_reason or "suspended"
+    if not row.definition.enabled:
+        return "skipped_suspended", "disabled by its code"
+    return "missed", "the rule was changed before anybody ran them"
+
+
 def _next(definition: ScheduleDefinition, row: StoredSchedule, now: datetime) -> datetime | None:
     if not definition.runs:
         return None
     if row.next_tick_at is not None and row.next_tick_at <= now:
         return row.next_tick_at
-    return next_after(definition.rule, now, anchor=row.anchor_at)
+    return _next_within(definition, now, row.anchor_at, row.runs)
+
+
+def _next_within(definition: ScheduleDefinition, after: datetime, anchor: datetime, made: int) -> datetime | None:
+    return next_within(definition.rule, definition.bounds, after, anchor=anchor, made=made)

@@ -5,7 +5,6 @@ depend on nothing but their arguments and the zone data.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -16,14 +15,6 @@ from pg_scheduler.errors import InvalidArgument
 BEGIN = datetime(2, 1, 1, tzinfo=UTC)
 END = datetime(9999, 1, 1, tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticks:
-    """The ticks to make now and the next one after them; ``next_at`` None when the rule has come to its end."""
-
-    at: tuple[datetime, ...]
-    next_at: datetime | None
 
 
 def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
@@ -65,21 +56,6 @@ def next_within(rule: Rule, bounds: Bounds, instant: datetime, *, anchor: dateti
     since = instant if bounds.start_at is None else max(_utc(instant), _utc(bounds.start_at) - _INSTANT)
     tick = next_after(rule, since, anchor=anchor)
     return tick if tick and (bounds.end_at is None or tick <= bounds.end_at) else None
-
-
-def ticks_until(rule: Rule, *, anchor: datetime, last: datetime | None, now: datetime, horizon: timedelta) -> Ticks:
-    """What a schedule owes at ``now``: of the ticks missed since ``last`` the latest, and all up to ``horizon`` ahead.
-
-    A year of downtime costs one step, whatever the rule: the missed ones are not listed.
-    """
-    after = max(last, anchor) if last else anchor
-    missed = latest_until(rule, now, anchor=anchor)
-    made = [missed] if missed and missed > after else []
-    tick = next_after(rule, max(now, after), anchor=anchor)
-    while tick and tick <= now + horizon:
-        made.append(tick)
-        tick = next_after(rule, tick, anchor=anchor)
-    return Ticks(at=tuple(made), next_at=tick)
 
 
 def _next_cron(rule: Cron, instant: datetime) -> datetime | None:

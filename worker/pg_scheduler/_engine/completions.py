@@ -40,8 +40,9 @@ logger = logging.getLogger("pg_scheduler.engine")
 class Completions:
     """The buffer and the service that empties it."""
 
-    def __init__(self, jobs: JobStore) -> None:
+    def __init__(self, jobs: JobStore, *, on_tick_failed: Callable[[], None] = lambda: None) -> None:
         self._jobs = jobs
+        self._on_tick_failed = on_tick_failed
         self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -113,6 +114,8 @@ class Completions:
         match outcome:
             case Fail(error):
                 held = await self._jobs.fail(job, error)
+                if job.tick_at is not None:
+                    self._on_tick_failed()
             case RetryIn(seconds, error):
                 held = await self._jobs.retry(job, error, seconds)
             case CompleteWith(result):

@@ -122,5 +122,6 @@ def context_of(held: HeldJob, services: JobServices, deadline: float | None) -> 
         attempt=job.attempt,
         scheduled_at=job.execution_time,
         tick=job.tick_at,
+        previous_tick=job.previous_tick_at,
         deadline=deadline,
     )

@@ -1,23 +1,25 @@
 """Turn due ticks of schedules into jobs.
 
-Invariant: the jobs of a tick and the schedule's high-water mark are one transaction, so that a tick yields at most
-one job and none is lost between. The next tick is computed from the rule, never from when this pass happens to run.
+Invariant: the jobs of a tick, what is told of the ticks that have none, and the schedule's high-water mark are one
+transaction, so that a tick yields at most one job and none is lost between. The next tick is computed from the rule,
+never from when this pass happens to run.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from time import monotonic
 
+from pg_scheduler._domain import zones
 from pg_scheduler._domain.schedules import StoredSchedule
-from pg_scheduler._domain.walk import Ticks, ticks_until
+from pg_scheduler._domain.ticking import Plan, plan_ticks
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.service import keep_running
-from pg_scheduler._store.database import Database
-from pg_scheduler._store.schedules import Due, ScheduleStore, Unreadable
+from pg_scheduler._store.database import Connection, Database
+from pg_scheduler._store.schedules import Due, Halted, Replanned, ScheduleStore, Unreadable
 from pg_scheduler.errors import DatabaseUnreachable
 
 LOOK_SECONDS = 60.0
@@ -52,17 +54,24 @@ class Ticker:
         self._wake = wake
         self._on_ticked = on_ticked
         self._run_at = 0.0
+        self._has_replanned = False
+        self._run_has_failed = False
         self._unreadable: set[int] = set()
 
     async def run_once(self) -> int:
         """Make the ticks that are due within one poll; how many jobs are new."""
         if not self._lease.is_valid:
             return 0
+        everywhere, self._run_has_failed = self._run_has_failed, False
         async with self._db.transaction() as connection:
             due = await self._schedules.lock_due(connection, self._config.tenant, self._config.poll_seconds, BATCH)
-            made = await self._schedules.record_ticks(connection, self._decide(due)) if due.schedules else 0
+            halted = await self._halt_failing(connection, due, everywhere=everywhere)
+            planned = self._plan(due, {schedule.id for schedule in halted})
+            made = await self._schedules.record_ticks(connection, planned) if planned else 0
             await self._periodic.look(connection, self._schedules)
         self._tell_of(due.unreadable)
+        for schedule in halted:
+            logger.warning("schedule %s is suspended: %s", schedule.name, schedule.reason)
         await self._periodic.revive(self._schedules)
         if made:
             self._on_ticked()
@@ -88,20 +97,32 @@ class Ticker:
                 logger.warning(told, schedule.name, schedule.error)
         self._unreadable = {schedule.id for schedule in unreadable}
 
-    def _decide(self, due: Due) -> list[tuple[StoredSchedule, Ticks]]:
+    async def replan(self) -> None:
+        """Plan anew what other workers have planned by older zone data, and say which schedules that moves."""
+        while True:
+            schedules, moved = await self._schedules.replan(self._config.tenant, BATCH)
+            for schedule in moved:
+                _tell_of_move(schedule)
+            if schedules < BATCH:
+                return
+
+    def run_failed(self) -> None:
+        """A run of some schedule has failed for good: it may have been one too many."""
+        self._run_has_failed = True
+        self._wake.set()
+
+    async def _halt_failing(self, connection: Connection, due: Due, *, everywhere: bool) -> list[Halted]:
+        failing = [each.id for each in due.schedules if each.definition.policy.suspend_after_failures is not None]
+        if not failing and not everywhere:
+            return []
+        return await self._schedules.halt_failing(connection, self._config.tenant, None if everywhere else failing)
+
+    def _plan(self, due: Due, halted: Collection[int]) -> list[tuple[StoredSchedule, Plan]]:
         horizon = timedelta(seconds=self._config.poll_seconds)
         return [
-            (
-                schedule,
-                ticks_until(
-                    schedule.definition.rule,
-                    anchor=schedule.anchor_at,
-                    last=schedule.last_tick_at,
-                    now=due.now,
-                    horizon=horizon,
-                ),
-            )
+            (schedule, plan_ticks(schedule, due.now, horizon))
             for schedule in due.schedules
+            if schedule.id not in halted
         ]
 
     def expect(self, seconds: float | None) -> None:
@@ -110,6 +131,9 @@ class Ticker:
             self._wake.set()
 
     async def _pass(self) -> float:
+        if not self._has_replanned:
+            await self.replan()
+            self._has_replanned = True
         await self._periodic.write_wishes(self._schedules)
         if await self.run_once():
             return 0.0
@@ -121,3 +145,13 @@ class Ticker:
         pause = min(longest, max(soonest, ahead))
         self._run_at = monotonic() + pause
         return pause
+
+
+def _tell_of_move(schedule: Replanned) -> None:
+    logger.warning(
+        "time zone data %s moves the next tick of schedule %s from %s to %s",
+        zones.version(),
+        schedule.name,
+        schedule.before,
+        schedule.after,
+    )

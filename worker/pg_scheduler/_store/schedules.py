@@ -4,25 +4,30 @@ Invariants: whatever decides on a row holds its lock, and what it writes is comm
 The suspension of what code declares is written by ``suspend`` alone.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 
-from pg_scheduler._domain.rules import Cron, Interval, Rule
+from pg_scheduler._domain import zones
+from pg_scheduler._domain.ledger import Passed
 from pg_scheduler._domain.schedules import (
-    Grid,
+    LIBRARY,
     ScheduleDefinition,
     ScheduleKey,
     StoredSchedule,
-    Template,
-    changed_grid,
+    changed,
     declared,
     first_grid,
+    is_changed,
+    replanned,
     suspension,
 )
-from pg_scheduler._domain.walk import Ticks
-from pg_scheduler._store.database import Connection, Database, Record
+from pg_scheduler._domain.ticking import Plan
+from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler._store.schedule_rows import columns, key_columns, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
 
 
@@ -42,6 +47,29 @@ class Due:
     now: datetime
     schedules: Sequence[StoredSchedule]
     unreadable: Sequence[Unreadable] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A schedule that ticks no more, since its last runs have all failed."""
+
+    id: int
+    name: str
+    failures: int
+
+    @property
+    def reason(self) -> str:
+        """In the words that the row keeps."""
+        return "its last run failed" if self.failures == 1 else f"its last {self.failures} runs failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A schedule whose next tick lies elsewhere by the zone data of this process."""
+
+    name: str
+    before: datetime | None
+    after: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +107,25 @@ class ScheduleStore:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
 
-    async def suspend(self, key: ScheduleKey, *, suspended: bool) -> bool:
-        """Set or lift the fleet-wide suspension; whether there is such a schedule. Ticks ahead are taken back."""
+    async def suspend(self, key: ScheduleKey, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
+        """Set or lift the fleet-wide suspension; whether there is such a schedule. Ticks ahead are taken back.
+
+        Lifting it lets a schedule tick again that was halted after failures, too.
+        """
         async with self._db.transaction() as connection:
             now = await connection.fetchval(QUERIES["now"])
-            row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(key))
+            row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(key))
             if row is None:
                 return False
             stored = stored_schedule(row)
-            if await _change(connection, stored, suspension(stored, suspended=suspended), now):
+            wanted = suspension(stored, suspended=suspended, reason=reason)
+            if await _change(connection, stored, wanted, now, resumes=not suspended, by=by):
                 await connection.execute(QUERIES["wake_tickers"])
         return True
 
     async def run_extra(self, key: ScheduleKey, job_id: str) -> bool:
         """Make one job beside the ticks, due now; False when the schedule does not exist, or is retired."""
-        return await self._db.fetchrow(QUERIES["insert_extra_run"], *_key(key), job_id) is not None
+        return await self._db.fetchrow(QUERIES["insert_extra_run"], *key_columns(key), job_id) is not None
 
     async def views(self, tenant: str, uids: Collection[str]) -> list[ScheduleView]:
         """How these schedules of code stand."""
@@ -107,7 +139,7 @@ class ScheduleStore:
     async def delete(self, key: ScheduleKey) -> bool:
         """Forget the schedule, take back its ticks ahead and cancel the due ones; whether there was one."""
         async with self._db.transaction() as connection:
-            schedule_id = await connection.fetchval(QUERIES["delete_schedule"], *_key(key))
+            schedule_id = await connection.fetchval(QUERIES["delete_schedule"], *key_columns(key))
             if schedule_id is None:
                 return False
             now = await connection.fetchval(QUERIES["now"])
@@ -116,9 +148,12 @@ class ScheduleStore:
         return True
 
     async def lock_due(self, connection: Connection, tenant: str, horizon_seconds: float, limit: int) -> Due:
-        """Lock schedules that tick within the horizon; those that another worker holds are left to it."""
+        """Lock schedules that tick within the horizon; those that another worker holds are left to it.
+
+        So are those that newer zone data has planned, until they are a minute late.
+        """
         now = await connection.fetchval(QUERIES["now"])
-        rows = await connection.fetch(QUERIES["due_schedules"], tenant, horizon_seconds, limit)
+        rows = await connection.fetch(QUERIES["due_schedules"], tenant, horizon_seconds, limit, zones.version())
         schedules, unreadable = [], []
         for row in rows:  # one that cannot be read fails alone
             try:
@@ -127,134 +162,122 @@ class ScheduleStore:
                 unreadable.append(Unreadable(row["id"], row["source_name"], error))
         return Due(now, schedules, unreadable)
 
-    async def record_ticks(self, connection: Connection, ticked: Sequence[tuple[StoredSchedule, Ticks]]) -> int:
-        """Insert the jobs of these ticks and move each high-water mark; how many jobs are new."""
+    async def record_ticks(self, connection: Connection, planned: Sequence[tuple[StoredSchedule, Plan]]) -> int:
+        """Insert the jobs of these plans, tell of the others, and move each high-water mark; how many jobs are new."""
         made = await connection.fetch(
             QUERIES["insert_ticks"],
-            [_job_id(schedule, at) for schedule, ticks in ticked for at in ticks.at],
-            [schedule.id for schedule, ticks in ticked for _ in ticks.at],
-            [at for _, ticks in ticked for at in ticks.at],
+            [_job_id(schedule, tick.at) for schedule, plan in planned for tick in plan.ticks],
+            [schedule.id for schedule, plan in planned for _ in plan.ticks],
+            [tick.at for _, plan in planned for tick in plan.ticks],
+            [tick.due_at for _, plan in planned for tick in plan.ticks],
+            [tick.previous_at for _, plan in planned for tick in plan.ticks],
         )
-        new = [row["schedule_id"] for row in made]
+        new = Counter(row["schedule_id"] for row in made)
+        await _record_passed(connection, [(schedule.id, each) for schedule, plan in planned for each in plan.passed])
         await connection.execute(
             QUERIES["advance_schedules"],
-            [schedule.id for schedule, _ in ticked],
-            [max(ticks.at, default=None) for _, ticks in ticked],
-            [ticks.next_at for _, ticks in ticked],
-            [new.count(schedule.id) for schedule, _ in ticked],
+            [schedule.id for schedule, _ in planned],
+            [plan.last_at for _, plan in planned],
+            [plan.ticks[-1].at if plan.ticks else None for _, plan in planned],
+            [plan.next_at for _, plan in planned],
+            [new[schedule.id] for schedule, _ in planned],
+            [sum(each.ticks for each in plan.passed) for _, plan in planned],
+            zones.version(),
         )
         if new:
             await connection.execute(QUERIES["wake_workers"])
-        return len(new)
+        return new.total()
+
+    async def halt_failing(self, connection: Connection, tenant: str, ids: Collection[int] | None) -> list[Halted]:
+        """Halt those whose last runs have all failed, as often as they allow; of these ids, or of the whole tenant."""
+        now = await connection.fetchval(QUERIES["now"])
+        rows = await connection.fetch(QUERIES["failing_schedules"], tenant, None if ids is None else list(ids))
+        halted = [Halted(row["id"], row["source_name"], row["suspend_after_failures"]) for row in rows]
+        for row, schedule in zip(rows, halted, strict=True):
+            await _take_back(connection, stored_schedule(row), now)
+            await connection.execute(QUERIES["halt_schedule"], schedule.id, schedule.reason)
+        return halted
+
+    async def replan(self, tenant: str, limit: int) -> tuple[int, list[Replanned]]:
+        """Plan anew what older zone data has planned, at most so many: how many, and those that have moved."""
+        moved = []
+        async with self._db.transaction() as connection:
+            now = await connection.fetchval(QUERIES["now"])
+            rows = await connection.fetch(QUERIES["schedules_of_older_zones"], tenant, zones.version(), limit)
+            for schedule in map(stored_schedule, rows):
+                grid = replanned(schedule, now)
+                if grid is not None:
+                    moved.append(Replanned(schedule.definition.name, schedule.next_tick_at, grid.next_tick_at))
+                    await _take_back(connection, schedule, now)
+                    await connection.execute(QUERIES["move_grid"], schedule.id, grid.last_tick_at, grid.next_tick_at)
+            await connection.execute(QUERIES["stamp_zones"], [row["id"] for row in rows], zones.version())
+        return len(rows), moved
 
     async def next_tick(self, tenant: str) -> float | None:
         """Seconds until the first tick of the tenant, negative when it is late; None when nothing ticks."""
-        seconds: float | None = await self._db.fetchval(QUERIES["next_tick"], tenant)
+        seconds: float | None = await self._db.fetchval(QUERIES["next_tick"], tenant, zones.version())
         return seconds
 
 
 async def _write(connection: Connection, definition: ScheduleDefinition) -> bool:
     now = await connection.fetchval(QUERIES["now"])
-    row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(definition.key))
+    row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(definition.key))
     if row is None:
-        if await connection.fetchval(QUERIES["insert_schedule"], *_columns(definition, first_grid(definition, now))):
+        new = columns(definition, first_grid(definition, now), zones.version())
+        if await connection.fetchval(QUERIES["insert_schedule"], *new):
             return True
-        row = await connection.fetchrow(QUERIES["lock_schedule"], *_key(definition.key))  # another process was first
+        row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(definition.key))  # another was first
         if row is None:
             return False
     stored = stored_schedule(row)
     return await _change(connection, stored, declared(stored, definition), now)
 
 
-async def _change(connection: Connection, row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> bool:
-    grid = changed_grid(row, definition, now)
-    if grid is None:
+async def _change(
+    connection: Connection,
+    row: StoredSchedule,
+    definition: ScheduleDefinition,
+    now: datetime,
+    *,
+    resumes: bool = False,
+    by: str | None = None,
+) -> bool:
+    if not is_changed(row, definition, resumes=resumes):
         return False
-    taken_back = await connection.fetch(QUERIES["take_back_ticks"], row.id, now)
+    row = await _take_back(connection, row, now)
+    change = changed(row, definition, now)
     await connection.execute(
-        QUERIES["update_schedule"], *_columns(definition, grid), grid.last_tick_at, len(taken_back)
+        QUERIES["update_schedule"], *columns(definition, change.grid, zones.version()), by or definition.key.kind
     )
+    for each in change.passed:
+        await connection.execute(QUERIES["count_passed"], row.id, each.ticks)
+    await _record_passed(connection, [(row.id, each) for each in change.passed])
     return True
 
 
-def stored_schedule(row: Record) -> StoredSchedule:
-    """The row as a value; ``payload`` and what ends in ``_text`` is JSON as text, whatever codec a pool has."""
-    definition = ScheduleDefinition(
-        key=ScheduleKey(
-            tenant=row["tenant"], kind=row["source_kind"], cluster=row["source_cluster"], uid=row["source_uid"]
-        ),
-        name=row["source_name"],
-        generation=row["source_generation"],
-        rule=_rule(row),
-        template=Template(
-            task=row["task"],
-            job_name=row["job_name"],
-            payload=row["payload"],
-            queue=row["queue"],
-            priority=row["priority"],
-            max_retries=row["max_retries"],
-            timeout_seconds=row["timeout_seconds"],
-            retry_policy=row["retry_text"],
-            on_interrupt=row["on_interrupt"],
-            tags=row["tags_text"],
-            metadata=row["metadata_text"],
-            concurrency_key=row["concurrency_key"],
-        ),
-        enabled=row["enabled"],
-        suspended=row["suspended"],
-    )
-    return StoredSchedule(
-        id=row["id"],
-        definition=definition,
-        anchor_at=row["anchor_at"],
-        last_tick_at=row["last_tick_at"],
-        next_tick_at=row["next_tick_at"],
-        ticks=row["ticks"],
-        retired=row["retired_at"] is not None,
-    )
+async def _take_back(connection: Connection, row: StoredSchedule, now: datetime) -> StoredSchedule:
+    """Delete the jobs of ticks that are still to come; the row without them."""
+    jobs = await connection.fetch(QUERIES["take_back_ticks"], row.id, now)
+    if not jobs:
+        return row
+    before = min(jobs, key=itemgetter("tick_at"))["previous_tick_at"]
+    await connection.execute(QUERIES["forget_ticks"], row.id, len(jobs), before)
+    return replace(row, ticks=row.ticks - len(jobs), runs=row.runs - len(jobs), last_run_tick_at=before)
 
 
-def _rule(row: Record) -> Rule:
-    if row["interval_seconds"] is not None:
-        return Interval(row["interval_seconds"])
-    return Cron(tuple(row["cron"]), row["time_zone"])
-
-
-def _key(key: ScheduleKey) -> tuple[str, str, str, str]:
-    return (key.tenant, key.kind, key.cluster, key.uid)
-
-
-def _columns(definition: ScheduleDefinition, grid: Grid) -> tuple[object, ...]:
-    rule, template = definition.rule, definition.template
-    if isinstance(rule, Cron) and rule != Cron(rule.expressions, rule.time_zone):
-        # There is no column for them yet: a row without would tick otherwise than was asked.
-        raise InvalidSchedule("seconds and choices for changes of clocks are not stored yet", field="cron")
-    return (
-        *_key(definition.key),
-        definition.name,
-        definition.generation,
-        rule.every_seconds if isinstance(rule, Interval) else None,
-        None if isinstance(rule, Interval) else list(rule.expressions),
-        "Etc/UTC" if isinstance(rule, Interval) else rule.time_zone,
-        grid.anchor_at,
-        grid.next_tick_at,
-        definition.enabled,
-        definition.suspended,
-        template.task,
-        template.job_name,
-        template.payload,
-        template.queue,
-        template.priority,
-        template.max_retries,
-        template.timeout_seconds,
-        template.retry_policy,
-        template.on_interrupt,
-        template.tags,
-        template.metadata,
-        template.concurrency_key,
-    )
+async def _record_passed(connection: Connection, passed: Sequence[tuple[int, Passed]]) -> None:
+    if passed:
+        await connection.execute(
+            QUERIES["record_passed"],
+            [schedule_id for schedule_id, _ in passed],
+            [each.outcome for _, each in passed],
+            [each.first_at for _, each in passed],
+            [each.last_at for _, each in passed],
+            [each.ticks for _, each in passed],
+            [each.reason for _, each in passed],
+        )
 
 
 def _job_id(schedule: StoredSchedule, tick_at: datetime) -> str:
-    prefix = "periodic" if schedule.definition.key.kind == "code" else "pj"
+    prefix = "periodic" if schedule.definition.key.kind in LIBRARY else "pj"
     return f"{prefix}-{schedule.id}-{int(tick_at.timestamp())}"

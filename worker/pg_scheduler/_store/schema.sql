@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 74bc6e79ee04f86550812ecaff28fe129757a1eb677e65b3f8204843bf26d4f2
+-- digest: bf5a7ce8b18483a1e0881eebe57949fcf4e480d1b7a8a31a827f0ca277272db8
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -53,6 +53,7 @@ CREATE TABLE scheduled_jobs (
     on_full text DEFAULT 'wait'::text NOT NULL,
     concurrency_limit integer,
     stopping_token bigint,
+    previous_tick_at timestamp with time zone,
     CONSTRAINT scheduled_jobs_concurrency_limit_fits CHECK (((concurrency_limit IS NULL) OR ((concurrency_key IS NOT NULL) AND ((concurrency_limit >= 1) AND (concurrency_limit <= 10000))))),
     CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
     CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
@@ -70,7 +71,7 @@ CASE status
     ELSE true
 END),
     CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
-    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,replace}'::text[]))))
+    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,replace,queue}'::text[]))))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
 
@@ -499,6 +500,11 @@ BEGIN
     END LOOP;
 END $$;
 
+-- object: FUNCTION scheduler_tick_outcome(text, text)
+CREATE FUNCTION scheduler_tick_outcome(status text, error_message text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text])) THEN 'open'::text WHEN (status = ANY (ARRAY['completed'::text, 'failed'::text])) THEN 'ran'::text WHEN (status = 'expired'::text) THEN 'missed'::text WHEN (error_message ~~ 'skipped: %'::text) THEN 'skipped_overlap'::text ELSE 'cancelled'::text END;
+
 -- object: SEQUENCE scheduled_jobs_id_seq
 ALTER TABLE scheduled_jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME scheduled_jobs_id_seq
@@ -580,6 +586,131 @@ CREATE TABLE scheduler_keys (
     CONSTRAINT scheduler_keys_key_fits_an_index CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 200)))
 );
 
+-- object: TABLE scheduler_occurrences
+CREATE TABLE scheduler_occurrences (
+    id bigint NOT NULL,
+    schedule_id bigint NOT NULL,
+    outcome text NOT NULL,
+    first_tick_at timestamp with time zone NOT NULL,
+    last_tick_at timestamp with time zone NOT NULL,
+    ticks bigint NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    recorded_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    month date,
+    CONSTRAINT scheduler_occurrences_is_a_range CHECK (((last_tick_at >= first_tick_at) AND (ticks >= 1) AND ((failed >= 0) AND (failed <= ticks)))),
+    CONSTRAINT scheduler_occurrences_outcome_is_known CHECK ((outcome = ANY (ARRAY['ran'::text, 'coalesced'::text, 'skipped_overlap'::text, 'skipped_suspended'::text, 'missed'::text, 'cancelled'::text, 'unrecorded'::text])))
+);
+
+-- object: TABLE scheduler_schedules
+CREATE TABLE scheduler_schedules (
+    id bigint NOT NULL,
+    tenant text DEFAULT ''::text NOT NULL,
+    source_kind text NOT NULL,
+    source_cluster text DEFAULT ''::text NOT NULL,
+    source_uid text NOT NULL,
+    source_name text NOT NULL,
+    source_generation bigint DEFAULT 0 NOT NULL,
+    interval_seconds bigint,
+    cron text[],
+    time_zone text DEFAULT 'Etc/UTC'::text NOT NULL,
+    anchor_at timestamp with time zone NOT NULL,
+    last_tick_at timestamp with time zone,
+    next_tick_at timestamp with time zone,
+    ticks bigint DEFAULT 0 NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    task text NOT NULL,
+    job_name text NOT NULL,
+    task_data json NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    priority integer DEFAULT 5 NOT NULL,
+    max_retries integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    concurrency_key text,
+    timeout_seconds double precision,
+    retry_policy json,
+    on_interrupt text DEFAULT 'retry'::text NOT NULL,
+    tags json,
+    metadata json,
+    retired_at timestamp with time zone,
+    retired_reason text,
+    phase_seconds bigint DEFAULT 0 NOT NULL,
+    seconds text DEFAULT '0'::text NOT NULL,
+    nonexistent text DEFAULT 'shift_forward'::text NOT NULL,
+    ambiguous text DEFAULT 'first'::text NOT NULL,
+    jitter_seconds integer DEFAULT 0 NOT NULL,
+    start_at timestamp with time zone,
+    end_at timestamp with time zone,
+    max_runs integer,
+    missed text DEFAULT 'run_latest'::text NOT NULL,
+    max_catch_up integer DEFAULT 100 NOT NULL,
+    starting_deadline_seconds integer,
+    overlap text DEFAULT 'allow'::text NOT NULL,
+    suspend_after_failures integer,
+    runs bigint DEFAULT 0 NOT NULL,
+    last_run_tick_at timestamp with time zone,
+    suspended_at timestamp with time zone,
+    suspended_by text,
+    suspend_reason text DEFAULT ''::text NOT NULL,
+    halted_at timestamp with time zone,
+    halted_reason text,
+    time_zone_data text,
+    CONSTRAINT scheduler_schedules_end_is_after_start CHECK ((end_at >= start_at)),
+    CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (((halted_at IS NULL) OR (next_tick_at IS NULL))),
+    CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK (((halted_at IS NULL) = (halted_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
+    CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
+    CONSTRAINT scheduler_schedules_numbers_fit CHECK ((((jitter_seconds >= 0) AND (jitter_seconds <= 86400)) AND (max_runs >= 1) AND ((max_catch_up >= 1) AND (max_catch_up <= 10000)) AND (starting_deadline_seconds >= 0) AND (suspend_after_failures >= 1) AND (phase_seconds >= 0) AND (phase_seconds < COALESCE(interval_seconds, (1)::bigint)))),
+    CONSTRAINT scheduler_schedules_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
+    CONSTRAINT scheduler_schedules_priority_check CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
+    CONSTRAINT scheduler_schedules_retired_has_a_reason CHECK (((retired_at IS NULL) = (retired_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
+    CONSTRAINT scheduler_schedules_words_are_known CHECK (((nonexistent = ANY (ARRAY['shift_forward'::text, 'skip'::text])) AND (ambiguous = ANY (ARRAY['first'::text, 'last'::text, 'both'::text])) AND (missed = ANY (ARRAY['run_latest'::text, 'skip'::text, 'run_all'::text])) AND (overlap = ANY (ARRAY['allow'::text, 'skip'::text, 'queue'::text, 'replace'::text]))))
+);
+
+-- object: VIEW scheduler_ledger
+CREATE VIEW scheduler_ledger AS
+ SELECT s.id AS schedule_id,
+    s.tenant,
+    s.source_kind,
+    s.source_uid,
+    s.source_name AS schedule,
+    s.ticks AS planned,
+    j.open,
+    (j.ran + o.ran) AS ran,
+    (j.failed + o.failed) AS failed,
+    o.coalesced,
+    (j.skipped_overlap + o.skipped_overlap) AS skipped_overlap,
+    o.skipped_suspended,
+    (j.missed + o.missed) AS missed,
+    (j.cancelled + o.cancelled) AS cancelled,
+    o.unrecorded,
+    ((s.ticks - j.jobs) - o.ticks) AS unaccounted
+   FROM ((scheduler_schedules s
+     CROSS JOIN LATERAL ( SELECT count(*) AS jobs,
+            count(*) FILTER (WHERE (t.outcome = 'open'::text)) AS open,
+            count(*) FILTER (WHERE (t.outcome = 'ran'::text)) AS ran,
+            count(*) FILTER (WHERE (t.status = 'failed'::text)) AS failed,
+            count(*) FILTER (WHERE (t.outcome = 'skipped_overlap'::text)) AS skipped_overlap,
+            count(*) FILTER (WHERE (t.outcome = 'missed'::text)) AS missed,
+            count(*) FILTER (WHERE (t.outcome = 'cancelled'::text)) AS cancelled
+           FROM ( SELECT j_1.status,
+                    scheduler_tick_outcome(j_1.status, j_1.error_message) AS outcome
+                   FROM scheduled_jobs j_1
+                  WHERE ((j_1.schedule_id = s.id) AND (j_1.tick_at IS NOT NULL))) t) j)
+     CROSS JOIN LATERAL ( SELECT (COALESCE(sum(o_1.ticks), (0)::numeric))::bigint AS ticks,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'ran'::text)), (0)::numeric))::bigint AS ran,
+            (COALESCE(sum(o_1.failed), (0)::numeric))::bigint AS failed,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'coalesced'::text)), (0)::numeric))::bigint AS coalesced,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'skipped_overlap'::text)), (0)::numeric))::bigint AS skipped_overlap,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'skipped_suspended'::text)), (0)::numeric))::bigint AS skipped_suspended,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'missed'::text)), (0)::numeric))::bigint AS missed,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'cancelled'::text)), (0)::numeric))::bigint AS cancelled,
+            (COALESCE(sum(o_1.ticks) FILTER (WHERE (o_1.outcome = 'unrecorded'::text)), (0)::numeric))::bigint AS unrecorded
+           FROM scheduler_occurrences o_1
+          WHERE (o_1.schedule_id = s.id)) o);
+
 -- object: TABLE scheduler_workers
 CREATE TABLE scheduler_workers (
     id text NOT NULL,
@@ -613,6 +744,16 @@ CREATE VIEW scheduler_living_workers AS
     slots
    FROM scheduler_workers
   WHERE ((state = 'alive'::text) AND (lease_until > scheduler_now()));
+
+-- object: SEQUENCE scheduler_occurrences_id_seq
+ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME scheduler_occurrences_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 -- object: TABLE scheduler_queues
 CREATE TABLE scheduler_queues (
@@ -726,47 +867,6 @@ CREATE TABLE scheduler_results (
     CONSTRAINT scheduler_results_progress_check CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision)))
 );
 
--- object: TABLE scheduler_schedules
-CREATE TABLE scheduler_schedules (
-    id bigint NOT NULL,
-    tenant text DEFAULT ''::text NOT NULL,
-    source_kind text NOT NULL,
-    source_cluster text DEFAULT ''::text NOT NULL,
-    source_uid text NOT NULL,
-    source_name text NOT NULL,
-    source_generation bigint DEFAULT 0 NOT NULL,
-    interval_seconds bigint,
-    cron text[],
-    time_zone text DEFAULT 'Etc/UTC'::text NOT NULL,
-    anchor_at timestamp with time zone NOT NULL,
-    last_tick_at timestamp with time zone,
-    next_tick_at timestamp with time zone,
-    ticks bigint DEFAULT 0 NOT NULL,
-    enabled boolean DEFAULT true NOT NULL,
-    suspended boolean DEFAULT false NOT NULL,
-    task text NOT NULL,
-    job_name text NOT NULL,
-    task_data json NOT NULL,
-    queue text DEFAULT 'default'::text NOT NULL,
-    priority integer DEFAULT 5 NOT NULL,
-    max_retries integer DEFAULT 0 NOT NULL,
-    created_at timestamp with time zone DEFAULT scheduler_now() NOT NULL,
-    concurrency_key text,
-    timeout_seconds double precision,
-    retry_policy json,
-    on_interrupt text DEFAULT 'retry'::text NOT NULL,
-    tags json,
-    metadata json,
-    retired_at timestamp with time zone,
-    retired_reason text,
-    CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
-    CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
-    CONSTRAINT scheduler_schedules_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
-    CONSTRAINT scheduler_schedules_priority_check CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
-    CONSTRAINT scheduler_schedules_retired_has_a_reason CHECK (((retired_at IS NULL) = (retired_reason IS NULL))),
-    CONSTRAINT scheduler_schedules_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision))
-);
-
 -- object: SEQUENCE scheduler_schedules_id_seq
 ALTER TABLE scheduler_schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME scheduler_schedules_id_seq
@@ -825,6 +925,10 @@ ALTER TABLE ONLY scheduler_concurrency_limits
 -- object: CONSTRAINT scheduler_keys scheduler_keys_pkey
 ALTER TABLE ONLY scheduler_keys
     ADD CONSTRAINT scheduler_keys_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_occurrences scheduler_occurrences_pkey
+ALTER TABLE ONLY scheduler_occurrences
+    ADD CONSTRAINT scheduler_occurrences_pkey PRIMARY KEY (id);
 
 -- object: CONSTRAINT scheduler_queues scheduler_queues_pkey
 ALTER TABLE ONLY scheduler_queues
@@ -891,6 +995,12 @@ CREATE INDEX scheduled_jobs_waiting_in_order ON scheduled_jobs USING btree (tena
 -- object: INDEX scheduler_keys_expired
 CREATE INDEX scheduler_keys_expired ON scheduler_keys USING btree (expires_at);
 
+-- object: INDEX scheduler_occurrences_month
+CREATE UNIQUE INDEX scheduler_occurrences_month ON scheduler_occurrences USING btree (schedule_id, outcome, month) WHERE (month IS NOT NULL);
+
+-- object: INDEX scheduler_occurrences_schedule
+CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree (schedule_id, first_tick_at);
+
 -- object: INDEX scheduler_schedules_due
 CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
 
@@ -903,6 +1013,10 @@ CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW
 -- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
 ALTER TABLE ONLY scheduler_attempts
     ADD CONSTRAINT scheduler_attempts_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;
+
+-- object: FK CONSTRAINT scheduler_occurrences scheduler_occurrences_schedule_id_fkey
+ALTER TABLE ONLY scheduler_occurrences
+    ADD CONSTRAINT scheduler_occurrences_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES scheduler_schedules(id) ON DELETE CASCADE;
 
 -- object: FK CONSTRAINT scheduler_results scheduler_results_job_id_fkey
 ALTER TABLE ONLY scheduler_results

@@ -198,7 +198,8 @@ SET status = CASE WHEN j.ctid = ANY((SELECT ctids FROM late)::tid[]) THEN 'expir
 WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
           greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,
-          CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.concurrency_key, j.timeout_seconds,
+          CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.previous_tick_at, j.concurrency_key,
+          j.timeout_seconds,
           j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: complete_jobs

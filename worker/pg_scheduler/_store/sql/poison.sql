@@ -18,8 +18,8 @@ SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('
     started_at = scheduler_now()
 WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM due))
 RETURNING j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
-          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.concurrency_key, j.timeout_seconds,
-          j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
+          j.execution_time, j.attempt, j.retry_count, j.max_retries, j.tick_at, j.previous_tick_at, j.concurrency_key,
+          j.timeout_seconds, j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now;
 
 -- name: must_make_room
 -- Whether a job waits for a worker that holds nothing, and of the living workers that could run it this one is to become so:
