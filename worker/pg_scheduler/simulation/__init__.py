@@ -28,10 +28,7 @@ from pg_scheduler.simulation.trace import Lateness, Ledger, Outcome, Peak, Range
 from pg_scheduler.simulation.virtual import VirtualFleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
-
-    from pg_scheduler._domain.schedules import ScheduleDefinition
+    from collections.abc import Callable
 
 __all__ = [
     "DAYS_MAX",
@@ -89,17 +86,9 @@ def _require_size(scene: Scene) -> None:
         raise SimulationTooLarge(f"a time of {days} days", limit=DAYS_MAX, fix=f"simulate at most {DAYS_MAX} days")
     ticks = sum(
         count_within(each.rule, *each.bounds.narrowed(begins_at, scene.ends_at), anchor=scene.begins_at)
-        for begins_at, each in _definitions(scene)
+        for begins_at, each in scene.definitions()
     )
     if ticks > TICKS_MAX:
         raise SimulationTooLarge(
             f"{ticks:,} ticks", limit=TICKS_MAX, fix=f"simulate at most {TICKS_MAX:,}: a shorter time, or fewer schedules"
         )
-
-
-def _definitions(scene: Scene) -> "Iterator[tuple[datetime, ScheduleDefinition]]":
-    for schedule in scene.schedules:
-        yield scene.begins_at, schedule.definition
-    for happening in scene.happenings:
-        if isinstance(happening, Edit):
-            yield happening.at, happening.definition

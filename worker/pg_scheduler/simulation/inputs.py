@@ -4,7 +4,7 @@ Invariant: a value that exists has been checked; instants are aware, durations f
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -194,6 +194,15 @@ class Scene:
                 require_aware("at", each.at)
                 if each.schedule not in known:
                     raise InvalidArgument(f"there is no schedule {each.schedule[:63]!r} for something to happen to")
+
+
+    def definitions(self) -> Iterator[tuple[datetime, ScheduleDefinition]]:
+        """Every definition that counts at some time, and since when."""
+        for schedule in self.schedules:
+            yield self.begins_at, schedule.definition
+        for happening in self.happenings:
+            if isinstance(happening, Edit):
+                yield happening.at, happening.definition
 
 
 def require_aware(name: str, instant: datetime) -> None:

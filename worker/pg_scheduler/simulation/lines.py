@@ -123,12 +123,17 @@ class OneOff(Line):
         super().__init__(simulated.name, simulated.takes_seconds, simulated.fails)
         self._simulated = simulated
 
+    @property
+    def run_at(self) -> datetime:
+        """When it is due."""
+        return self._simulated.run_at
+
     def job(self) -> Job:
         """The job."""
         return Job(
             self,
-            self._simulated.run_at,
-            self._simulated.run_at,
+            self.run_at,
+            self.run_at,
             priority=self._simulated.priority.db_value,
             deadline_seconds=self._simulated.starting_deadline_seconds,
         )
@@ -139,11 +144,14 @@ class ScheduleLine(Line):
 
     Attributes:
         row: as the engine would have stored it.
-        due_at: when the first of the ticks ahead falls due.
+        ahead: the ticks that have a job and are not due, the last one first.
+        due_at: when the next of them is expected to fall due; None while none is.
         plan: which of the plans counts; a change makes those before it void.
     """
 
-    def __init__(self, simulated: SimulatedSchedule, schedule_id: int, begins_at: datetime) -> None:
+    def __init__(
+        self, simulated: SimulatedSchedule, schedule_id: int, begins_at: datetime, *, may_halt: bool
+    ) -> None:
         super().__init__(simulated.name, simulated.takes_seconds, simulated.fails)
         definition, grid = simulated.definition, first_grid(simulated.definition, begins_at)
         self.row = StoredSchedule(
@@ -156,7 +164,8 @@ class ScheduleLine(Line):
         )
         self.due_at: datetime | None = None
         self.plan = 0
-        self._ahead: list[tuple[Tick, ScheduleDefinition]] = []
+        self.ahead: list[tuple[Tick, ScheduleDefinition]] = []
+        self._may_halt = may_halt
         self._results: list[tuple[datetime, bool]] = []
 
     @property
@@ -164,16 +173,11 @@ class ScheduleLine(Line):
         """How many ticks were planned and not taken back."""
         return self.row.ticks
 
-    @property
-    def first_due_at(self) -> datetime | None:
-        """When the first of the ticks ahead falls due."""
-        return self._ahead[-1][0].due_at if self._ahead else None
-
     def carry_out(self, plan: Plan) -> None:
         """Keep its ticks ahead, and move the high-water mark."""
         row = self.row
-        self._ahead += [(tick, row.definition) for tick in plan.ticks]
-        self._ahead.sort(key=lambda ahead: ahead[0].due_at, reverse=True)
+        self.ahead += [(tick, row.definition) for tick in plan.ticks]
+        self.ahead.sort(key=lambda ahead: ahead[0].due_at, reverse=True)
         self.row = replace(
             row,
             last_tick_at=plan.last_at or row.last_tick_at,
@@ -183,15 +187,13 @@ class ScheduleLine(Line):
             ticks=row.ticks + len(plan.ticks) + sum(each.ticks for each in plan.passed),
         )
 
-    def next_due(self, now: datetime) -> Job | None:
-        """The next job that has fallen due; it is ahead no more."""
-        if not self._ahead or self._ahead[-1][0].due_at > now:
-            return None
-        return self._job(*self._ahead.pop())
+    def next_job(self) -> Job:
+        """That of the first of the ticks ahead, which is ahead no more."""
+        return self._job(*self.ahead.pop())
 
     def due_later(self) -> list[Job]:
         """The jobs of the ticks ahead."""
-        return [self._job(tick, definition) for tick, definition in self._ahead]
+        return [self._job(tick, definition) for tick, definition in self.ahead]
 
     def _job(self, tick: Tick, definition: ScheduleDefinition) -> Job:
         template, policy = definition.template, definition.policy
@@ -208,10 +210,10 @@ class ScheduleLine(Line):
 
     def take_back(self, now: datetime) -> None:
         """Forget the ticks that are still to come."""
-        taken = [tick for tick, _ in self._ahead if tick.at > now]
+        taken = [tick for tick, _ in self.ahead if tick.at > now]
         if not taken:
             return
-        self._ahead = [ahead for ahead in self._ahead if ahead[0].at <= now]
+        self.ahead = [ahead for ahead in self.ahead if ahead[0].at <= now]
         self.row = replace(
             self.row,
             ticks=self.row.ticks - len(taken),
@@ -233,6 +235,8 @@ class ScheduleLine(Line):
 
     def note_result(self, job: Job, *, failed: bool) -> None:
         """A run has ended for good."""
+        if not self._may_halt:
+            return
         insort(self._results, (job.planned_at, failed))
         del self._results[:-FAILURES_MAX]
 

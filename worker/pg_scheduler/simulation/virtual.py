@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pg_scheduler.simulation.lines import Job
     from pg_scheduler.simulation.trace import Outcome
 
+    Action = Callable[[datetime, Any, int], None]
+    """What an event does: at an instant, to something, with a number."""
+
 STRIDE = timedelta(days=1)
 _END, _BACK, _HAPPEN, _PLAN, _DUE = range(5)
 """The order of events at one instant."""
@@ -47,31 +50,37 @@ class VirtualFleet:
         self._tell = tell
         self._poll = timedelta(seconds=scene.fleet.poll_seconds)
         self._slots = scene.fleet.all_slots
+        may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
         self._schedules = {
-            each.name: ScheduleLine(each, number, scene.begins_at) for number, each in enumerate(scene.schedules, 1)
+            each.name: ScheduleLine(each, number, scene.begins_at, may_halt=may_halt)
+            for number, each in enumerate(scene.schedules, 1)
         }
         self._one_offs = [OneOff(each) for each in scene.jobs if scene.begins_at <= each.run_at <= scene.ends_at]
         self._outages = sorted((each for each in scene.happenings if isinstance(each, Outage)), key=_begin)
         self._numbers = count()
-        self._events: list[tuple[datetime, int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
         self._due: list[tuple[int, datetime, int, Job]] = []
         self._ranges: list[Range] = []
         self._running = 0
         self._most_running = 0
         self._peak: tuple[int, datetime | None] = (0, None)
-        self._back_at = self._served_since = scene.begins_at
+        self._back_at = self._out_since = self._served_since = scene.begins_at
 
     def play(self) -> Trace:
         """From the first instant to the last."""
         self._set_the_scene()
-        while self._events and self._events[0][0] <= self._scene.ends_at:
-            now = self._events[0][0]
-            while self._events and self._events[0][0] == now:
-                self._take_event()
-            if now >= self._back_at:
+        events, ends_at = self._events, self._scene.ends_at
+        while events and events[0][0] <= ends_at:
+            now = events[0][0]
+            while events and events[0][0] == now:
+                _, order, _, action, subject, number = heappop(events)
+                if now < self._back_at and order in _OF_WORKERS:
+                    self._at(self._back_at, order, action, subject, number)
+                else:
+                    action(now, subject, number)
+            if self._due and now >= self._back_at:
                 self._claim(now)
-                self._look(now)
-        self._close(self._scene.ends_at)
+        self._close(ends_at)
         return self._trace()
 
     # Events
@@ -83,22 +92,15 @@ class VirtualFleet:
         for line in self._schedules.values():
             self._plan_at(self._scene.begins_at, line)
         for one_off in self._one_offs:
-            job = one_off.job()
-            self._at(job.due_at, _DUE, self._is_due, job)
+            self._at(one_off.run_at, _DUE, self._asks_once, one_off)
 
-    def _at(self, at: datetime, order: int, action: Callable[..., None], *subject: Any) -> None:
-        heappush(self._events, (at, order, next(self._numbers), action, subject))
+    def _at(self, at: datetime, order: int, action: Action, subject: Any, number: int = 0) -> None:
+        heappush(self._events, (at, order, next(self._numbers), action, subject, number))
 
-    def _take_event(self) -> None:
-        now, order, _, action, subject = heappop(self._events)
-        if now < self._back_at and order in _OF_WORKERS:
-            self._at(self._back_at, order, action, *subject)
-        else:
-            action(now, *subject)
-
-    def _happens(self, now: datetime, happening: Happening) -> None:
+    def _happens(self, now: datetime, happening: Happening, _: int) -> None:
         match happening:
             case Outage():
+                self._out_since = now if now >= self._back_at else self._out_since
                 self._back_at = max(self._back_at, happening.ends_at)
                 self._at(happening.ends_at, _BACK, self._is_back, happening)
             case Suspend():
@@ -113,8 +115,8 @@ class VirtualFleet:
             case _:
                 assert_never(happening)
 
-    def _is_back(self, now: datetime, outage: Outage) -> None:
-        if (now - outage.begins_at).total_seconds() >= self._scene.fleet.lease_seconds:
+    def _is_back(self, now: datetime, _: Outage, __: int) -> None:
+        if now >= self._back_at and now - self._out_since >= timedelta(seconds=self._scene.fleet.lease_seconds):
             self._served_since = now
 
     # Planning
@@ -143,7 +145,7 @@ class VirtualFleet:
         plan = plan_ticks(line.row, now, self._stride_from(now) + self._poll)
         line.carry_out(plan)
         self._note(line, plan.passed)
-        self._fall_due_in_time(line)
+        self._expect_due(now, line)
         if plan.next_at is not None:
             self._plan_at(max(now, plan.next_at - self._poll), line)
 
@@ -156,39 +158,47 @@ class VirtualFleet:
             line.counts.outcomes[each.outcome] += each.ticks
             self._ranges.append(Range.of(line.name, each))
 
-    def _fall_due_in_time(self, line: ScheduleLine) -> None:
-        first = line.first_due_at
-        if first is not None and (line.due_at is None or first < line.due_at):
-            line.due_at = first
-            self._at(first, _DUE, self._fall_due, line)
+    def _expect_due(self, now: datetime, line: ScheduleLine) -> None:
+        if line.ahead and line.due_at != (due_at := max(now, line.ahead[-1][0].due_at)):
+            line.due_at = due_at
+            self._at(due_at, _DUE, self._fall_due, line)
 
-    def _fall_due(self, now: datetime, line: ScheduleLine) -> None:
-        if now != line.due_at:
+    def _fall_due(self, now: datetime, line: ScheduleLine, _: int) -> None:
+        if now != line.due_at:  # what was expected has changed since
             return
         line.due_at = None
-        while job := line.next_due(now):
-            self._is_due(now, job)
-        self._fall_due_in_time(line)
+        while line.ahead and line.ahead[-1][0].due_at <= now:
+            self._ask(line.next_job())
+        self._expect_due(now, line)
 
     # Runs
 
-    def _is_due(self, _: datetime, job: Job) -> None:
-        """It asks for a slot: for the first time, again after a failure, or as its turn has come."""
+    def _ask(self, job: Job) -> None:
+        """It is due: for the first time, again after a failure, or as its turn has come."""
         line = job.line
         line.open[job] = None
-        line.replacements_due += job.overlap == "replace" and not job.attempt
+        if job.overlap == "replace" and not job.attempt:
+            line.replacements_due += 1
         heappush(self._due, (job.priority, job.due_at, next(self._numbers), job))
 
+    def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
+        self._ask(one_off.job())
+
     def _claim(self, now: datetime) -> None:
+        """Whatever is due starts, by priority and time, as far as there are slots."""
         while self._due and (self._slots is None or self._running < self._slots):
             job = heappop(self._due)[-1]
-            job.line.replacements_due -= job.overlap == "replace" and not job.attempt
-            if job.is_late(self._served_since):
+            if job.overlap == "replace" and not job.attempt:
+                job.line.replacements_due -= 1
+            if job.grace is not None and job.is_late(self._served_since):
                 self._end(now, job, "missed")
             elif job.attempt or job.overlap == "allow":
                 self._start(now, job)
             else:
                 self._judge(now, job, job.line)
+        self._most_running = max(self._most_running, self._running)
+        if self._running + len(self._due) > self._peak[0]:
+            self._peak = (self._running + len(self._due), now)
 
     def _judge(self, now: datetime, job: Job, line: Line) -> None:
         verdict = overlap.verdict(
@@ -210,7 +220,7 @@ class VirtualFleet:
             case Verdict.REPLACE:
                 self._make_room(now, line)
                 line.wait(job)
-                self._promote(now, line)
+                self._promote(line)
             case _:
                 assert_never(verdict)
 
@@ -228,9 +238,9 @@ class VirtualFleet:
             self._end(now, line.running, "cancelled")
             line.running = None
 
-    def _promote(self, now: datetime, line: Line) -> None:
+    def _promote(self, line: Line) -> None:
         if line.waiting and (job := line.next_in_turn()):
-            self._is_due(now, job)
+            self._ask(job)
 
     def _start(self, now: datetime, job: Job) -> None:
         line = job.line
@@ -257,17 +267,17 @@ class VirtualFleet:
             self._try_again(now, job)
         else:
             self._end(now, job, "ran", failed=failed)
-        self._promote(now, line)
+        self._promote(line)
 
     def _try_again(self, now: datetime, job: Job) -> None:
         if job.overlap != "allow":
             job.line.retrying.append(job)
         seconds = delay_seconds(policy_of(job.retry_policy, None), job.attempt - 1, chance=0.5)
-        self._at(now + timedelta(seconds=seconds), _DUE, self._is_due_again, job)
+        self._at(now + timedelta(seconds=seconds), _DUE, self._asks_again, job)
 
-    def _is_due_again(self, now: datetime, job: Job) -> None:
+    def _asks_again(self, _: datetime, job: Job, __: int) -> None:
         if job in job.line.open:  # or else it was replaced
-            self._is_due(now, job)
+            self._ask(job)
 
     def _end(self, now: datetime, job: Job, outcome: Outcome, *, failed: bool = False) -> None:
         line = job.line
@@ -295,12 +305,6 @@ class VirtualFleet:
                     attempts=job.attempt,
                 )
             )
-
-    def _look(self, now: datetime) -> None:
-        self._most_running = max(self._most_running, self._running)
-        wanted = self._running + len(self._due)
-        if wanted > self._peak[0]:
-            self._peak = (wanted, now)
 
     def _close(self, now: datetime) -> None:
         """What is ahead was never planned; what a suspension has left out is told as if it were lifted now."""
