@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pg_scheduler._domain import overlap
 from pg_scheduler._domain.policies import FAILURES_MAX
-from pg_scheduler._domain.schedules import StoredSchedule, first_grid
+from pg_scheduler._domain.schedules import StoredSchedule, changed, first_grid, suspension
 from pg_scheduler.simulation.inputs import require_seconds
 from pg_scheduler.simulation.trace import Counts
 
@@ -71,10 +71,14 @@ class Job:
 
 
 class Line:
-    """Jobs that share a name, and of a schedule the key: who runs, who is to be tried again, who waits."""
+    """Jobs that share a name, and of a schedule the key: who runs, who is to be tried again, who waits.
 
-    def __init__(self, name: str, takes: Takes, fails: Fails) -> None:
+    ``number`` is its place in the scene: of jobs that are due at once the first one's starts first.
+    """
+
+    def __init__(self, name: str, number: int, takes: Takes, fails: Fails) -> None:
         self.name = name
+        self.number = number
         self.counts = Counts()
         self.open: dict[Job, None] = {}
         self.running: Job | None = None
@@ -119,8 +123,8 @@ class Line:
 class OneOff(Line):
     """A job that runs once."""
 
-    def __init__(self, simulated: SimulatedJob) -> None:
-        super().__init__(simulated.name, simulated.takes_seconds, simulated.fails)
+    def __init__(self, simulated: SimulatedJob, number: int) -> None:
+        super().__init__(simulated.name, number, simulated.takes_seconds, simulated.fails)
         self._simulated = simulated
 
     @property
@@ -149,13 +153,11 @@ class ScheduleLine(Line):
         plan: which of the plans counts; a change makes those before it void.
     """
 
-    def __init__(
-        self, simulated: SimulatedSchedule, schedule_id: int, begins_at: datetime, *, may_halt: bool
-    ) -> None:
-        super().__init__(simulated.name, simulated.takes_seconds, simulated.fails)
+    def __init__(self, simulated: SimulatedSchedule, number: int, begins_at: datetime, *, may_halt: bool) -> None:
+        super().__init__(simulated.name, number, simulated.takes_seconds, simulated.fails)
         definition, grid = simulated.definition, first_grid(simulated.definition, begins_at)
         self.row = StoredSchedule(
-            id=schedule_id,
+            id=number,
             definition=definition,
             anchor_at=grid.anchor_at,
             last_tick_at=grid.last_tick_at,
@@ -252,4 +254,5 @@ class ScheduleLine(Line):
     def halt(self, now: datetime) -> None:
         """It ticks no more until somebody resumes or changes it."""
         self.take_back(now)
-        self.row = replace(self.row, halted=True, next_tick_at=None)
+        grid = changed(self.row, suspension(self.row, suspended=True), now).grid
+        self.row = replace(self.row, halted=True, last_tick_at=grid.last_tick_at, next_tick_at=None)

@@ -1,7 +1,7 @@
 """A fleet on a virtual clock.
 
-Invariants: time goes from event to event, and of those at one instant ends of runs come first, then what happens, then
-what is planned and what falls due, and at last what is claimed: a run as long as its period does not overlap. Ticks are
+Invariants: time goes from event to event, and of those at one instant ends of runs come first, then what is planned, what
+happens and what falls due, and at last what is claimed: a run as long as its period does not overlap. Ticks are
 planned by the engine's own decisions. They are planned a day at a time and not a poll at a time, which nobody can tell:
 whatever changes a schedule takes back what is ahead of it, and nothing is planned further than a poll into an outage.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     """What an event does: at an instant, to something, with a number."""
 
 STRIDE = timedelta(days=1)
-_END, _BACK, _HAPPEN, _PLAN, _DUE = range(5)
+_END, _BACK, _PLAN, _HAPPEN, _DUE = range(5)
 """The order of events at one instant."""
 _OF_WORKERS = frozenset({_END, _PLAN})
 """Those that wait until an outage is over."""
@@ -55,11 +55,15 @@ class VirtualFleet:
             each.name: ScheduleLine(each, number, scene.begins_at, may_halt=may_halt)
             for number, each in enumerate(scene.schedules, 1)
         }
-        self._one_offs = [OneOff(each) for each in scene.jobs if scene.begins_at <= each.run_at <= scene.ends_at]
+        self._one_offs = [
+            OneOff(each, number)
+            for number, each in enumerate(scene.jobs, len(scene.schedules) + 1)
+            if scene.begins_at <= each.run_at <= scene.ends_at
+        ]
         self._outages = sorted((each for each in scene.happenings if isinstance(each, Outage)), key=_begin)
         self._numbers = count()
         self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
-        self._due: list[tuple[int, datetime, int, Job]] = []
+        self._due: list[tuple[int, datetime, int, int, Job]] = []
         self._ranges: list[Range] = []
         self._running = 0
         self._most_running = 0
@@ -179,7 +183,7 @@ class VirtualFleet:
         line.open[job] = None
         if job.overlap == "replace" and not job.attempt:
             line.replacements_due += 1
-        heappush(self._due, (job.priority, job.due_at, next(self._numbers), job))
+        heappush(self._due, (job.priority, job.due_at, line.number, next(self._numbers), job))
 
     def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
         self._ask(one_off.job())
@@ -334,7 +338,7 @@ class VirtualFleet:
             begins_at=self._scene.begins_at,
             ends_at=self._scene.ends_at,
             runs=(),
-            ranges=tuple(self._ranges),
+            ranges=sorted(self._ranges, key=lambda each: (each.first_at, each.schedule)),
             schedules={line.name: line.counts.summary(line.planned) for line in self._lines},
             lateness=starts.lateness(),
             peak=Peak(running=self._most_running, wanted=wanted, at=at),
