@@ -79,8 +79,8 @@ def is_dense(expression: str) -> bool:
 
 
 def differences(zone: str, change: Change, turn: int) -> list[str]:
-    """What the walk and the count do otherwise than the oracle around a change; each expression under the next of the
-    choices.""" window = Window.around(zone, change.at, WALKED_HOURS)
+    """What walk and count do otherwise than the oracle around a change; each expression under the next of the choices."""
+    window = Window.around(zone, change.at, WALKED_HOURS)
     found = []
     for n, expression in enumerate(EXPRESSIONS, turn):
         nonexistent, ambiguous = CHOICES[n % len(CHOICES)]
