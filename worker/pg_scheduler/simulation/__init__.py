@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pg_scheduler._domain.counting import count_within
+from pg_scheduler._domain.walk import within
 from pg_scheduler.errors import InvalidArgument, SimulationTooLarge
 from pg_scheduler.simulation.inputs import (
     Edit,
@@ -85,7 +86,7 @@ def _require_size(scene: Scene) -> None:
         days = (scene.ends_at - scene.begins_at).days
         raise SimulationTooLarge(f"a time of {days} days", limit=DAYS_MAX, fix=f"simulate at most {DAYS_MAX} days")
     ticks = sum(
-        count_within(each.rule, *each.bounds.narrowed(begins_at, scene.ends_at), anchor=scene.begins_at)
+        count_within(each.rule, *within(each.bounds, begins_at, scene.ends_at), anchor=scene.begins_at)
         for begins_at, each in scene.definitions()
     )
     if ticks > TICKS_MAX:
