@@ -1,7 +1,7 @@
 """The three kinds: what a manifest may say, what the operator answers, and how a body becomes a checked value.
 
-The CRDs are generated from these models. ``specs`` has the fields that users write, ``statuses`` those that the
-operator writes, ``model`` what both are made of, and ``objects`` reads a body.
+The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time),
+``statuses`` those that the operator writes, ``model`` what they are made of, and ``objects`` reads a body.
 
 Invariant: what the API server accepts with the generated schema and rules, ``read`` accepts too, but for the size of
 free JSON, which a schema cannot express; a folder of files, which has no schema, gets the same answers from here.
@@ -22,6 +22,13 @@ from pg_scheduler_operator.resources.objects import (
     TargetScale,
     read,
 )
+from pg_scheduler_operator.resources.schedules import (
+    AmbiguousTimePolicy,
+    MissedRunPolicy,
+    NonexistentTimePolicy,
+    OverlapPolicy,
+    ScheduleSpec,
+)
 from pg_scheduler_operator.resources.specs import (
     ARGUMENTS_MAX_BYTES,
     Autoscaling,
@@ -30,7 +37,6 @@ from pg_scheduler_operator.resources.specs import (
     Priority,
     ScalingMode,
     ScheduledJobSpec,
-    ScheduleSpec,
     TargetApiVersion,
     TargetKind,
     TargetRef,
@@ -56,6 +62,7 @@ __all__ = [
     "GROUP",
     "NAME_MAX",
     "VERSION",
+    "AmbiguousTimePolicy",
     "Autoscaling",
     "Condition",
     "Counts",
@@ -68,8 +75,11 @@ __all__ = [
     "Kind",
     "LastRun",
     "Meta",
+    "MissedRunPolicy",
     "Model",
+    "NonexistentTimePolicy",
     "ObjectName",
+    "OverlapPolicy",
     "PeriodicJobSpec",
     "PeriodicJobStatus",
     "Priority",
