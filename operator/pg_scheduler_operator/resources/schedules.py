@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from pg_scheduler.recurrence import EVERY_SECONDS_MAX, JITTER_SECONDS_MAX, Cron, Interval
+from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.recurrence import EVERY_SECONDS_MAX, JITTER_SECONDS_MAX, Cron, Interval, next_after
 from pg_scheduler_operator.resources.model import BEFORE_9999, Instant, Model, before_9999, cel, rules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pg_scheduler.recurrence import Ambiguous, Missed, Nonexistent, Overlap, Rule
 
@@ -231,3 +234,39 @@ class ScheduleSpec(Model):
             _NONEXISTENT[self.nonexistent_time_policy],
             _AMBIGUOUS[self.ambiguous_time_policy],
         )
+
+    def check_jitter(self) -> None:
+        """Refuse a jitter that would let a run become due after the next one.
+
+        Raises:
+            InvalidSchedule: two ticks of cron lie closer together; or the rule is none.
+        """
+        if self.cron is None or self.jitter_seconds == 0:
+            return
+        gap = _shortest_gap_seconds(self.rule)
+        if self.jitter_seconds >= gap:
+            raise InvalidSchedule(
+                f"a jitter of {self.jitter_seconds} seconds",
+                field="jitterSeconds",
+                why=f"two ticks lie {gap} seconds apart",
+                fix=f"give less than {gap}",
+            )
+
+
+_LOOKED_FROM: Final = datetime(2024, 1, 1, tzinfo=UTC)
+_LOOKED_UNTIL: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_LOOKED_AT: Final = 400
+"""Ticks whose gaps are looked at: a daily rule for more than a year, with its nights of clock changes."""
+
+
+@lru_cache(maxsize=1024)
+def _shortest_gap_seconds(rule: Rule) -> int:
+    gaps = (int((tick - before).total_seconds()) for before, tick in pairwise(islice(_ticks(rule), _LOOKED_AT)))
+    return min(gaps, default=JITTER_SECONDS_MAX + 1)
+
+
+def _ticks(rule: Rule) -> Iterator[datetime]:
+    tick = next_after(rule, _LOOKED_FROM, anchor=_LOOKED_FROM)
+    while tick is not None and tick < _LOOKED_UNTIL:
+        yield tick
+        tick = next_after(rule, tick, anchor=_LOOKED_FROM)

@@ -124,6 +124,7 @@ class PeriodicJobSpec(Model):
     suspend_reason: str = Field(
         default="",
         max_length=256,
+        pattern=r"^[^\x00]*$",
         description="Why it is suspended, for people; shown in the condition Suspended. It is free text that everyone"
         " may read who may list the object.",
     )
@@ -167,7 +168,12 @@ class PeriodicJobSpec(Model):
 
     @property
     def bounds(self) -> Bounds:
-        """What holds beside the rule, in the library's words."""
+        """What holds beside the rule, in the library's words.
+
+        Raises:
+            InvalidSchedule: the rule is none, or its ticks lie closer together than the jitter.
+        """
+        self.schedule.check_jitter()
         return Bounds(
             jitter_seconds=self.schedule.jitter_seconds,
             start_at=self.schedule.start_time,

@@ -72,11 +72,11 @@ class LastRun(Model):
 class Counts(Model):
     """Numbers since the schedule was made."""
 
-    planned: int = Field(ge=0, description="Ticks that became jobs.")
+    planned: int = Field(ge=0, description="Ticks that were due, whatever became of them.")
 
 
 class PeriodicJobStatus(Status):
-    """What the operator answers: Ready, Stalled, Suspended, LastRunSucceeded."""
+    """What the operator answers: Ready, Stalled, Suspended, Exhausted, LastRunSucceeded."""
 
     schedule: str | None = Field(default=None, max_length=512, description="The rule in a few words.")
     last_schedule_time: Instant | None = Field(default=None, description="Planned instant of the newest tick.")

@@ -43,12 +43,14 @@ SELECT job_id FROM scheduled_jobs
 WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'ScheduledJob';
 
 -- name: changed_schedules
--- Schedules of which a job ended after the cursor, or runs.
+-- Schedules of which a job ended after the cursor, or runs, and those that were halted after it.
 SELECT schedule_id FROM scheduled_jobs
 WHERE finished_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
 UNION
 SELECT schedule_id FROM scheduled_jobs
-WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL;
+WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
+UNION
+SELECT id FROM scheduler_schedules WHERE halted_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob';
 
 -- name: schedule_states
 -- Schedules by id, each with the job of its newest tick that is due, and with what was inserted ahead of time.
