@@ -10,9 +10,9 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, Scheduler
 from pg_scheduler import scheduler as scheduler_module
-from pg_scheduler._domain.walk import Ticks
+from pg_scheduler._domain.ticking import Plan, Tick
 from pg_scheduler._engine.config import POLL_SECONDS
-from pg_scheduler._store.schedules import stored_schedule
+from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from support.waiting import until
@@ -262,9 +262,10 @@ async def test_use_advisory_lock_holds_in_26_of_26_runs_over_two_schedulers(
         )
         assert row is not None
         now = datetime.now(UTC)
-        at = tuple(now - timedelta(seconds=26 - n) for n in range(26))
-        ticks = Ticks(at=at, next_at=now + timedelta(days=1))
-        assert await world.schedules.record_ticks(connection, [(stored_schedule(row), ticks)]) == 26
+        at = [now - timedelta(seconds=26 - n) for n in range(26)]
+        ticks = tuple(Tick(at=each, due_at=each, previous_at=None) for each in at)
+        plan = Plan(ticks=ticks, passed=(), next_at=now + timedelta(days=1))
+        assert await world.schedules.record_ticks(connection, [(stored_schedule(row), plan)]) == 26
 
     await until(lambda: gauge.ended == 26)
 

@@ -555,7 +555,7 @@ async def test_listening_raises_what_ended_the_engine(world: World, started: Mak
     scheduler = await started()
     listening = asyncio.create_task(scheduler.listen_for_jobs())
 
-    await world.pool.execute("DROP TABLE scheduler_schedules; SELECT pg_notify('scheduler_schedules', '')")
+    await world.pool.execute("DROP TABLE scheduler_schedules CASCADE; SELECT pg_notify('scheduler_schedules', '')")
 
     with pytest.raises(SchemaMismatch):
         await asyncio.wait_for(listening, 10)

@@ -51,6 +51,13 @@ class World:
             f" RETURN now() + interval '{by.total_seconds()} seconds'"
         )
 
+    async def stand_at(self, instant: datetime) -> None:
+        """Replace the database's clock by one that shows this instant until it is told another."""
+        await self.pool.execute(
+            "CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE"
+            f" RETURN timestamptz '{instant.isoformat()}'"
+        )
+
     async def worker(self, *, tasks: Sequence[str] = ("t",), lease_seconds: float = LEASE_SECONDS) -> str:
         """A living worker's id."""
         card = WorkerCard(

@@ -3,15 +3,20 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pg_scheduler._domain.rules import Cron, Interval
+from pg_scheduler._domain.ledger import Passed
+from pg_scheduler._domain.policies import Policy
+from pg_scheduler._domain.rules import Bounds, Cron, Interval
 from pg_scheduler._domain.schedules import (
     Grid,
     ScheduleDefinition,
     ScheduleKey,
     StoredSchedule,
     Template,
-    changed_grid,
+    changed,
     first_grid,
+    is_changed,
+    replanned,
+    suspension,
 )
 
 NOW = datetime(2026, 11, 24, 12, 0, 30, 250_000, tzinfo=UTC)
@@ -48,17 +53,17 @@ def test_a_suspended_schedule_plans_nothing() -> None:
 
 
 def test_the_same_definition_changes_nothing() -> None:
-    assert changed_grid(ROW, DEFINITION, NOW) is None
+    assert not is_changed(ROW, DEFINITION)
 
 
 def test_a_lower_generation_changes_nothing() -> None:
     row = replace(ROW, definition=replace(DEFINITION, generation=3))
 
-    assert changed_grid(row, replace(DEFINITION, generation=2, rule=Interval(5)), NOW) is None
+    assert not is_changed(row, replace(DEFINITION, generation=2, rule=Interval(5)))
 
 
 def test_a_new_rule_sets_a_new_anchor_and_nothing_before_it_fires() -> None:
-    grid = changed_grid(ROW, replace(DEFINITION, generation=2, rule=Cron(("0 12 * * *",))), NOW)
+    grid = changed(ROW, replace(DEFINITION, generation=2, rule=Cron(("0 12 * * *",))), NOW).grid
 
     assert grid == Grid(
         anchor_at=NOW.replace(microsecond=0),
@@ -70,15 +75,14 @@ def test_a_new_rule_sets_a_new_anchor_and_nothing_before_it_fires() -> None:
 def test_resuming_sets_a_new_anchor() -> None:
     row = replace(ROW, definition=replace(DEFINITION, suspended=True), next_tick_at=None)
 
-    grid = changed_grid(row, replace(DEFINITION, generation=2), NOW)
+    grid = changed(row, replace(DEFINITION, generation=2), NOW).grid
 
-    assert grid is not None
     assert grid.anchor_at == NOW.replace(microsecond=0)
     assert grid.next_tick_at == NOW.replace(microsecond=0) + timedelta(seconds=60)
 
 
 def test_suspending_keeps_the_anchor_and_plans_nothing() -> None:
-    grid = changed_grid(ROW, replace(DEFINITION, generation=2, suspended=True), NOW)
+    grid = changed(ROW, replace(DEFINITION, generation=2, suspended=True), NOW).grid
 
     assert grid == Grid(anchor_at=ANCHOR, last_tick_at=ROW.last_tick_at, next_tick_at=None)
 
@@ -86,7 +90,7 @@ def test_suspending_keeps_the_anchor_and_plans_nothing() -> None:
 def test_a_new_template_keeps_the_grid_and_plans_the_tick_ahead_again() -> None:
     ahead = replace(ROW, last_tick_at=ANCHOR + timedelta(minutes=61), next_tick_at=ANCHOR + timedelta(minutes=62))
 
-    grid = changed_grid(ahead, replace(DEFINITION, generation=2, template=replace(TEMPLATE, task="u")), NOW)
+    grid = changed(ahead, replace(DEFINITION, generation=2, template=replace(TEMPLATE, task="u")), NOW).grid
 
     assert grid == Grid(
         anchor_at=ANCHOR,
@@ -98,7 +102,78 @@ def test_a_new_template_keeps_the_grid_and_plans_the_tick_ahead_again() -> None:
 def test_a_new_template_leaves_a_tick_that_is_late_to_the_ticker() -> None:
     late = replace(ROW, last_tick_at=ANCHOR + timedelta(minutes=59), next_tick_at=ANCHOR + timedelta(minutes=60))
 
-    grid = changed_grid(late, replace(DEFINITION, generation=2, template=replace(TEMPLATE, task="u")), NOW)
+    grid = changed(late, replace(DEFINITION, generation=2, template=replace(TEMPLATE, task="u")), NOW).grid
 
-    assert grid is not None
     assert grid.next_tick_at == late.next_tick_at
+
+
+def test_a_retired_row_is_brought_back_by_the_same_definition() -> None:
+    assert is_changed(replace(ROW, retired=True), DEFINITION)
+
+
+def test_a_halted_row_stays_halted_until_it_is_changed_or_resumed() -> None:
+    halted = replace(ROW, halted=True, next_tick_at=None)
+
+    assert not is_changed(halted, DEFINITION)
+    assert is_changed(halted, DEFINITION, resumes=True)
+    assert is_changed(halted, replace(DEFINITION, generation=2))
+
+
+def test_a_changed_bound_sets_a_new_anchor() -> None:
+    grid = changed(ROW, replace(DEFINITION, generation=2, bounds=Bounds(jitter_seconds=5)), NOW).grid
+
+    assert grid.anchor_at == NOW.replace(microsecond=0)
+
+
+def test_a_changed_policy_keeps_the_anchor() -> None:
+    grid = changed(ROW, replace(DEFINITION, generation=2, policy=Policy(missed="skip")), NOW).grid
+
+    assert grid.anchor_at == ANCHOR
+
+
+def test_what_was_planned_while_suspended_is_told_when_it_resumes() -> None:
+    suspended = replace(ROW, definition=suspension(ROW, suspended=True, reason="stock-taking"), next_tick_at=None)
+    later = NOW + timedelta(minutes=10)
+
+    change = changed(suspended, suspension(suspended, suspended=False), later)
+
+    assert change.passed == (
+        Passed(
+            outcome="skipped_suspended",
+            first_at=ANCHOR + timedelta(minutes=61),
+            last_at=ANCHOR + timedelta(minutes=70),
+            ticks=10,
+            reason="stock-taking",
+        ),
+    )
+    assert change.grid.next_tick_at == later.replace(microsecond=0) + timedelta(minutes=1)
+
+
+def test_suspending_tells_of_nothing_yet() -> None:
+    assert changed(ROW, suspension(ROW, suspended=True), NOW + timedelta(hours=1)).passed == ()
+
+
+def test_a_new_rule_tells_of_what_the_old_one_still_owed() -> None:
+    (passed,) = changed(ROW, replace(DEFINITION, generation=2, rule=Interval(7)), NOW + timedelta(minutes=3)).passed
+
+    assert (passed.outcome, passed.ticks) == ("missed", 3)
+
+
+def test_a_schedule_that_has_had_its_last_run_owes_nothing() -> None:
+    bounds = Bounds(max_runs=60)
+    row = replace(ROW, definition=replace(DEFINITION, bounds=bounds), runs=60, next_tick_at=None)
+
+    change = changed(row, replace(DEFINITION, generation=2, bounds=Bounds(max_runs=61)), NOW + timedelta(hours=1))
+
+    assert change.passed == ()
+    assert change.grid.next_tick_at is not None
+
+
+def test_zone_data_that_plans_the_same_changes_nothing() -> None:
+    assert replanned(ROW, NOW) is None
+
+
+def test_zone_data_that_plans_otherwise_moves_the_next_tick_and_keeps_the_anchor() -> None:
+    grid = replanned(replace(ROW, next_tick_at=ANCHOR + timedelta(minutes=62)), NOW)
+
+    assert grid == Grid(anchor_at=ANCHOR, last_tick_at=ROW.last_tick_at, next_tick_at=ANCHOR + timedelta(minutes=61))

@@ -5,7 +5,7 @@ from pg_scheduler.context import Cancel, Fail, JobContext, Snooze
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import JobSpec
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
+from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo, ScheduleInfo, ScheduleLedger
 from pg_scheduler.periodic import periodic
 from pg_scheduler.polling import PollingConfig
 from pg_scheduler.retry_policy import RetryPolicy
@@ -29,6 +29,8 @@ __all__ = [
     "PollingConfig",
     "QueueInfo",
     "RetryPolicy",
+    "ScheduleInfo",
+    "ScheduleLedger",
     "Scheduler",
     "Snooze",
     "Unique",

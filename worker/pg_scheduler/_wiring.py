@@ -26,6 +26,7 @@ from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler._engine.results import Results
 from pg_scheduler._engine.runtime import JobServices, context_of
+from pg_scheduler._engine.runtime_schedules import RuntimeSchedules
 from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.submission import Submission
@@ -108,6 +109,7 @@ class SubmissionParts:
     submission: Submission
     bulk: BulkSubmission
     periodic: PeriodicJobs
+    runtime_schedules: RuntimeSchedules
     listing: ListingStore
     queues: QueueStore
     rescuer: Rescuer
@@ -167,6 +169,7 @@ def wire_submission(
         submission=submission,
         bulk=bulk,
         periodic=PeriodicJobs(ScheduleStore(database), declared, tenant=config.tenant, on_triggered=bell.ring),
+        runtime_schedules=RuntimeSchedules(ScheduleStore(database), tenant=config.tenant, on_triggered=bell.ring),
         listing=ListingStore(database, tenant=config.tenant),
         queues=QueueStore(database, tenant=config.tenant),
         rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),

@@ -132,6 +132,69 @@ class QueueInfo:
         return self.paused_at is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleInfo:
+    """A schedule as its row says it is; instants are aware.
+
+    Attributes:
+        uid: what tells it from others of its source: the name of one made at run time, the task of one that code
+            declares, with ``#`` and its key where one was given.
+        name: what its jobs are shown under.
+        source: ``code`` (``@periodic``), ``runtime`` (``upsert_schedule``), or the kind of a custom resource.
+        rule: its expressions, or such as ``every 5m``.
+        description: the rule in English.
+        is_ticking: whether its ticks become jobs.
+        suspended: whether people have suspended it; ``suspended_at``, ``suspended_by`` and ``suspend_reason`` say more.
+        halted_reason: what made it stop by itself (``suspend_after_failures``); None unless it did.
+        retired_reason: why it is off for want of a worker that declares it; None unless it is.
+        next_run_at: its next tick; None when there is none.
+        last_run_at: the newest start among the jobs that are still there.
+        last_status: what became of that job so far.
+    """
+
+    uid: str
+    name: str
+    source: str
+    task: str
+    queue: str
+    rule: str
+    time_zone: str
+    description: str
+    is_ticking: bool
+    enabled: bool
+    suspended: bool
+    suspended_at: datetime | None
+    suspended_by: str | None
+    suspend_reason: str
+    halted_reason: str | None
+    retired_reason: str | None
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    last_status: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleLedger:
+    """What became of every tick that a schedule has planned.
+
+    ``planned`` is the sum of ``open`` (its job has not ended), ``ran`` (``failed`` are among them), ``coalesced``
+    (another run stands for it), ``skipped_overlap``, ``skipped_suspended``, ``missed``, ``cancelled``, ``unrecorded``
+    (deleted before there was a ledger) and ``unaccounted``, which is 0 unless somebody has deleted a job by hand.
+    """
+
+    planned: int
+    open: int
+    ran: int
+    failed: int
+    coalesced: int
+    skipped_overlap: int
+    skipped_suspended: int
+    missed: int
+    cancelled: int
+    unrecorded: int
+    unaccounted: int
+
+
 def _require_text(name: str, value: object, *, optional: bool = False) -> None:
     if (value is None and optional) or (isinstance(value, str) and value and "\x00" not in value):
         return

@@ -7,19 +7,19 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from pg_scheduler import tasks
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.options import NAME_BYTES_MAX, options_of
-from pg_scheduler._domain.rules import Interval, Rule
+from pg_scheduler._domain.policies import Missed, Overlap, Policy
+from pg_scheduler._domain.rules import Ambiguous, Bounds, Interval, Nonexistent, Rule
 from pg_scheduler._domain.schedules import Template
-from pg_scheduler.errors import InvalidArgument, InvalidSchedule
+from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import JobSpec, OnInterrupt
-from pg_scheduler.recurrence import cron as cron_rule
-from pg_scheduler.recurrence import every as every_rule
 from pg_scheduler.retry_policy import RetryPolicy
+from pg_scheduler.schedule_options import ScheduleOptions, bounds_of, policy_of, rule_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,14 +33,29 @@ class PeriodicJobConfig:
     Attributes:
         func: the async function that each tick runs.
         interval: time between ticks, whole seconds; exactly one of this and ``cron``.
-        cron: a five-field expression.
+        cron: a five-field expression, or up to 16 of them, whose ticks are their union.
         timezone: IANA name, with ``cron`` only; default Etc/UTC, never the machine's.
-        use_advisory_lock: whether at most one run is under way at a time, over the whole fleet; a later tick waits.
+        use_advisory_lock: whether at most one run is under way at a time, over the whole fleet; each later tick waits.
+            Not together with ``overlap``.
         priority: of each tick's job among the due jobs of its queue.
         max_retries: attempts after the first that fails; a retry belongs to its tick.
         job_name: display name of the jobs; ``periodic_`` and the function's name if not given.
         dedup_key: identity over processes, 1 to 200 bytes; derived from module, name and schedule if not given.
         enabled: whether this code wants it to run; a fleet-wide suspension is another thing.
+        phase: how long after its place on the grid an interval ticks; whole seconds, below the interval.
+        seconds: the field of the seconds at which each minute of ``cron`` ticks, such as ``"0,20,40"``.
+        nonexistent: of a minute that a change of clocks leaves out: ``shift_forward`` to the end of the gap, or
+            ``skip``.
+        ambiguous: of a minute that comes twice: the ``first``, the ``last``, or ``both``.
+        jitter: a run becomes due up to so many seconds after its tick, the same for the same tick everywhere.
+        start_at: no tick is earlier.
+        end_at: no tick is later.
+        max_runs: how many runs there are at most; None without limit.
+        missed: of ticks that passed while nobody was there: ``run_latest``, ``skip``, or ``run_all``.
+        max_catch_up: how many ``run_all`` makes up for at most, the latest.
+        starting_deadline: how late a run may start, in seconds or as a timedelta; None without limit.
+        overlap: of a tick whose predecessor has not ended: ``allow``, ``skip``, ``queue`` (one waits) or ``replace``.
+        suspend_after_failures: after so many failed runs in a row it ticks no more until somebody resumes it.
         queue: the queue of the jobs.
         timeout: how long one attempt may take, in seconds or as a timedelta; None any time.
         retry_policy: how long a failed job waits for its next attempt; None the default.
@@ -57,7 +72,7 @@ class PeriodicJobConfig:
 
     func: Callable[..., Any]
     interval: timedelta | None = None
-    cron: str | None = None
+    cron: str | Sequence[str] | None = None
     timezone: str | None = None
     use_advisory_lock: bool = False
     priority: JobPriority = JobPriority.NORMAL
@@ -65,6 +80,19 @@ class PeriodicJobConfig:
     job_name: str | None = None
     dedup_key: str | None = None
     enabled: bool = True
+    phase: timedelta = field(default=timedelta(0), kw_only=True)
+    seconds: str = field(default="0", kw_only=True)
+    nonexistent: Nonexistent = field(default="shift_forward", kw_only=True)
+    ambiguous: Ambiguous = field(default="first", kw_only=True)
+    jitter: float | timedelta = field(default=0, kw_only=True)
+    start_at: datetime | None = field(default=None, kw_only=True)
+    end_at: datetime | None = field(default=None, kw_only=True)
+    max_runs: int | None = field(default=None, kw_only=True)
+    missed: Missed = field(default="run_latest", kw_only=True)
+    max_catch_up: int = field(default=100, kw_only=True)
+    starting_deadline: float | timedelta | None = field(default=None, kw_only=True)
+    overlap: Overlap = field(default="allow", kw_only=True)
+    suspend_after_failures: int | None = field(default=None, kw_only=True)
     queue: str = field(default="default", kw_only=True)
     timeout: float | timedelta | None = field(default=None, kw_only=True)
     retry_policy: RetryPolicy | None = field(default=None, kw_only=True)
@@ -74,17 +102,33 @@ class PeriodicJobConfig:
     args: Sequence[Any] = field(default=(), kw_only=True)
     kwargs: Mapping[str, Any] | None = field(default=None, kw_only=True)
     rule: Rule = field(init=False)
+    bounds: Bounds = field(init=False)
+    policy: Policy = field(init=False)
     has_explicit_key: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.has_explicit_key = self.dedup_key is not None
-        self.rule = _rule_of(self.interval, self.cron, self.timezone)
+        self.rule = rule_of(
+            self.interval,
+            self.cron,
+            self.timezone,
+            phase=self.phase,
+            seconds=self.seconds,
+            nonexistent=self.nonexistent,
+            ambiguous=self.ambiguous,
+        )
+        self.bounds = bounds_of(self.jitter, self.start_at, self.end_at, self.max_runs)
+        self.policy = policy_of(
+            self.missed, self.max_catch_up, self.starting_deadline, self.overlap, self.suspend_after_failures
+        )
         if self.dedup_key is None:
             self.dedup_key = _derived_key(self.func, self.rule)
         if self.job_name is None:
             self.job_name = f"periodic_{self.func.__name__}"
         checks.checked_flag("enabled", self.enabled)
         checks.checked_flag("use_advisory_lock", self.use_advisory_lock)
+        if self.use_advisory_lock and self.overlap != "allow":
+            raise InvalidArgument("use_advisory_lock and overlap are given", fix="give only overlap, which says more")
         checks.checked_text("dedup_key", self.dedup_key, NAME_BYTES_MAX)
         _ = self.template  # which checks every option
 
@@ -163,7 +207,7 @@ class PeriodicDecorator:
     def __call__(
         self,
         every: timedelta | None = None,
-        cron: str | None = None,
+        cron: str | Sequence[str] | None = None,
         timezone: str | None = None,
         use_advisory_lock: bool = False,
         priority: JobPriority = JobPriority.NORMAL,
@@ -171,20 +215,13 @@ class PeriodicDecorator:
         job_name: str | None = None,
         dedup_key: str | None = None,
         enabled: bool = True,
-        *,
-        queue: str = "default",
-        timeout: float | timedelta | None = None,
-        retry_policy: RetryPolicy | None = None,
-        on_interrupt: OnInterrupt = "retry",
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[ScheduleOptions],
     ) -> Callable[[F], F]:
         """Run the decorated async function at each tick of a rule, on one worker of the fleet.
 
         The function comes back unchanged; the schedule is written by the ``start()`` of a scheduler. What the
-        parameters mean is said at ``PeriodicJobConfig``. Two rules on one function need a ``dedup_key`` each.
+        parameters mean is said at ``PeriodicJobConfig``, ``options`` are the keywords of ``ScheduleOptions``. Two rules
+        on one function need a ``dedup_key`` each.
 
         Raises:
             TypeError: not an async function, or no parentheses.
@@ -206,14 +243,7 @@ class PeriodicDecorator:
                 job_name=job_name,
                 dedup_key=dedup_key,
                 enabled=enabled,
-                queue=queue,
-                timeout=timeout,
-                retry_policy=retry_policy,
-                on_interrupt=on_interrupt,
-                tags=tags,
-                metadata=metadata,
-                args=args,
-                kwargs=kwargs,
+                **options,
             )
             registry.add(definition)
             return function
@@ -231,34 +261,12 @@ def _require_async(function: object) -> None:
         raise TypeError(f"Expected an async function: {error}") from error
 
 
-def _rule_of(interval: timedelta | None, cron: str | None, timezone: str | None) -> Rule:
-    if (interval is None) == (cron is None):
-        raise InvalidArgument("Either every or cron is needed, and not both", fix="give exactly one of them")
-    if interval is not None:
-        if timezone is not None:
-            raise InvalidArgument("timezone is for cron only", fix="leave it out: an interval is the same everywhere")
-        return every_rule(interval)
-    return _cron_rule(cron, "Etc/UTC" if timezone is None else timezone)
-
-
-def _cron_rule(cron: object, timezone: str) -> Rule:
-    if not isinstance(cron, str):
-        raise InvalidSchedule(f"cron is a {type(cron).__name__}", field="cron", fix='give text, such as "30 2 * * *"')
-    try:
-        return cron_rule(cron, time_zone=timezone)
-    except InvalidSchedule as error:
-        if error.field != "timeZone":
-            raise
-        raise InvalidSchedule(
-            f"Invalid timezone {str(timezone)[:64]!r}: {error.what}",
-            field="timezone",
-            why=error.why,
-            fix=error.fix,
-        ) from error
-
-
 def _derived_key(function: Callable[..., Any], rule: Rule) -> str:
-    shown = f"every {rule.every_seconds}" if isinstance(rule, Interval) else f"{rule.expressions[0]} {rule.time_zone}"
+    shown = (
+        f"every {rule.every_seconds}"
+        if isinstance(rule, Interval)
+        else f"{';'.join(rule.expressions)} {rule.time_zone}"
+    )
     text = f"{function.__module__}|{function.__name__}|{shown}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

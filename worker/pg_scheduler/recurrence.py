@@ -61,7 +61,7 @@ _EVERY_FEW = re.compile(r"\*/(?!1\b)")
 _OPEN_STEP = re.compile(r"(?<![-\w])(\w+)/")
 
 
-def every(interval: timedelta) -> Interval:
+def every(interval: timedelta, *, phase: timedelta = timedelta(0)) -> Interval:
     """The rule of a whole number of seconds.
 
     Raises:
@@ -73,7 +73,7 @@ def every(interval: timedelta) -> Interval:
         )
     if interval.microseconds:
         raise InvalidSchedule(f"an interval of {interval}", field="every", fix="give a whole number of seconds")
-    return Interval(int(interval.total_seconds()))
+    return Interval(int(interval.total_seconds()), int(phase.total_seconds()))
 
 
 def cron(

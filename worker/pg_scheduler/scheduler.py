@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.jobs import ClaimedJob, Row
@@ -33,11 +33,12 @@ from pg_scheduler.errors import InvalidArgument, MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnFull, OnInterrupt
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
+from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo, ScheduleInfo, ScheduleLedger
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
 from pg_scheduler.polling import PollingConfig
 from pg_scheduler.retry_policy import RetryPolicy
+from pg_scheduler.schedule_options import ScheduleOptions
 from pg_scheduler.tasks import Registry, TaskFunction
 from pg_scheduler.tasks import registry as task_registry
 from pg_scheduler.unique import Unique
@@ -721,46 +722,154 @@ class Scheduler:
         """Run a schedule's task once now, beside its ticks, whether it is suspended or not.
 
         Returns:
-            The id of the job, named as those of the ticks are; None for a key that this process does not declare.
+            The id of the job, named as those of the ticks are; None for a key that this process does not declare and
+            that is no name of a schedule made at run time.
 
         Raises:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
+        if self._submission.periodic.source_key(dedup_key) is None:
+            return await self._submission.runtime_schedules.trigger(dedup_key)
         return await self._submission.periodic.trigger(dedup_key)
 
-    async def suspend_schedule(self, dedup_key: str) -> bool:
+    async def suspend_schedule(self, dedup_key: str, *, reason: str = "", by: str | None = None) -> bool:
         """As ``disable_periodic_job``, written when this returns; ticks that are planned ahead are taken back.
 
+        Args:
+            dedup_key: the key of a declared schedule, or the name of one made at run time.
+            reason: why, for people and for the ledger, up to 256 bytes.
+            by: who, up to 200 bytes.
+
         Returns:
-            False for a key that this process does not declare.
+            False for a key that this process does not declare and that is no name of a schedule made at run time.
 
         Raises:
+            InvalidArgument: text that cannot be used.
             DatabaseUnreachable: no answer; it may or may not be suspended.
         """
-        return await self._submission.periodic.suspend(dedup_key, suspended=True)
+        return await self._set_suspended(
+            dedup_key,
+            suspended=True,
+            reason=checks.checked_text("reason", reason, 256) if reason else "",
+            by=None if by is None else checks.checked_text("by", by, 200),
+        )
 
     async def resume_schedule(self, dedup_key: str) -> bool:
-        """As ``enable_periodic_job``, written when this returns.
+        """As ``enable_periodic_job``, written when this returns; also of one that ``suspend_after_failures`` has
+        stopped.
 
         Returns:
-            False for a key that this process does not declare.
+            False for a key that this process does not declare and that is no name of a schedule made at run time.
 
         Raises:
             DatabaseUnreachable: no answer; it may or may not be resumed.
         """
-        return await self._submission.periodic.suspend(dedup_key, suspended=False)
+        return await self._set_suspended(dedup_key, suspended=False)
+
+    async def _set_suspended(self, dedup_key: str, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
+        if self._submission.periodic.source_key(dedup_key) is None:
+            runtime = self._submission.runtime_schedules
+            return await runtime.suspend(dedup_key, suspended=suspended, reason=reason, by=by)
+        return await self._submission.periodic.suspend(dedup_key, suspended=suspended, reason=reason, by=by)
 
     async def schedule_status(self, dedup_key: str) -> dict[str, Any] | None:
         """As ``get_periodic_job_status``, read from the database now.
 
         Returns:
-            Its keys, and ``suspended`` (fleet-wide) and ``retired_reason`` (a text once no living worker has declared
-            the schedule for a day, else None). None for a key that this process does not declare.
+            Its keys, and ``suspended`` (fleet-wide), ``suspended_at``, ``suspended_by``, ``suspend_reason``,
+            ``halted_reason`` (a text once ``suspend_after_failures`` has stopped it, else None) and ``retired_reason``
+            (a text once no living worker has declared it for a day, else None). Of a schedule made at run time, named
+            by its name: ``task`` and ``rule`` instead of the function and its rule. None where there is neither.
 
         Raises:
             DatabaseUnreachable: no answer.
         """
+        if self._submission.periodic.source_key(dedup_key) is None:
+            return await self._submission.runtime_schedules.status(dedup_key)
         return await self._submission.periodic.read_status(dedup_key)
+
+    async def upsert_schedule(
+        self,
+        name: str,
+        func: TaskFunction | str,
+        *,
+        every: timedelta | None = None,
+        cron: str | Sequence[str] | None = None,
+        timezone: str | None = None,
+        priority: JobPriority = JobPriority.NORMAL,
+        max_retries: int = 0,
+        enabled: bool = True,
+        **options: Unpack[ScheduleOptions],
+    ) -> bool:
+        """Make a schedule while the program runs, or change the one of that name; any worker of the tenant ticks it.
+
+        It stays until ``delete_schedule``, whoever restarts. A changed rule sets a new anchor, before which nothing
+        fires; other changes keep the grid. The calls that take a ``dedup_key`` take its name.
+
+        Args:
+            name: 1 to 200 bytes; the jobs are shown under it.
+            func: an async function, or the key or name of a task.
+            every: time between ticks; exactly one of this and ``cron``.
+            cron: one five-field expression, or several.
+            timezone: IANA name, with ``cron`` only.
+            priority: of its jobs.
+            max_retries: attempts after the first that fails.
+            enabled: whether it ticks.
+            options: the keywords of ``ScheduleOptions``, which ``PeriodicJobConfig`` explains.
+
+        Returns:
+            Whether anything was written; False when the schedule was there just so.
+
+        Raises:
+            TypeError: ``func`` is neither, or an unknown option.
+            InvalidArgument: a rule or an option is refused; nothing was written.
+            DatabaseUnreachable: no answer; it may or may not be written.
+        """
+        task = self._submission.submission.task_of(func)
+        config = PeriodicJobConfig(
+            _nobody if isinstance(func, str) else func,
+            every,
+            cron,
+            timezone,
+            priority=priority,
+            max_retries=max_retries,
+            job_name=checks.checked_text("name", name, 200),
+            dedup_key=name,
+            enabled=enabled,
+            **options,
+        )
+        return await self._submission.runtime_schedules.upsert(name, task, config)
+
+    async def delete_schedule(self, name: str) -> bool:
+        """Forget a schedule made at run time; its jobs that have not started are taken back, or cancelled when due.
+
+        Returns:
+            False where there is none of that name.
+
+        Raises:
+            DatabaseUnreachable: no answer; it may or may not be gone.
+        """
+        return await self._submission.runtime_schedules.delete(name)
+
+    async def schedules(self) -> list[ScheduleInfo]:
+        """All schedules of this tenant, by name: those of code, of ``upsert_schedule``, and of custom resources.
+
+        Raises:
+            DatabaseUnreachable: no answer.
+        """
+        return await self._submission.runtime_schedules.infos()
+
+    async def schedule_ledger(self, dedup_key: str) -> ScheduleLedger | None:
+        """What became of every tick that a schedule has planned, counted now.
+
+        Returns:
+            None for a key that this process does not declare and that is no name of a schedule made at run time.
+
+        Raises:
+            DatabaseUnreachable: no answer.
+        """
+        runtime = self._submission.runtime_schedules
+        return await runtime.ledger(self._submission.periodic.source_key(dedup_key) or runtime.key(dedup_key))
 
     async def listen_for_jobs(self) -> None:
         """Start, if that has not happened yet, and return once the scheduler has been shut down.

@@ -74,14 +74,14 @@ class PeriodicJobs:
         self._wake_ticker()
         return True
 
-    async def suspend(self, key: str, *, suspended: bool) -> bool:
+    async def suspend(self, key: str, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
         """Suspend or resume now; False for a key that is not declared here."""
         config = self._configs().get(key)
         if config is None:
             return False
         async with self._writing:  # an older wish that is being written now comes first
             self._wishes.pop(key, None)
-            await self._write(self._schedules, config, suspended=suspended)
+            await self._write(self._schedules, config, suspended=suspended, reason=reason, by=by)
         await self._read(self._schedules, [config])
         return True
 
@@ -95,6 +95,10 @@ class PeriodicJobs:
         return {
             **(self.status(key) or {}),
             "suspended": self._wishes.get(key, view is not None and view.suspended),
+            "suspended_at": view.suspended_at if view else None,
+            "suspended_by": view.suspended_by if view else None,
+            "suspend_reason": view.suspend_reason if view else "",
+            "halted_reason": view.halted_reason if view else None,
             "retired_reason": view.retired_reason if view else None,
         }
 
@@ -108,6 +112,11 @@ class PeriodicJobs:
             await self._schedules.upsert(definition)  # nobody has started it yet, or it was retired
         self._on_triggered()
         return job_id
+
+    def source_key(self, key: str) -> ScheduleKey | None:
+        """Whose row it is; None for a key that is not declared here."""
+        config = self._configs().get(key)
+        return None if config is None else self._definition(config).key
 
     def uids(self) -> list[str]:
         """Identities of what is declared now, for the worker's row."""
@@ -158,9 +167,17 @@ class PeriodicJobs:
         if self._wishes.get(key) is suspended:
             del self._wishes[key]
 
-    async def _write(self, schedules: ScheduleStore, config: PeriodicJobConfig, *, suspended: bool) -> None:
+    async def _write(
+        self,
+        schedules: ScheduleStore,
+        config: PeriodicJobConfig,
+        *,
+        suspended: bool,
+        reason: str = "",
+        by: str | None = None,
+    ) -> None:
         definition = self._definition(config)
-        while not await schedules.suspend(definition.key, suspended=suspended):
+        while not await schedules.suspend(definition.key, suspended=suspended, reason=reason, by=by):
             await schedules.upsert(definition)  # nobody has started it yet
 
     async def _read(self, schedules: ScheduleStore, configs: Iterable[PeriodicJobConfig]) -> None:
@@ -190,6 +207,8 @@ class PeriodicJobs:
             generation=0,
             rule=config.rule,
             template=config.template,
+            bounds=config.bounds,
+            policy=config.policy,
             enabled=config.enabled,
         )
 

@@ -175,6 +175,10 @@ class Submission:
             )
         return key
 
+    def task_of(self, func: TaskFunction | str) -> str:
+        """The key of a function, which is registered from now on, or of the task that is named."""
+        return self._resolve(func) if isinstance(func, str) else self._registry.add(func)
+
     def _resolve(self, name: object) -> str:
         if not isinstance(name, str) or not name:
             raise InvalidArgument(f"job_name is {name!r}", fix="give a task's key or name")

@@ -3,10 +3,13 @@
 Invariant: what is written and read again is equal, so that an unchanged definition changes nothing.
 """
 
+from pg_scheduler import recurrence
 from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.schedules import Grid, ScheduleDefinition, ScheduleKey, StoredSchedule, Template
 from pg_scheduler._store.database import Record
+from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.listing import ScheduleInfo
 
 
 def stored_schedule(row: Record) -> StoredSchedule:
@@ -50,6 +53,32 @@ def stored_schedule(row: Record) -> StoredSchedule:
         runs=row["runs"],
         retired=row["retired_at"] is not None,
         halted=row["halted_at"] is not None,
+    )
+
+
+def schedule_info(row: Record) -> ScheduleInfo:
+    """A row of ``list_schedules`` as people see it; a rule that this release does not know is shown as such."""
+    rule, zone, description = _told_rule(row)
+    return ScheduleInfo(
+        uid=row["source_uid"],
+        name=row["source_name"],
+        source=row["source_kind"],
+        task=row["task"],
+        queue=row["queue"],
+        rule=rule,
+        time_zone=zone,
+        description=description,
+        is_ticking=row["enabled"] and not row["suspended"] and row["halted_at"] is None,
+        enabled=row["enabled"],
+        suspended=row["suspended"],
+        suspended_at=row["suspended_at"],
+        suspended_by=row["suspended_by"],
+        suspend_reason=row["suspend_reason"] if row["suspended"] else "",
+        halted_reason=row["halted_reason"],
+        retired_reason=row["retired_reason"],
+        next_run_at=row["next_run_at"],
+        last_run_at=row["last_run_at"],
+        last_status=row["last_status"],
     )
 
 
@@ -109,6 +138,14 @@ def _rule_columns(rule: Rule, time_zone_data: str) -> tuple[object, ...]:
         rule.ambiguous,
         time_zone_data,
     )
+
+
+def _told_rule(row: Record) -> tuple[str, str, str]:
+    try:
+        rule = _rule(row)
+    except InvalidSchedule as error:
+        return "?", row["time_zone"], f"cannot be read by this release: {error.what}"
+    return recurrence.shown(rule), row["time_zone"], recurrence.describe(rule)
 
 
 def _rule(row: Record) -> Rule:

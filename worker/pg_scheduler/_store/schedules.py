@@ -27,8 +27,9 @@ from pg_scheduler._domain.schedules import (
 from pg_scheduler._domain.ticking import Plan
 from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
-from pg_scheduler._store.schedule_rows import columns, key_columns, stored_schedule
+from pg_scheduler._store.schedule_rows import columns, key_columns, schedule_info, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.listing import ScheduleInfo, ScheduleLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ class ScheduleView:
     """One schedule of code as its row stands; instants by the database's clock.
 
     Attributes:
-        runs: whether it ticks: code enables it, nobody has suspended it, and it is not retired.
+        runs: whether it ticks: code enables it, nobody has suspended it, and it is neither retired nor halted.
+        suspended_at: since when people have suspended it; ``suspended_by`` and ``suspend_reason`` say who and why.
+        halted_reason: which failures have made it stop; None while it has not.
         retired_reason: why it ticks no more; None while a worker declares it.
         next_run_at: the next tick, whether its job is there already or not.
         last_run_at: the newest start among the jobs that are still there.
@@ -87,6 +90,10 @@ class ScheduleView:
     uid: str
     runs: bool
     suspended: bool
+    suspended_at: datetime | None
+    suspended_by: str | None
+    suspend_reason: str
+    halted_reason: str | None
     retired_reason: str | None
     next_run_at: datetime | None
     last_run_at: datetime | None
@@ -135,6 +142,17 @@ class ScheduleStore:
     async def views_on(self, connection: Connection, tenant: str, uids: Collection[str]) -> list[ScheduleView]:
         """As ``views``, in the caller's transaction."""
         return [ScheduleView(**row) for row in await connection.fetch(QUERIES["schedule_views"], tenant, list(uids))]
+
+    async def infos(self, tenant: str, key: ScheduleKey | None = None) -> list[ScheduleInfo]:
+        """All schedules of the tenant by name, or that of one source; without those that this release cannot read."""
+        of_source = (None, None, None) if key is None else key_columns(key)[1:]
+        rows = await self._db.fetch(QUERIES["list_schedules"], tenant, *of_source)
+        return [schedule_info(row) for row in rows]
+
+    async def ledger(self, key: ScheduleKey) -> ScheduleLedger | None:
+        """What became of its ticks; None where there is no such schedule."""
+        row = await self._db.fetchrow(QUERIES["schedule_ledger"], *key_columns(key))
+        return None if row is None else ScheduleLedger(**row)
 
     async def delete(self, key: ScheduleKey) -> bool:
         """Forget the schedule, take back its ticks ahead and cancel the due ones; whether there was one."""

@@ -1,7 +1,8 @@
 -- name: schedule_views
 -- What a process asks of its own schedules at every poll. The newest start is found by the index of the ticks, from its
 -- end, and among the extra runs, which are few.
-SELECT s.source_uid AS uid, s.enabled AND NOT s.suspended AS runs, s.suspended, s.retired_reason,
+SELECT s.source_uid AS uid, s.enabled AND NOT s.suspended AND s.halted_at IS NULL AS runs, s.suspended, s.suspended_at,
+       s.suspended_by, s.suspend_reason, s.halted_reason, s.retired_reason,
        coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at, newest.started_at AS last_run_at,
        newest.status AS last_status
 FROM scheduler_schedules s
@@ -18,6 +19,35 @@ LEFT JOIN LATERAL (
      ORDER BY j.started_at DESC LIMIT 1)
     ORDER BY started_at DESC LIMIT 1) newest ON true
 WHERE s.tenant = $1 AND s.source_kind = 'code' AND s.source_cluster = '' AND s.source_uid = ANY($2::text[]);
+
+-- name: list_schedules
+-- All of the tenant, or that of one source; of whatever source, by name.
+SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
+       s.metadata::text AS metadata_text, coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at,
+       newest.started_at AS last_run_at, newest.status AS last_status
+FROM scheduler_schedules s
+CROSS JOIN LATERAL (
+    SELECT min(j.tick_at) AS tick_at FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
+LEFT JOIN LATERAL (
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND j.started_at IS NOT NULL
+     ORDER BY j.tick_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at IS NULL AND j.started_at IS NOT NULL
+     ORDER BY j.started_at DESC LIMIT 1)
+    ORDER BY started_at DESC LIMIT 1) newest ON true
+WHERE s.tenant = $1 AND ($2::text IS NULL OR s.source_kind = $2 AND s.source_cluster = $3 AND s.source_uid = $4)
+ORDER BY s.source_name, s.id;
+
+-- name: schedule_ledger
+-- What became of the ticks of one schedule.
+SELECT l.planned, l.open, l.ran, l.failed, l.coalesced, l.skipped_overlap, l.skipped_suspended, l.missed, l.cancelled,
+       l.unrecorded, l.unaccounted
+FROM scheduler_ledger l WHERE l.schedule_id = (
+    SELECT id FROM scheduler_schedules
+    WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4);
 
 -- name: insert_extra_run
 -- One run beside the ticks, from the row's own template; it is no tick, so the schedule's high-water mark stays.
