@@ -333,7 +333,8 @@ def test_jitter_beside_cron_is_less_than_the_shortest_gap(
         bounds: Bounds = spec_of(Kind.PERIODIC_JOB, periodic(**rule, jitterSeconds=jitter)).bounds
         return bounds
 
-    assert bounds(86400 if gap is None else gap - 1)
+    allowed = 86400 if gap is None else gap - 1
+    assert bounds(allowed).jitter_seconds == allowed
     if gap is not None:
         with pytest.raises(InvalidSchedule, match=f"two ticks lie {gap} seconds apart") as refused:
             bounds(gap)
