@@ -25,6 +25,8 @@ EXPORTED = {
     "PollingConfig",
     "QueueInfo",
     "RetryPolicy",
+    "ScheduleInfo",
+    "ScheduleLedger",
     "Scheduler",
     "Snooze",
     "Unique",

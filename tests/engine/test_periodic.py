@@ -46,6 +46,8 @@ STATUS_KEYS = [
     "last_status",
 ]
 
+ROW_KEYS = ["suspended", "suspended_at", "suspended_by", "suspend_reason", "halted_reason", "retired_reason"]
+
 
 async def job() -> None:
     """What most schedules here would run, once an hour."""
@@ -384,7 +386,7 @@ async def test_suspending_works_from_a_process_that_runs_nothing(
     worker = await started()
     status = await worker.schedule_status(key)
     assert status is not None
-    assert [*status] == [*STATUS_KEYS, "suspended", "retired_reason"]
+    assert [*status] == [*STATUS_KEYS, *ROW_KEYS]
     assert (status["enabled"], status["suspended"], status["next_run_at"], status["retired_reason"]) == (
         False,
         True,
