@@ -137,7 +137,8 @@ class PeriodicJobSpec(Model):
     missed_run_policy: MissedRunPolicy = Field(
         default=MissedRunPolicy.RUN_LATEST,
         description="What becomes of the ticks that passed while no worker lived. RunLatest: one run stands for all."
-        " Skip: none runs. RunAll: each runs, up to maxCatchUp.",
+        " Skip: none runs, but for the latest within startingDeadlineSeconds if that is given. RunAll: each runs, up to"
+        " maxCatchUp.",
     )
     starting_deadline_seconds: int | None = Field(
         default=None,
