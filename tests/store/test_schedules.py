@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pg_scheduler._domain.outcomes import ErrorRecord
+from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.rules import Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._domain.ticking import plan_ticks
 
 if TYPE_CHECKING:
     import asyncpg
-    import pytest
 
     from support.world import World
 
@@ -467,3 +469,43 @@ async def test_a_retry_belongs_to_its_tick(world: World) -> None:
     (second,) = await world.claim(worker)
     assert (second.job_id, second.tick_at, second.retry_count) == (first.job_id, first.tick_at, 1)
     assert await jobs(world) == 1
+
+
+async def ticks_of(world: World, begin: datetime, *, hours: int) -> list[datetime]:
+    """The ticks that a ticker makes which looks every quarter of an hour from ``begin`` on."""
+    for quarter in range(4 * hours + 1):
+        await world.stand_at(begin + timedelta(minutes=15 * quarter))
+        await world.tick(horizon_seconds=10)
+    return [job["tick_at"] for job in await world.pool.fetch("SELECT tick_at FROM scheduled_jobs ORDER BY tick_at")]
+
+
+@pytest.mark.parametrize(
+    ("night", "tick"),
+    [
+        (datetime(2026, 10, 24, 20, tzinfo=UTC), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        (datetime(2026, 3, 28, 20, tzinfo=UTC), datetime(2026, 3, 29, 1, 0, tzinfo=UTC)),
+    ],
+    ids=["autumn", "spring"],
+)
+async def test_a_daily_rule_runs_once_in_a_night_that_changes_the_clocks(
+    world: World, night: datetime, tick: datetime
+) -> None:
+    """Design page 3 §3.4: the older package runs twice in the autumn night."""
+    await world.stand_at(night)
+    await world.schedules.upsert(replace(DEFINITION, rule=Cron(("30 2 * * *",), "Europe/Berlin")))
+
+    assert await ticks_of(world, night, hours=12) == [tick]
+
+
+async def test_seconds_of_a_cron_rule_all_run(world: World) -> None:
+    """Design page 3 §3.4: in the older package one run, then never again."""
+    begin = datetime(2026, 6, 1, 12, 0, 1, tzinfo=UTC)
+    await world.stand_at(begin)
+    await world.schedules.upsert(
+        replace(DEFINITION, rule=Cron(("* * * * *",), seconds="0,20,40"), policy=Policy(missed="run_all"))
+    )
+
+    ticks = await ticks_of(world, begin, hours=1)
+
+    full_minute = begin.replace(second=0)
+    assert ticks == [full_minute + timedelta(seconds=20 * n) for n in range(1, 181)]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pg_scheduler._domain.counting import count_within, last_within
 from pg_scheduler._domain.rules import Bounds, Rule
-from pg_scheduler._domain.walk import next_after
+from pg_scheduler._domain.walk import next_after, within
 
 Passing = Literal["coalesced", "missed", "skipped_suspended"]
 
@@ -36,7 +36,7 @@ def passed(
     until: datetime,
 ) -> tuple[Passed, ...]:
     """The ticks later than ``after`` and not later than ``until``, as one range; empty where there are none."""
-    after, until = bounds.narrowed(after, until)
+    after, until = within(bounds, after, until)
     first = next_after(rule, after, anchor=anchor)
     if first is None or first > until:
         return ()

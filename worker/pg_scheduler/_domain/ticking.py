@@ -11,9 +11,7 @@ from pg_scheduler._domain.counting import last_within
 from pg_scheduler._domain.ledger import Passed, Passing, passed
 from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.schedules import StoredSchedule
-from pg_scheduler._domain.walk import next_within
-
-_INSTANT = timedelta(microseconds=1)
+from pg_scheduler._domain.walk import INSTANT, next_within, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +71,14 @@ def _overdue(schedule: StoredSchedule, now: datetime) -> _Overdue:
     at_most = policy.max_catch_up if policy.missed == "run_all" else 1
     made = _last(schedule, in_time, now, at_most if room is None else min(room, at_most))
     too_late = _passed(schedule, "missed", _too_late(policy), mark, in_time)
-    others = _passed(schedule, *_beside(policy), in_time, made[0] - _INSTANT) if made else ()
+    others = _passed(schedule, *_beside(policy), in_time, made[0] - INSTANT) if made else ()
     return _Overdue(made=made, passed=too_late + others)
 
 
 def _deadline(policy: Policy, now: datetime) -> datetime:
     """The instant after which a tick may still start."""
     if policy.starting_deadline_seconds is not None:
-        return now - timedelta(seconds=policy.starting_deadline_seconds) - _INSTANT
+        return now - timedelta(seconds=policy.starting_deadline_seconds) - INSTANT
     return now if policy.missed == "skip" else datetime.min.replace(tzinfo=now.tzinfo)
 
 
@@ -98,7 +96,7 @@ def _beside(policy: Policy) -> tuple[Passing, str]:
 
 def _last(schedule: StoredSchedule, after: datetime, until: datetime, n: int) -> tuple[datetime, ...]:
     definition = schedule.definition
-    return last_within(definition.rule, *definition.bounds.narrowed(after, until), n, anchor=schedule.anchor_at)
+    return last_within(definition.rule, *within(definition.bounds, after, until), n, anchor=schedule.anchor_at)
 
 
 def _passed(

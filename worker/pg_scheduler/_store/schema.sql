@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: bf5a7ce8b18483a1e0881eebe57949fcf4e480d1b7a8a31a827f0ca277272db8
+-- digest: 82af42119a1255f387df1ee2fa09f745d08091a21ef0304a53bee1f5917b3e7c
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -661,7 +661,7 @@ CREATE TABLE scheduler_schedules (
     CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK (((halted_at IS NULL) = (halted_reason IS NULL))),
     CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
     CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
-    CONSTRAINT scheduler_schedules_numbers_fit CHECK ((((jitter_seconds >= 0) AND (jitter_seconds <= 86400)) AND (max_runs >= 1) AND ((max_catch_up >= 1) AND (max_catch_up <= 10000)) AND (starting_deadline_seconds >= 0) AND (suspend_after_failures >= 1) AND (phase_seconds >= 0) AND (phase_seconds < COALESCE(interval_seconds, (1)::bigint)))),
+    CONSTRAINT scheduler_schedules_numbers_fit CHECK (((jitter_seconds >= 0) AND (jitter_seconds <= 86400) AND (max_runs >= 1) AND (max_catch_up >= 1) AND (max_catch_up <= 10000) AND (starting_deadline_seconds >= 0) AND (suspend_after_failures >= 1) AND (phase_seconds >= 0) AND (phase_seconds < COALESCE(interval_seconds, (1)::bigint)))),
     CONSTRAINT scheduler_schedules_on_interrupt_is_known CHECK ((on_interrupt = ANY (ARRAY['retry'::text, 'fail'::text]))),
     CONSTRAINT scheduler_schedules_priority_check CHECK ((priority = ANY (ARRAY[1, 3, 5, 8]))),
     CONSTRAINT scheduler_schedules_retired_has_a_reason CHECK (((retired_at IS NULL) = (retired_reason IS NULL))),

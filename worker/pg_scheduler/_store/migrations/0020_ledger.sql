@@ -32,15 +32,13 @@ ALTER TABLE scheduler_schedules
         nonexistent IN ('shift_forward', 'skip') AND ambiguous IN ('first', 'last', 'both')
         AND missed IN ('run_latest', 'skip', 'run_all') AND overlap IN ('allow', 'skip', 'queue', 'replace')),
     ADD CONSTRAINT scheduler_schedules_numbers_fit CHECK (
-        jitter_seconds BETWEEN 0 AND 86400 AND max_runs >= 1 AND max_catch_up BETWEEN 1 AND 10000
+        jitter_seconds >= 0 AND jitter_seconds <= 86400 AND max_runs >= 1 AND max_catch_up >= 1 AND max_catch_up <= 10000
         AND starting_deadline_seconds >= 0 AND suspend_after_failures >= 1
         AND phase_seconds >= 0 AND phase_seconds < coalesce(interval_seconds, 1)),
     ADD CONSTRAINT scheduler_schedules_end_is_after_start CHECK (end_at >= start_at),
     ADD CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK ((halted_at IS NULL) = (halted_reason IS NULL)),
     ADD CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (halted_at IS NULL OR next_tick_at IS NULL);
 UPDATE scheduler_schedules SET runs = ticks, last_run_tick_at = last_tick_at;
-
-ALTER TABLE scheduled_jobs ADD COLUMN previous_tick_at timestamptz;
 
 CREATE TABLE scheduler_occurrences (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
