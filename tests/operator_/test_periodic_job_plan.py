@@ -217,36 +217,27 @@ def test_status_shows_rule_ticks_and_newest_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("end", "verdict"),
     [
         (JobStatus.COMPLETED, "True/Complete"),
         (JobStatus.FAILED, "False/Failed"),
         (JobStatus.CANCELLED, "False/Cancelled"),
         (JobStatus.EXPIRED, "False/Expired"),
-        (JobStatus.RUNNING, "Unknown/NoRunYet"),
+        (None, "Unknown/NoRunYet"),
     ],
 )
-def test_last_run_is_judged_when_it_has_ended(status: JobStatus, verdict: str) -> None:
-    row = schedule_row(last_job=job_row(status))
+def test_last_run_is_judged_by_its_end(end: JobStatus | None, verdict: str) -> None:
+    row = schedule_row(last_job=job_row(JobStatus.RUNNING), last_end=end)
 
     assert verdicts(plan(job(), row, now=NOW))["LastRunSucceeded"] == verdict
 
 
-def test_verdict_on_the_last_run_stays_while_the_next_one_runs() -> None:
-    failed = told(plan(job(), schedule_row(last_job=job_row(JobStatus.FAILED)), now=NOW))
+def test_verdict_on_the_last_run_stays_when_its_row_has_been_cleaned_up() -> None:
+    failed = told(plan(job(), schedule_row(last_end=JobStatus.FAILED), now=NOW))
 
-    running = plan(job(status=failed), schedule_row(ticks=1, last_job=job_row(JobStatus.RUNNING)), now=NOW)
+    later = plan(job(status=failed), schedule_row(ticks=1), now=NOW)
 
-    assert verdicts(running)["LastRunSucceeded"] == "False/Failed"
-
-
-def test_tick_that_never_ran_beside_its_predecessor_is_no_run() -> None:
-    failed = told(plan(job(), schedule_row(last_job=job_row(JobStatus.FAILED)), now=NOW))
-    skipped = job_row(JobStatus.CANCELLED, attempt=0)
-
-    after = plan(job(status=failed), schedule_row(ticks=1, last_job=skipped), now=NOW)
-
-    assert verdicts(after)["LastRunSucceeded"] == "False/Failed"
+    assert verdicts(later)["LastRunSucceeded"] == "False/Failed"
 
 
 SUSPENDED = schedule_row(suspended=True, suspend_reason="moving house", next_tick_at=None)
@@ -370,7 +361,8 @@ def test_unknown_task_is_told_and_the_schedule_is_ready() -> None:
 
 @pytest.mark.parametrize("last", [None, *JobStatus])
 def test_plan_after_the_status_is_written_is_empty(last: JobStatus | None) -> None:
-    row = schedule_row(last_job=None if last is None else job_row(last))
+    end = last if last is not None and last.is_final else None
+    row = schedule_row(last_job=None if last is None else job_row(last), last_end=end)
     first = plan(job(), row, now=NOW)
 
     assert plan(job(status=told(first)), row, now=NOW + timedelta(minutes=1)) == []

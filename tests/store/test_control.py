@@ -22,6 +22,7 @@ from support.world import new_job
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from pg_scheduler._domain.jobs import ClaimedJob
     from pg_scheduler.control import ScheduleState
     from support.world import World
 
@@ -282,6 +283,30 @@ async def test_schedule_is_exhausted_when_its_last_run_is_due(control: Control, 
     assert ahead is not None
     assert due is not None
     assert (ahead.runs, ahead.is_exhausted, due.runs, due.is_exhausted) == (1, False, 2, True)
+
+
+async def test_a_tick_that_did_not_run_beside_its_predecessor_is_no_run(control: Control, world: World) -> None:
+    async def at(minute: int) -> tuple[str, list[ClaimedJob]]:
+        await world.advance(timedelta(minutes=minute, seconds=1))
+        await world.tick(horizon_seconds=0)
+        worker = await world.worker()
+        return worker, await world.claim_keyed(worker)
+
+    async def told() -> tuple[JobStatus | None, JobStatus | None, datetime | None]:
+        state = await control.schedule(SCHEDULE.source)
+        assert state is not None
+        return None if state.last_job is None else state.last_job.status, state.last_end, state.last_tick_at
+
+    made = await control.upsert_schedule(replace(SCHEDULE, policy=recurrence.Policy(overlap="skip")))
+    second = made.anchor_at + timedelta(minutes=2)
+    worker, claimed = await at(1)
+    assert (await at(2))[1] == []
+
+    assert await told() == (JobStatus.RUNNING, None, second)
+    await world.jobs.complete(claimed, worker)
+    assert await told() == (JobStatus.COMPLETED, JobStatus.COMPLETED, second)
+    await at(3)
+    assert (await told())[:2] == (JobStatus.RUNNING, JobStatus.COMPLETED)
 
 
 async def halt(control: Control, world: World) -> ScheduleState:

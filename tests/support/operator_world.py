@@ -100,6 +100,7 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "ticks": 0,
         "runs": 0,
         "last_job": None,
+        "last_end": None,
     }
     return ScheduleState(**{**defaults, **changes})
 

@@ -132,7 +132,9 @@ class ScheduleState:
         next_tick_at: the next planned instant; None when suspended or halted, and when no further tick comes.
         ticks: how many ticks have been due since the schedule was made, whatever became of them.
         runs: how many of them have, or had, a job.
-        last_job: the job of ``last_tick_at``.
+        last_job: the job of the newest due tick that was not cancelled before its start, as one beside its
+            predecessor's run is.
+        last_end: how the newest run has ended that has; None while none has.
     """
 
     source: Source
@@ -151,6 +153,7 @@ class ScheduleState:
     ticks: int
     runs: int
     last_job: JobState | None
+    last_end: JobStatus | None
 
     @property
     def is_exhausted(self) -> bool:
@@ -329,8 +332,8 @@ class Control:
         if not ids:
             return []
         rows = await self._parts.sources.schedules(ids)
-        last = {job.job_id: job for job in await self._jobs([r["due_job_id"] for r in rows if r["due_job_id"]])}
-        return [_schedule_state(row, last.get(row["due_job_id"])) for row in rows]
+        last = {job.job_id: job for job in await self._jobs([r["run_job_id"] for r in rows if r["run_job_id"]])}
+        return [_schedule_state(row, last.get(row["run_job_id"])) for row in rows]
 
 
 def _owned_job(desired: DesiredJob) -> OwnedJob:
@@ -426,4 +429,5 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
         ticks=stored.ticks - row["ahead_ticks"],
         runs=stored.runs - row["ahead_ticks"],
         last_job=last_job,
+        last_end=None if row["ended_status"] is None else JobStatus(row["ended_status"]),
     )

@@ -198,12 +198,8 @@ def _exhausted(row: ScheduleState | None) -> Fact:
 
 
 def _last_run_succeeded(job: Resource[PeriodicJobSpec], row: ScheduleState | None) -> Fact:
-    """The verdict of the newest run that has ended; while one runs, that of the one before.
-
-    A tick that was cancelled before it started, as by its predecessor's run, is none.
-    """
-    name, last = "LastRunSucceeded", None if row is None else row.last_job
-    end = None if last is None else ENDS.get(last.status)
-    if last is None or end is None or (end is Reason.CANCELLED and last.attempt == 0):
+    """The verdict of the newest run that has ended, also when its row has been cleaned up."""
+    name = "LastRunSucceeded"
+    if row is None or row.last_end is None:
         return live_fact(job.status, name, Fact(name, None, Reason.NO_RUN_YET))
-    return Fact(name, last.status is JobStatus.COMPLETED, end)
+    return Fact(name, row.last_end is JobStatus.COMPLETED, ENDS[row.last_end])

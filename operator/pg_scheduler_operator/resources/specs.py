@@ -156,7 +156,8 @@ class PeriodicJobSpec(Model):
         default=None,
         ge=1,
         le=RUNS_MAX,
-        description="After so many runs it ticks no more, and the condition Exhausted is True. Unset means no limit.",
+        description="After so many runs it ticks no more, and the condition Exhausted is True. A tick counts that"
+        " overlapPolicy let not run. Unset means no limit.",
     )
     suspend_after_failures: int | None = Field(
         default=None,
