@@ -52,7 +52,7 @@ async def our_worker(dsn: str, *, slots: int, batch: int) -> AsyncIterator[Sched
     """A started scheduler with the tasks of the benchmarks."""
     async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
         scheduler = Scheduler(pool, slots, misfire_grace_time=None, batch_claim_limit=batch)
-        scheduler.register(tasks.noop, tasks.stamp)
+        scheduler.register(tasks.noop, tasks.stamp, tasks.stamp_tick)
         async with scheduler:
             yield scheduler
 

@@ -6,10 +6,16 @@ Invariant: the bare loop and the library call the same functions, so that what t
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from pg_scheduler import JobContext  # noqa: TC001  the engine finds it by the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 class Tally:
@@ -40,3 +46,9 @@ async def stamp(due_us: int) -> None:
     TALLY.ran += 1
     if TALLY.on_start is not None:
         TALLY.on_start()
+
+
+async def stamp_tick(ctx: JobContext) -> None:
+    """Keep when the run of a schedule was due and when it began."""
+    began_ns = time.time_ns()
+    TALLY.starts.append(((ctx.scheduled_at - _EPOCH) // _MICROSECOND, began_ns // 1000))

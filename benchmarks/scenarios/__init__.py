@@ -1,7 +1,7 @@
 """The scenarios in the order of the table: each file answers one question."""
 
 from benchmarks.bench import Scenario
-from benchmarks.scenarios import bulk, crowd, drain, herd, idle, lateness, memory, mixed, pickup, rows, single
+from benchmarks.scenarios import bulk, crowd, drain, herd, idle, lateness, memory, mixed, pickup, rows, single, ticks
 
 SCENARIOS: tuple[Scenario, ...] = (
     drain.LARGE_SLOTS,
@@ -10,6 +10,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     single.SCENARIO,
     pickup.SCENARIO,
     lateness.SCENARIO,
+    ticks.SCENARIO,
     idle.SCENARIO,
     crowd.SCENARIO,
     herd.SCENARIO,
