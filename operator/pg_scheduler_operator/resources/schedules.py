@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 CronExpression = Annotated[str, Field(min_length=1, max_length=128)]
 
-BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_1970: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _from_1970(value: datetime) -> datetime:
-    if value < BEGIN:
+    if value < _YEAR_1970:
         raise ValueError("must not be before the year 1970")
     return value
 
@@ -37,7 +37,7 @@ def _from_1970(value: datetime) -> datetime:
 _BOUND_RULES: Final = rules(
     cel("self >= timestamp('1970-01-01T00:00:00Z')", "must not be before the year 1970"), BEFORE_9999
 )
-Bound = Annotated[Instant, AfterValidator(before_9999), AfterValidator(_from_1970)]
+BoundaryInstant = Annotated[Instant, AfterValidator(before_9999), AfterValidator(_from_1970)]
 
 
 class NonexistentTimePolicy(StrEnum):
@@ -170,12 +170,12 @@ class ScheduleSpec(Model):
         description="A run becomes due up to so many seconds after its tick, the same for the same tick on every"
         " worker. It must be less than the shortest time between two ticks.",
     )
-    start_time: Bound | None = Field(
+    start_time: BoundaryInstant | None = Field(
         default=None,
         description="No tick is earlier than this, such as 2026-12-01T00:00:00Z.",
         json_schema_extra=_BOUND_RULES,
     )
-    end_time: Bound | None = Field(
+    end_time: BoundaryInstant | None = Field(
         default=None,
         description="No tick is later than this; it must be after startTime.",
         json_schema_extra=_BOUND_RULES,
