@@ -1,4 +1,4 @@
-"""How many jobs run, and how late they start, over the time of a simulation.
+"""How many jobs run, how many wait to start, and how late they start, over the time of a simulation.
 
 Invariant: what is kept of a run is three numbers, and what comes out is as wide as a picture, however many runs there are.
 """
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from datetime import datetime
 
     from pg_scheduler.simulation import Run
@@ -23,43 +23,45 @@ class Occupancy:
 
     def __init__(self, begins_at: datetime, ends_at: datetime) -> None:
         self._begins, self._ends = begins_at.timestamp(), ends_at.timestamp()
+        self._dues = array("d")
         self._starts = array("d")
         self._stops = array("d")
-        self._lateness = array("d")
 
     def note(self, run: Run) -> None:
         """One run; one that never started is none."""
         if run.started_at is not None:
+            self._dues.append(run.due_at.timestamp())
             self._starts.append(run.started_at.timestamp())
             self._stops.append(self._ends if run.ended_at is None else run.ended_at.timestamp())
-            self._lateness.append(run.lateness_seconds)
 
-    def most_running(self) -> list[int]:
+    def running(self) -> list[int]:
         """The most that run at a time in each column."""
-        columns = [0] * COLUMNS
-        running = last = 0
-        for at, step in self._steps():
-            column = self._column(at)
-            for between in range(last, column + 1):
-                columns[between] = max(columns[between], running)
-            running, last = running + step, column
-            columns[column] = max(columns[column], running)
-        for between in range(last + 1, COLUMNS):
-            columns[between] = running
-        return columns
+        return self._most(self._starts, self._stops)
 
-    def latest_start(self) -> list[float]:
+    def due_or_running(self) -> list[int]:
+        """The same with those that are due and will start later."""
+        return self._most(self._dues, self._stops)
+
+    def lateness(self) -> list[float]:
         """The longest lateness, in seconds, of what starts in each column."""
         columns = [0.0] * COLUMNS
-        for start, seconds in zip(self._starts, self._lateness, strict=True):
+        for due, start in zip(self._dues, self._starts, strict=True):
             column = self._column(start)
-            columns[column] = max(columns[column], seconds)
+            columns[column] = max(columns[column], start - due)
         return columns
 
-    def _steps(self) -> Iterator[tuple[float, int]]:
-        """Starts and ends in order; of those at one instant the ends come first, as in the simulation."""
-        ups, downs = ((at, 1) for at in self._starts), ((at, -1) for at in self._stops)
-        return iter(sorted(chain(ups, downs)))
+    def _most(self, begins: Iterable[float], ends: Iterable[float]) -> list[int]:
+        """Of those that begin and end at one instant the ends count first, as in the simulation."""
+        columns = [0] * COLUMNS
+        count = last = 0
+        for at, step in sorted(chain(((at, 1) for at in begins), ((at, -1) for at in ends))):
+            column = self._column(at)
+            if column > last:
+                columns[last + 1 : column + 1] = [count] * (column - last)
+            count, last = count + step, column
+            columns[column] = max(columns[column], count)
+        columns[last + 1 :] = [count] * (COLUMNS - last - 1)
+        return columns
 
     def _column(self, at: float) -> int:
         width = max(self._ends - self._begins, 1.0)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pg_scheduler_operator.cli.occupancy import COLUMNS
+from pg_scheduler_operator.cli.simulate import duration, instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.cli.scenes import Wish
     from pg_scheduler_operator.cli.simulate import Played
 
-RUNNING, LATE, LIMIT = "#2a7f62", "#c1432e", "#555555"
-FORMS: Final = (".svg", ".png")
+RUNNING, DUE, LATE, LIMIT = "#2a7f62", "#e0b252", "#c1432e", "#333333"
+UNITS: Final = (("hours", 3600), ("minutes", 60), ("seconds", 1))
 
 
 def draw(played: Sequence[Played], wish: Wish, file: Path) -> None:
@@ -47,48 +48,30 @@ def draw(played: Sequence[Played], wish: Wish, file: Path) -> None:
 
 
 def _draw_slots(axes: Any, played: Played, instants: Sequence[Any]) -> None:
-    axes.stairs(played.occupancy.most_running(), date2num(instants), fill=True, color=RUNNING, alpha=0.8)
-    peak = played.trace.peak
+    peak, place = played.trace.peak, f"namespace {played.namespace.name}"
+    edges = date2num(instants)
+    axes.stairs(played.occupancy.due_or_running(), edges, fill=True, color=DUE, label="due, not started")
+    axes.stairs(played.occupancy.running(), edges, fill=True, color=RUNNING, label="running")
     if played.slots is not None:
-        axes.axhline(played.slots, color=LIMIT, linewidth=1, linestyle="--")
-        axes.annotate(
-            f"{played.slots} slots",
-            (1, played.slots),
-            (-4, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=LIMIT,
-        )
-    if peak.at is not None:
-        wanted = f", {peak.wanted} wanted" if peak.wanted > peak.running else ""
-        axes.set_title(
-            f"namespace {played.namespace.name}: at most {peak.running} jobs at a time{wanted},"
-            f" {peak.at:%Y-%m-%d %H:%M:%S} UTC",
-            fontsize=10,
-            loc="left",
-        )
-    axes.set_ylabel("slots in use", fontsize=9)
-    axes.set_ylim(0, 1.15 * max(peak.running, played.slots or 0, 1))
+        axes.axhline(played.slots, color=LIMIT, linewidth=1, linestyle="--", label=f"{played.slots} slots")
+    most = "nothing runs" if peak.at is None else f"at most {peak.running} run, {peak.wanted} are wanted at {instant(peak.at)}"
+    axes.set_title(f"{place}: {most}", fontsize=9, loc="left")
+    axes.set_ylabel("jobs", fontsize=9)
+    axes.set_ylim(0, 1.1 * max(peak.wanted, played.slots or 0, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.1)
     _strip(axes)
 
 
 def _draw_lateness(axes: Any, played: Played, instants: Sequence[Any]) -> None:
     lateness = played.trace.lateness
-    axes.stairs(played.occupancy.latest_start(), date2num(instants), fill=True, color=LATE, alpha=0.8)
-    axes.set_ylabel("latest start, s", fontsize=9)
-    axes.set_ylim(0, 1.15 * (lateness.max or 1))
-    axes.annotate(
-        f"p50 {lateness.p50:g} s, p99 {lateness.p99:g} s, longest {lateness.max:g} s",
-        (1, 1),
-        (-4, -12),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-    )
+    unit, size = next((unit, size) for unit, size in UNITS if lateness.max >= 2 * size or size == 1)
+    late = [seconds / size for seconds in played.occupancy.lateness()]
+    axes.stairs(late, date2num(instants), fill=True, color=LATE)
+    figures = (duration(seconds) for seconds in (lateness.p50, lateness.p99, lateness.max))
+    axes.set_title("starts after due time: p50 {}, p99 {}, longest {}".format(*figures), fontsize=9, loc="left")
+    axes.set_ylabel(unit, fontsize=9)
+    axes.set_ylim(0, 1.1 * (lateness.max / size or 1))
     _strip(axes)
 
 
