@@ -34,7 +34,7 @@ from pg_scheduler.simulation import (
 )
 
 if TYPE_CHECKING:
-    from pg_scheduler._domain.policies import Missed, Overlap
+    from pg_scheduler._domain.policies import Overlap
     from pg_scheduler.recurrence import Rule
 
 BEGIN = datetime(2026, 3, 7, tzinfo=UTC)
@@ -72,9 +72,7 @@ def played(
     *schedules: SimulatedSchedule, minutes: float, fleet: Fleet | None = None, happenings: tuple[Happening, ...] = ()
 ) -> Trace:
     return simulate(
-        Scene(
-            begins_at=BEGIN, ends_at=at(minutes), schedules=schedules, fleet=fleet or Fleet(), happenings=happenings
-        )
+        Scene(begins_at=BEGIN, ends_at=at(minutes), schedules=schedules, fleet=fleet or Fleet(), happenings=happenings)
     )
 
 
@@ -102,7 +100,10 @@ def test_each_tick_runs_on_its_instant() -> None:
     [
         ("allow", [(1, "ran", 1, 3.5), (2, "ran", 2, 4.5), (3, "ran", 3, 5.5), (4, "open", 4, None)]),
         ("skip", [(1, "ran", 1, 3.5), (2, "skipped_overlap", None, 2), (3, "skipped_overlap", None, 3)]),
-        ("queue", [(1, "ran", 1, 3.5), (2, "open", 3.5, None), (3, "skipped_overlap", None, 3), (4, "open", None, None)]),
+        (
+            "queue",
+            [(1, "ran", 1, 3.5), (2, "open", 3.5, None), (3, "skipped_overlap", None, 3), (4, "open", None, None)],
+        ),
         ("replace", [(1, "cancelled", 1, 2), (2, "cancelled", 2, 3), (3, "cancelled", 3, 4), (4, "cancelled", 4, 5)]),
     ],
 )
@@ -231,7 +232,12 @@ def test_failures_in_a_row_halt_a_schedule_until_it_is_resumed() -> None:
         happenings=(Resume(at=at(4.5), schedule="a"),),
     )
 
-    assert [(minute(run.planned_at), run.failed) for run in trace.runs] == [(1, True), (2, True), (5, False), (6, False)]
+    assert [(minute(run.planned_at), run.failed) for run in trace.runs] == [
+        (1, True),
+        (2, True),
+        (5, False),
+        (6, False),
+    ]
     assert passed(trace) == [("skipped_suspended", 3, 4, 2)]
 
 
@@ -269,7 +275,10 @@ def test_a_watched_simulation_keeps_no_run() -> None:
 
 @pytest.mark.parametrize(
     ("days", "schedules", "limit"),
-    [(367, (schedule(),), 366), (366, tuple(schedule(f"s{n}", every(timedelta(seconds=1))) for n in range(1)), 5_000_000)],
+    [
+        (367, (schedule(),), 366),
+        (366, tuple(schedule(f"s{n}", every(timedelta(seconds=1))) for n in range(1)), 5_000_000),
+    ],
 )
 def test_what_is_too_large_is_refused_with_its_limit(
     days: int, schedules: tuple[SimulatedSchedule, ...], limit: int
@@ -369,7 +378,7 @@ def most_at_once(runs: list[Run], ends_at: datetime) -> int:
     """By starts and ends, for runs of which each was started once at most."""
     steps = [(run.started_at, 1) for run in runs] + [(run.ended_at or ends_at, -1) for run in runs]
     most = now = 0
-    for _, step in sorted(steps, key=lambda each: (each[0], each[1])):  # type: ignore[arg-type, return-value]
+    for _, step in sorted(steps, key=lambda each: (each[0], each[1])):
         now += step
         most = max(most, now)
     return most

@@ -38,7 +38,10 @@ def steps(rule: Rule, instant: datetime, anchor: datetime, n: int) -> list[datet
 
 
 changes = [
-    change.at for zone in ODD_ZONES for year in (2011, 2016, 2026) for change in zones.changes_in(zones.zone(zone), year)
+    change.at
+    for zone in ODD_ZONES
+    for year in (2011, 2016, 2026)
+    for change in zones.changes_in(zones.zone(zone), year)
 ]
 rules = st.builds(
     Cron,
@@ -49,7 +52,9 @@ rules = st.builds(
     st.sampled_from(("first", "last", "both")),
 )
 near_changes = st.builds(
-    lambda at, hours: at + timedelta(hours=hours), st.sampled_from(changes), st.floats(-40, 30).map(lambda h: round(h, 2))
+    lambda at, hours: at + timedelta(hours=hours),
+    st.sampled_from(changes),
+    st.floats(-40, 30).map(lambda h: round(h, 2)),
 )
 
 

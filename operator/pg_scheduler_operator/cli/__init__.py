@@ -20,17 +20,24 @@ from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.options import log_format_option
 from pg_scheduler.cli.output import output_option, progress
 from pg_scheduler.cli.reporting import EXIT_NO, unreachable
-from pg_scheduler_operator.cli.parameters import DURATIONS, HORIZON, INSTANT, PICTURE, topics_option
+from pg_scheduler_operator.cli.parameters import (
+    duration_option,
+    files_argument,
+    horizon_of,
+    instant_of,
+    picture_of,
+    since_option,
+    slots_option,
+    topics_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pg_scheduler.cli.logs import LogFormat
     from pg_scheduler.cli.output import Output
     from pg_scheduler_operator.cli.parameters import Topic
 
-MANIFESTS = click.Path(exists=True, path_type=Path)
-SLOTS = click.IntRange(1, 1_000_000)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -132,20 +139,22 @@ def dev(context: click.Context, app: str, *, manifests: Path | None, data_dir: P
     context.exit(asyncio.run(run_dev(DevSettings(app=app, manifests=manifests, data_dir=data_dir))))
 
 
-@click.command(short_help="Show what schedules will do.")
-@click.argument("files", nargs=-1, required=True, type=MANIFESTS, metavar="FILE...")
-@click.option("--from", "since", type=INSTANT, help="When it begins, such as 2026-03-08T00:00Z; now if not given.")
-@click.option("--to", "until", type=INSTANT, help="When it ends; a day later if not given.")
-@click.option("--slots", type=SLOTS, help="Jobs that run at a time, of each namespace; that of its WorkerPools if not given.")
-@click.option(
-    "--duration",
-    "durations",
-    type=DURATIONS,
-    multiple=True,
-    help="How long the runs of an object take. May be given several times.",
+@click.command(
+    short_help="Show what schedules will do.",
+    epilog="Example: pgscheduler simulate manifests --from 2026-03-08T00:00Z --to 2026-03-09T00:00Z --slots 25",
 )
+@files_argument
+@since_option
+@click.option("--to", "until", callback=instant_of, metavar="INSTANT", help="When it ends; a day later if not given.")
+@slots_option
+@duration_option
 @click.option("--runs", is_flag=True, help="List every run, too.")
-@click.option("--plot", type=PICTURE, help="Draw slots in use and lateness into this file: svg or png.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=picture_of,
+    help="Draw slots in use and lateness into this file: svg or png.",
+)
 @output_option
 def simulate(
     *,
@@ -153,19 +162,16 @@ def simulate(
     since: datetime | None,
     until: datetime | None,
     slots: int | None,
-    durations: Sequence[tuple[str, float]],
+    durations: Mapping[str, float],
     runs: bool,
     plot: Path | None,
     output: Output,
 ) -> None:
-    r"""Show what the schedules in manifests will do: runs, skips, how late, how many at a time.
+    """Show what the schedules in manifests will do: runs, skips, how late, how many at a time.
 
-    FILE is a file of manifests or a folder of them. The decisions are those of the workers, on a virtual clock: nothing is
-    connected and nothing is run. A run takes what the object's annotation pgscheduler.io/expected-duration-seconds
+    FILE is a file of manifests or a folder of them. The decisions are those of the workers, on a virtual clock: nothing
+    is connected and nothing is run. A run takes what the object's annotation pgscheduler.io/expected-duration-seconds
     says, else a second. Intervals begin when the simulation does.
-
-    \b
-    Example: pgscheduler simulate manifests --from 2026-03-08T00:00Z --to 2026-03-09T00:00Z --slots 25
     """
     with needs_extra("demo"):
         from pg_scheduler_operator.cli.scenes import Wish
@@ -174,7 +180,7 @@ def simulate(
         with needs_extra("dev"):
             from pg_scheduler_operator.cli.plot import draw
     begins_at = since or _this_second()
-    wish = Wish(begins_at=begins_at, ends_at=until or begins_at + timedelta(days=1), slots=slots, durations=dict(durations))
+    wish = Wish(begins_at=begins_at, ends_at=until or begins_at + timedelta(days=1), slots=slots, durations=durations)
     played = simulate_files(files, wish, runs=runs, occupancy=plot is not None)
     show(played, wish, output, runs=runs)
     if plot is not None:
@@ -182,19 +188,30 @@ def simulate(
         progress(f"drawn: {plot}")
 
 
-@click.command(short_help="Find what is wrong with schedules.")
-@click.argument("files", nargs=-1, required=True, type=MANIFESTS, metavar="FILE...")
-@click.option("--horizon", type=HORIZON, default="30d", show_default=True, help="How far to look ahead: 12h, 30d, 8w.")
-@click.option("--from", "since", type=INSTANT, help="From when on, such as 2026-03-08T00:00Z; now if not given.")
-@click.option("--slots", type=SLOTS, help="Jobs that run at a time, of each namespace; that of its WorkerPools if not given.")
-@click.option(
-    "--duration",
-    "durations",
-    type=DURATIONS,
-    multiple=True,
-    help="How long the runs of an object take. May be given several times.",
+@click.command(
+    short_help="Find what is wrong with schedules.",
+    epilog="Example: pgscheduler lint manifests --slots 25 --fail-on overlap,deadline,capacity",
 )
-@topics_option
+@files_argument
+@click.option(
+    "--horizon",
+    default="30d",
+    show_default=True,
+    callback=horizon_of,
+    metavar="TIME",
+    help="How far to look ahead, such as 12h, 30d, 8w.",
+)
+@since_option
+@slots_option
+@duration_option
+@click.option(
+    "--fail-on",
+    default="overlap,deadline,capacity",
+    show_default=True,
+    callback=topics_of,
+    metavar="TOPICS",
+    help="Topics whose findings are exit code 1, separated by commas; what is invalid always is.",
+)
 @output_option
 @click.pass_context
 def lint(
@@ -204,26 +221,23 @@ def lint(
     horizon: timedelta,
     since: datetime | None,
     slots: int | None,
-    durations: Sequence[tuple[str, float]],
+    durations: Mapping[str, float],
     fail_on: Sequence[Topic],
     output: Output,
 ) -> None:
-    r"""Find what is wrong with the schedules in manifests, or will be, one line for each finding.
+    """Find what is wrong with the schedules in manifests, or will be, one line for each finding.
 
     FILE is a file of manifests or a folder of them. Topics: invalid (refused), never (no run any more), overlap,
     deadline (late starts), capacity (more slots wanted than there are), clocks (nights on which they change),
     kubernetes (a CronJob reads the rule otherwise), arguments (JSON may change them).
 
     Exit code 1 means that there is a finding of --fail-on; what is invalid always counts.
-
-    \b
-    Example: pgscheduler lint manifests --slots 25 --fail-on overlap,deadline,capacity
     """
     with needs_extra("demo"):
         from pg_scheduler_operator.cli.lint import fails, lint_files, show
         from pg_scheduler_operator.cli.scenes import Wish
     begins_at = since or _this_second()
-    wish = Wish(begins_at=begins_at, ends_at=begins_at + horizon, slots=slots, durations=dict(durations))
+    wish = Wish(begins_at=begins_at, ends_at=begins_at + horizon, slots=slots, durations=durations)
     linted = lint_files(files, wish)
     show(linted, output)
     if fails(linted.findings, fail_on):

@@ -148,7 +148,9 @@ def _of_rule(namespace: Namespace, schedule: SimulatedSchedule) -> Iterator[Find
             yield _finding(declared, "kubernetes", hint, fix="list the days if that is what you mean")
     after, until = recurrence.within(wanted.bounds, scene.begins_at, scene.ends_at)
     for at, note in recurrence.notes_within(rule, after, until) if after < until else ():
-        yield _finding(declared, "clocks", note, at, "take another hour, or say so by nonexistent- or ambiguousTimePolicy")
+        yield _finding(
+            declared, "clocks", note, at, "take another hour, or say so by nonexistent- or ambiguousTimePolicy"
+        )
 
 
 class _Watched:

@@ -1,6 +1,6 @@
 """How many jobs run, how many wait to start, and how late they start, over the time of a simulation.
 
-Invariant: what is kept of a run is three numbers, and what comes out is as wide as a picture, however many runs there are.
+Invariant: what is kept of a run is three numbers, and what comes out is as wide as a picture, however many there are.
 """
 
 from __future__ import annotations

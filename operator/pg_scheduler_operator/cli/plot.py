@@ -54,7 +54,11 @@ def _draw_slots(axes: Any, played: Played, instants: Sequence[Any]) -> None:
     axes.stairs(played.occupancy.running(), edges, fill=True, color=RUNNING, label="running")
     if played.slots is not None:
         axes.axhline(played.slots, color=LIMIT, linewidth=1, linestyle="--", label=f"{played.slots} slots")
-    most = "nothing runs" if peak.at is None else f"at most {peak.running} run, {peak.wanted} are wanted at {instant(peak.at)}"
+    most = (
+        "nothing runs"
+        if peak.at is None
+        else f"at most {peak.running} run, {peak.wanted} are wanted at {instant(peak.at)}"
+    )
     axes.set_title(f"{place}: {most}", fontsize=9, loc="left")
     axes.set_ylabel("jobs", fontsize=9)
     axes.set_ylim(0, 1.1 * max(peak.wanted, played.slots or 0, 1))

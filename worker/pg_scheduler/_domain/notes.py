@@ -4,7 +4,7 @@ Invariant: a note tells of the rule's choices and of the clock; it changes nothi
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.passes import FIRST, LAST
@@ -12,7 +12,6 @@ from pg_scheduler._domain.rules import Cron, Interval, Rule
 from pg_scheduler._domain.walk import BEGIN, INSTANT, latest_until, next_after
 from pg_scheduler._domain.walls import MINUTE, floor, minute_before, next_wall
 from pg_scheduler._domain.zones import Change
-
 
 
 def note(rule: Rule, tick: datetime) -> str:

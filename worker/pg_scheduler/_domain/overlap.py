@@ -1,7 +1,7 @@
 """What becomes of a tick's job at its due time while earlier ones of its schedule have not ended.
 
-Invariant: it is what the claim of keyed jobs does (``scheduler_claim_keyed``) under the key of a schedule, whose limit is
-1. A simulation decides by it; ``tests/store/test_overlap.py`` asks both the same questions.
+Invariant: it is what the claim of keyed jobs does (``scheduler_claim_keyed``) under the key of a schedule, whose limit
+is 1. A simulation decides by it; ``tests/store/test_overlap.py`` asks both the same questions.
 """
 
 from enum import Enum, auto

@@ -1,7 +1,7 @@
 """Ticks one after the other, cheap in great numbers.
 
-Invariant: they are the steps that ``next_after`` takes. On a day that no change of clocks is near, the ticks are the wall
-minutes that match: a step finds the first of them, and the others are read off.
+Invariant: they are the steps that ``next_after`` takes. On a day that no change of clocks is near, the ticks are the
+wall minutes that match: a step finds the first of them, and the others are read off.
 """
 
 from bisect import bisect_right
@@ -37,7 +37,9 @@ def _rest_of_day(rule: Rule, tick: datetime) -> Sequence[datetime]:
     midnight = tick - (wall - wall.replace(hour=0, minute=0, second=0))
     if _is_near_a_change(rule, midnight):
         return ()
-    in_day = _in_day(rule, frozenset(n for n, each in enumerate(rule.parsed) if wall.day in each.days_in(*_month(wall))))
+    in_day = _in_day(
+        rule, frozenset(n for n, each in enumerate(rule.parsed) if wall.day in each.days_in(*_month(wall)))
+    )
     return [midnight + each for each in in_day[bisect_right(in_day, tick - midnight) :]]
 
 

@@ -81,7 +81,9 @@ def watch(scene: Scene, tell: "Callable[[Run], None] | None" = None) -> Trace:
 
 def _require_size(scene: Scene) -> None:
     if scene.ends_at < scene.begins_at:
-        raise InvalidArgument(f"an end at {scene.ends_at}", why=f"it begins at {scene.begins_at}", fix="give a later one")
+        raise InvalidArgument(
+            f"an end at {scene.ends_at}", why=f"it begins at {scene.begins_at}", fix="give a later one"
+        )
     if scene.ends_at - scene.begins_at > timedelta(days=DAYS_MAX):
         days = (scene.ends_at - scene.begins_at).days
         raise SimulationTooLarge(f"a time of {days} days", limit=DAYS_MAX, fix=f"simulate at most {DAYS_MAX} days")
@@ -91,5 +93,7 @@ def _require_size(scene: Scene) -> None:
     )
     if ticks > TICKS_MAX:
         raise SimulationTooLarge(
-            f"{ticks:,} ticks", limit=TICKS_MAX, fix=f"simulate at most {TICKS_MAX:,}: a shorter time, or fewer schedules"
+            f"{ticks:,} ticks",
+            limit=TICKS_MAX,
+            fix=f"simulate at most {TICKS_MAX:,}: a shorter time, or fewer schedules",
         )

@@ -185,7 +185,7 @@ class Scene:
     def __post_init__(self) -> None:
         require_aware("begins_at", self.begins_at)
         require_aware("ends_at", self.ends_at)
-        names = [each.name for each in (*self.schedules, *self.jobs)]
+        names = [*(each.name for each in self.schedules), *(each.name for each in self.jobs)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InvalidArgument(f"two are called {twice[:63]!r}", fix="give each schedule and job a name of its own")
         known = {each.name for each in self.schedules}
@@ -194,7 +194,6 @@ class Scene:
                 require_aware("at", each.at)
                 if each.schedule not in known:
                     raise InvalidArgument(f"there is no schedule {each.schedule[:63]!r} for something to happen to")
-
 
     def definitions(self) -> Iterator[tuple[datetime, ScheduleDefinition]]:
         """Every definition that counts at some time, and since when."""

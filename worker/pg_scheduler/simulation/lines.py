@@ -67,7 +67,9 @@ class Job:
 
     def is_late(self, served_since: datetime) -> bool:
         """Whether nobody was there to start it until its grace was over; ``scheduler_is_late`` and the claim say so."""
-        return self.grace is not None and not self.attempt and served_since > self.due_at + timedelta(seconds=self.grace)
+        return (
+            self.grace is not None and not self.attempt and served_since > self.due_at + timedelta(seconds=self.grace)
+        )
 
 
 class Line:

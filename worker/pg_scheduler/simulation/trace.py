@@ -155,8 +155,8 @@ class Starts:
     def __init__(self) -> None:
         self.on_time = 0
         self.max_at: datetime | None = None
-        self._late = array("d")
-        self._max = 0.0
+        self.late = array("d")
+        self.max_seconds = 0.0
 
     def note(self, due_at: datetime, started_at: datetime) -> None:
         """One start."""
@@ -164,26 +164,26 @@ class Starts:
             self.on_time += 1
             return
         seconds = (started_at - due_at).total_seconds()
-        self._late.append(seconds)
-        if seconds > self._max:
-            self._max, self.max_at = seconds, started_at
+        self.late.append(seconds)
+        if seconds > self.max_seconds:
+            self.max_seconds, self.max_at = seconds, started_at
 
     def add(self, other: "Starts") -> None:
         """Those of another schedule, too."""
         self.on_time += other.on_time
-        self._late.extend(other._late)
-        if other._max > self._max:
-            self._max, self.max_at = other._max, other.max_at
+        self.late.extend(other.late)
+        if other.max_seconds > self.max_seconds:
+            self.max_seconds, self.max_at = other.max_seconds, other.max_at
 
     def lateness(self) -> Lateness:
         """All of them, by nearest rank."""
-        late = sorted(self._late)
+        late = sorted(self.late)
 
         def rank(percent: int) -> float:
             place = -(-percent * (self.on_time + len(late)) // 100) - 1 - self.on_time
             return late[place] if place >= 0 and late else 0.0
 
-        return Lateness(p50=rank(50), p99=rank(99), max=self._max, max_at=self.max_at)
+        return Lateness(p50=rank(50), p99=rank(99), max=self.max_seconds, max_at=self.max_at)
 
 
 class Counts:

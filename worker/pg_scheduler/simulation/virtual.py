@@ -1,9 +1,9 @@
 """A fleet on a virtual clock.
 
-Invariants: time goes from event to event, and of those at one instant ends of runs come first, then what is planned, what
-happens and what falls due, and at last what is claimed: a run as long as its period does not overlap. Ticks are
-planned by the engine's own decisions. They are planned a day at a time and not a poll at a time, which nobody can tell:
-whatever changes a schedule takes back what is ahead of it, and nothing is planned further than a poll into an outage.
+Invariants: time goes from event to event, and of those at one instant ends of runs come first, then what is planned,
+what happens and what falls due, and at last what is claimed: a run as long as its period does not overlap. Ticks are
+planned by the engine's own decisions, a day at a time and not a poll at a time. Nobody can tell: whatever changes a
+schedule takes back what is ahead of it, and nothing is planned further than a poll into an outage.
 """
 
 from __future__ import annotations
@@ -320,9 +320,9 @@ class VirtualFleet:
                 change = changed(line.row, suspension(line.row, suspended=False), now)
                 line.follow(line.row.definition, change)
                 self._note(line, change.passed)
-        for line in self._lines:
-            line.counts.outcomes["open"] = len(line.open)
-            for job in line.open:
+        for each in self._lines:
+            each.counts.outcomes["open"] = len(each.open)
+            for job in each.open:
                 self._tell_of(job, "open", None)
 
     @property
