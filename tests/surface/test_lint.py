@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pg_scheduler_operator.cli.parameters import TOPICS
 from support.paths import ROOT
 from support.shop_manifests import SHOP
 
@@ -189,3 +192,31 @@ def test_wrong_usage_says_what_to_write(pgscheduler: RunCommand, arguments: tupl
 
     assert ended.exit_code == 2
     assert words in ended.err
+
+
+def test_the_reference_explains_every_topic() -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## pgscheduler lint\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+
+    assert tuple(re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)) == TOPICS
+
+
+def test_the_how_to_shows_what_the_commands_print(pgscheduler: RunCommand, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "check-schedules.md").read_text(encoding="utf-8")
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "shop.yaml").write_text(SHOP)
+
+    shown = re.findall(r"^```text\n\$ pgscheduler (.*?)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    assert [command.split()[0] for command, _ in shown] == ["simulate", "lint"]
+    for command, printed in shown:
+        assert pgscheduler(*shlex.split(command)).out == printed
+
+
+def test_the_program_of_the_how_to_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "how-to" / "check-schedules.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+    exec(compile(program, "check-schedules.md", "exec"), {})  # noqa: S102 (our own page)
+
+    assert "coalesced 2026-03-09 02:30:00+00:00" in capsys.readouterr().out
