@@ -172,7 +172,7 @@ def test_the_last_run_ends_a_schedule() -> None:
 
 
 def test_a_tick_knows_the_one_before_it_that_had_a_run() -> None:
-    row = replace(schedule(Interval(1)), last_run_tick_at=ANCHOR)
+    row = replace(schedule(Interval(1)), last_run_tick_at=ANCHOR, last_tick_at=ANCHOR + 2 * SECOND)
 
     plan = plan_ticks(row, ANCHOR + 10 * SECOND, 2 * SECOND)
 
