@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 82af42119a1255f387df1ee2fa09f745d08091a21ef0304a53bee1f5917b3e7c
+-- digest: 7383368786f06d69940fc02d0dae2449976abd30c430df30f4b182bf9e8810fc
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -1003,6 +1003,9 @@ CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree
 
 -- object: INDEX scheduler_schedules_due
 CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
+
+-- object: INDEX scheduler_schedules_halted
+CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halted_at) WHERE (halted_at IS NOT NULL);
 
 -- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();
