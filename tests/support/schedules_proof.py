@@ -2,7 +2,8 @@
 
 First the library has to know every change that the zones' files tell of. Then each change is walked, once for all the
 zones whose clocks change alike: each expression there and back over two days around it, or over four hours if it is a
-dense one, under one of the six choices for changes of clocks. A difference is exit code 1.
+dense one, under one of the six choices for changes of clocks; and the ticks in parts of these windows are counted. A
+difference is exit code 1.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from bisect import bisect_right
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 
 from pg_scheduler._domain import zones
+from pg_scheduler._domain.counting import count_within
 from pg_scheduler._domain.rules import Ambiguous, Cron, Nonexistent
 from pg_scheduler._domain.walk import latest_until, next_after
 from pg_scheduler._domain.zones import Change
@@ -77,7 +79,7 @@ def is_dense(expression: str) -> bool:
 
 
 def differences(zone: str, change: Change, turn: int) -> list[str]:
-    """What the walk does otherwise than the oracle around a change; each expression under the next of the choices."""
+    """What walk and count do otherwise than the oracle around a change; each expression under the next choice."""
     window = Window.around(zone, change.at, WALKED_HOURS)
     found = []
     for n, expression in enumerate(EXPRESSIONS, turn):
@@ -96,12 +98,22 @@ def _differences(rule: Cron, ticks: list[datetime], first: datetime, last: datet
     due = ticks[bisect_right(ticks, first) : bisect_right(ticks, last)]
     middle = first + (last - first) / 2
     walks = {"forwards": (_forwards(rule, first, last), due), "backwards": (_backwards(rule, first, last), due)}
-    for at in (middle - INSTANT, middle, middle + timedelta(minutes=30)):
+    looks = (middle - INSTANT, middle, middle + timedelta(minutes=30))
+    for at in looks:
         walks[f"after {at}"] = (_forwards(rule, at, last)[:1], [tick for tick in due if tick > at][:1])
     return [
         f"{way}: only walked {sorted(set(walked) - set(right))}, only right {sorted(set(right) - set(walked))}"
         for way, (walked, right) in walks.items()
         if walked != right
+    ] + _miscounted(rule, due, (first, *looks, last))
+
+
+def _miscounted(rule: Cron, due: list[datetime], looks: tuple[datetime, ...]) -> list[str]:
+    return [
+        f"counted {counted} and not {right} after {after} until {until}"
+        for after, until in combinations(looks, 2)
+        if (counted := count_within(rule, after, until, anchor=ANCHOR))
+        != (right := bisect_right(due, until) - bisect_right(due, after))
     ]
 
 

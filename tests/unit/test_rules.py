@@ -13,7 +13,9 @@ from support.schedules_proof import EXPRESSIONS
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 instants = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-intervals = st.integers(1, EVERY_SECONDS_MAX).map(Interval)
+intervals = st.integers(1, EVERY_SECONDS_MAX).flatmap(
+    lambda every: st.builds(Interval, st.just(every), st.just(0) | st.integers(0, every - 1))
+)
 crons = st.sampled_from(
     ["* * * * *", "*/7 * * * *", "30 2 * * *", "0 0 1 * *", "0 9 * * MON-FRI", "0 0 29 2 *", "@hourly"]
 ).map(lambda expression: Cron((expression,)))
@@ -42,7 +44,16 @@ def test_interval_ticks_lie_on_the_grid_of_the_anchor(rule: Interval, instant: d
     following = next_after(rule, instant, anchor=ANCHOR)
 
     assert following is not None
-    assert (following - ANCHOR) % rule.every == timedelta(0)
+    assert (following - ANCHOR) % rule.every == timedelta(seconds=rule.phase_seconds)
+
+
+@given(intervals)
+def test_first_tick_of_an_interval_is_its_phase_or_else_itself_after_the_anchor(rule: Interval) -> None:
+    first = timedelta(seconds=rule.phase_seconds or rule.every_seconds)
+
+    assert next_after(rule, ANCHOR, anchor=ANCHOR) == ANCHOR + first
+    assert latest_until(rule, ANCHOR + first, anchor=ANCHOR) == ANCHOR + first
+    assert latest_until(rule, ANCHOR + first - timedelta(microseconds=1), anchor=ANCHOR) is None
 
 
 @given(rules, instants, st.integers(0, 5))
@@ -131,13 +142,45 @@ def test_refused_bounds_name_field_and_range(bounds: dict[str, Any], field: str,
 
 @pytest.mark.parametrize("seconds", [0, -1, EVERY_SECONDS_MAX + 1, 1.5, True])
 def test_refused_intervals_name_the_range(seconds: int) -> None:
-    with pytest.raises(InvalidSchedule, match="1 to"):
+    with pytest.raises(InvalidSchedule, match="1 to 3155760000") as caught:
         Interval(seconds)
 
+    assert caught.value.field == "intervalSeconds"
 
-def test_every_refuses_a_fraction_of_a_second() -> None:
-    with pytest.raises(InvalidSchedule, match="whole number"):
-        recurrence.every(timedelta(seconds=1.5))
+
+@pytest.mark.parametrize("seconds", [10**9, EVERY_SECONDS_MAX])
+def test_intervals_of_decades_tick(seconds: int) -> None:
+    assert next_after(Interval(seconds), ANCHOR, anchor=ANCHOR) == ANCHOR + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("phase", [-1, 60, 1.5, True, None])
+def test_refused_phases_name_the_range(phase: int) -> None:
+    with pytest.raises(InvalidSchedule, match="0 to 59") as caught:
+        Interval(60, phase)
+
+    assert caught.value.field == "phaseSeconds"
+
+
+def test_every_takes_a_phase() -> None:
+    assert recurrence.every(timedelta(hours=1), timedelta(minutes=5)) == Interval(3600, 300)
+    assert recurrence.every(timedelta(hours=1)) == Interval(3600)
+
+
+@pytest.mark.parametrize(
+    ("interval", "phase", "field", "words"),
+    [
+        (timedelta(seconds=1.5), timedelta(0), "every", "whole number"),
+        (60, timedelta(0), "every", "an interval that is a int"),
+        (timedelta(minutes=1), timedelta(seconds=0.5), "phase", "whole number"),
+        (timedelta(minutes=1), 5, "phase", "a phase that is a int"),
+        (timedelta(minutes=1), timedelta(minutes=1), "phaseSeconds", "0 to 59"),
+    ],
+)
+def test_refused_durations_name_field_and_fix(interval: Any, phase: Any, field: str, words: str) -> None:
+    with pytest.raises(InvalidSchedule, match=words) as caught:
+        recurrence.every(interval, phase)
+
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize(
@@ -147,6 +190,8 @@ def test_every_refuses_a_fraction_of_a_second() -> None:
         (Interval(300), "every 5m"),
         (Interval(7200), "every 2h"),
         (Interval(86400), "every 1d"),
+        (Interval(900, 300), "every 15m +5m"),
+        (Interval(3600, 90), "every 1h +90s"),
         (Cron(("30 2 * * *",)), "30 2 * * *"),
         (Cron(("30 2 * * *", "@daily")), "30 2 * * *; @daily"),
     ],
@@ -162,6 +207,8 @@ def test_rules_are_shown_as_they_are_written(rule: Rule, shown: str) -> None:
         (Interval(90), "Every 90 seconds"),
         (Interval(300), "Every 5 minutes"),
         (Interval(86400), "Every day"),
+        (Interval(900, 300), "Every 15 minutes, offset by 5 minutes"),
+        (Interval(86400, 3600), "Every day, offset by 1 hour"),
         (Cron(("30 2 * * *",), "America/New_York"), "At 02:30 every day, America/New_York"),
         (Cron(("@daily",)), "At 00:00 every day, Etc/UTC"),
         (

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pg_scheduler import recurrence
 from pg_scheduler._domain import zones
-from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
-from pg_scheduler._domain.walk import END, latest_until, next_after, next_within, ticks_until
+from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Bounds, Cron, Interval, Rule
+from pg_scheduler._domain.walk import BEGIN, END, latest_until, next_after, next_within, ticks_until
 from pg_scheduler.errors import InvalidArgument, InvalidSchedule
 from support import cron_oracle
 from support.schedules_proof import CHOICES, EXPRESSIONS, differences, sample
@@ -116,7 +116,7 @@ def test_choices_say_what_a_change_of_clocks_does(
 
 
 @pytest.mark.parametrize("kind", sample())
-def test_walk_is_the_oracles_around_each_kind_of_change(kind: str) -> None:
+def test_walk_and_count_are_the_oracles_around_each_kind_of_change(kind: str) -> None:
     zone, change = sample()[kind]
 
     assert differences(zone, change, turn=len(zone)) == []
@@ -135,7 +135,7 @@ def test_walk_is_the_oracles_around_each_kind_of_change(kind: str) -> None:
         ("Antarctica/Troll", 2026),
     ],
 )
-def test_walk_is_the_oracles_under_every_choice(zone: str, year: int, turn: int) -> None:
+def test_walk_and_count_are_the_oracles_under_every_choice(zone: str, year: int, turn: int) -> None:
     around = zones.changes_in(zones.zone(zone), year)
 
     assert around
@@ -246,6 +246,17 @@ def test_the_rarest_rules_are_walked_at_once() -> None:
     assert time.thread_time() - begin < 0.02
 
 
+def test_rule_that_only_falls_into_gaps_comes_to_its_end_at_once() -> None:
+    """In CPU time: to the year 9999 it would fall into eight thousand gaps."""
+    rule = Cron(("30 2 * 3 SUN#2",), "America/New_York", nonexistent="skip")
+    next_after(rule, instant("2026-01-01T00:00"), anchor=ANCHOR)
+    begin = time.thread_time()
+
+    assert next_after(rule, instant("2026-01-01T00:00"), anchor=ANCHOR) is None
+    assert time.thread_time() - begin < 0.02
+    assert latest_until(rule, instant("2026-01-01T00:00"), anchor=ANCHOR) == instant("2006-03-12T07:30")
+
+
 @pytest.mark.parametrize("zone", ["Etc/UTC", "Pacific/Kiritimati", "Pacific/Niue", "America/New_York"])
 @pytest.mark.parametrize("expression", ["0 0 1 1 *", "* * * * *", "0 0 29 2 *", "59 23 31 12 *"])
 def test_time_ends_before_the_year_9999(zone: str, expression: str) -> None:
@@ -262,6 +273,8 @@ def test_intervals_end_before_the_year_9999() -> None:
     every_year = Interval(366 * 24 * 3600)
 
     assert next_after(every_year, END - INSTANT, anchor=END - 2 * INSTANT) is None
+    assert next_after(Interval(EVERY_SECONDS_MAX, 10**9), END - 2 * INSTANT, anchor=END - 3 * INSTANT) is None
+    assert latest_until(Interval(EVERY_SECONDS_MAX, 10**9), BEGIN + DAY, anchor=BEGIN) is None
     assert next_after(Interval(1), END - timedelta(seconds=2), anchor=ANCHOR) == END - timedelta(seconds=1)
     assert next_after(Interval(1), END - timedelta(seconds=1), anchor=ANCHOR) is None
 

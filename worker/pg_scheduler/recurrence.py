@@ -12,9 +12,10 @@ from typing import assert_never
 from cronsim.explain import explain
 
 from pg_scheduler._domain import cron_fields
+from pg_scheduler._domain.counting import count_within, last_within
 from pg_scheduler._domain.notes import note
 from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Ambiguous, Bounds, Cron, Interval, Nonexistent, Rule
-from pg_scheduler._domain.walk import latest_until, next_after, next_within
+from pg_scheduler._domain.walk import latest_until, next_after, next_within, within
 from pg_scheduler.errors import InvalidSchedule
 
 __all__ = [
@@ -25,16 +26,19 @@ __all__ = [
     "Interval",
     "Nonexistent",
     "Rule",
+    "count_within",
     "cron",
     "describe",
     "every",
     "kubernetes_hint",
+    "last_within",
     "latest_until",
     "local",
     "next_after",
     "next_within",
     "note",
     "shown",
+    "within",
 ]
 
 _UNITS = (("d", "day", 86400), ("h", "hour", 3600), ("m", "minute", 60), ("s", "second", 1))
@@ -42,19 +46,14 @@ _EVERY_FEW = re.compile(r"\*/(?!1\b)")
 _OPEN_STEP = re.compile(r"(?<![-\w])(\w+)/")
 
 
-def every(interval: timedelta) -> Interval:
-    """The rule of a whole number of seconds.
+def every(interval: timedelta, phase: timedelta = timedelta(0)) -> Interval:
+    """The rule of a whole number of seconds, ``phase`` further from its anchor; what both mean is said at ``Interval``.
 
     Raises:
-        InvalidSchedule: not a timedelta, below one second, above 366 days, or with a fraction of a second.
+        InvalidSchedule: one of them is not a timedelta or has a fraction of a second; the interval is below one second
+            or above 100 years; the phase is negative or not below the interval.
     """
-    if not isinstance(interval, timedelta):
-        raise InvalidSchedule(
-            f"an interval that is a {type(interval).__name__}", field="every", fix="give a timedelta(minutes=5)"
-        )
-    if interval.microseconds:
-        raise InvalidSchedule(f"an interval of {interval}", field="every", fix="give a whole number of seconds")
-    return Interval(int(interval.total_seconds()))
+    return Interval(_whole_seconds("every", "an interval", interval), _whole_seconds("phase", "a phase", phase))
 
 
 def cron(
@@ -76,11 +75,13 @@ def cron(
 
 
 def describe(rule: Rule) -> str:
-    """The rule in English, such as "Every 5 minutes" or "At 02:30 every day, America/New_York"."""
+    """The rule in English: "Every 5 minutes, offset by 90 seconds" or "At 02:30 every day, America/New_York"."""
     match rule:
         case Interval():
-            _, unit, count = _in_unit(rule)
-            return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+            _, unit, count = _in_unit(rule.every_seconds)
+            text = f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+            _, unit, count = _in_unit(rule.phase_seconds)
+            return f"{text}, offset by {count} {unit}{'' if count == 1 else 's'}" if count else text
         case Cron():
             first, *others = (_explained(expression, rule.seconds) for expression in rule.expressions)
             text = ", and ".join([first, *(other[:1].lower() + other[1:] for other in others)])
@@ -90,11 +91,12 @@ def describe(rule: Rule) -> str:
 
 
 def shown(rule: Rule) -> str:
-    """The rule as a column shows it: the expressions, or "every 5m"."""
+    """The rule as a column shows it: the expressions, "every 5m", or "every 15m +5m" with a phase."""
     match rule:
         case Interval():
-            sign, _, count = _in_unit(rule)
-            return f"every {count}{sign}"
+            sign, _, count = _in_unit(rule.every_seconds)
+            phase_sign, _, phase = _in_unit(rule.phase_seconds)
+            return f"every {count}{sign}" + (f" +{phase}{phase_sign}" if phase else "")
         case Cron():
             return "; ".join(rule.expressions)
         case _:
@@ -116,9 +118,19 @@ def kubernetes_hint(expression: str) -> str:
     )
 
 
-def _in_unit(rule: Interval) -> tuple[str, str, int]:
-    sign, unit, size = next(unit for unit in _UNITS if rule.every_seconds % unit[2] == 0)
-    return sign, unit, rule.every_seconds // size
+def _whole_seconds(field: str, what: str, duration: timedelta) -> int:
+    if not isinstance(duration, timedelta):
+        raise InvalidSchedule(
+            f"{what} that is a {type(duration).__name__}", field=field, fix="give a timedelta(minutes=5)"
+        )
+    if duration.microseconds:
+        raise InvalidSchedule(f"{what} of {duration}", field=field, fix="give a whole number of seconds")
+    return int(duration.total_seconds())
+
+
+def _in_unit(seconds: int) -> tuple[str, str, int]:
+    sign, unit, size = next(unit for unit in _UNITS if seconds % unit[2] == 0)
+    return sign, unit, seconds // size
 
 
 def _explained(expression: str, seconds: str) -> str:

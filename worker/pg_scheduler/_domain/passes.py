@@ -12,10 +12,13 @@ from zoneinfo import ZoneInfo
 
 from pg_scheduler._domain.cron_fields import Expression
 from pg_scheduler._domain.walls import MINUTE, floor, minute_before, next_wall, previous_wall
-from pg_scheduler._domain.zones import changes_near, instant_of, wall_at
+from pg_scheduler._domain.zones import Change, changes_near, instant_of, wall_at
 
 FIRST: Literal[0] = 0
 LAST: Literal[1] = 1
+GAPS_MAX = 40
+"""A rule that only ever falls into gaps has come to its end after so many. Days and clocks repeat with the shape of the
+year, and of a rule that ticks once a year forty years in a row have every shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +36,31 @@ class Pass:
     fills_gaps: bool
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first tick later than ``instant``; None at the end of time."""
+        """The first tick later than ``instant``; None at the end of time, or of the rule."""
         wall = next_wall(self.expression, self._reached(instant) + MINUTE)
-        while wall is not None:
-            at, gap = instant_of(self.zone, wall, fold=self.fold)
-            if gap is None or self.fills_gaps:
+        for _ in range(GAPS_MAX):
+            at, gap = self._resolved(wall)
+            if gap is None:
                 return at
             wall = next_wall(self.expression, minute_before(gap.resumes) + MINUTE)
         return None
 
     def latest_until(self, instant: datetime) -> datetime | None:
-        """The last tick not later than ``instant``; None at the beginning of time."""
+        """The last tick not later than ``instant``; None at the beginning of time, or of the rule."""
         wall = previous_wall(self.expression, self._reached(instant))
-        while wall is not None:
-            at, gap = instant_of(self.zone, wall, fold=self.fold)
-            if gap is None or self.fills_gaps:
+        for _ in range(GAPS_MAX):
+            at, gap = self._resolved(wall)
+            if gap is None:
                 return at
             wall = previous_wall(self.expression, minute_before(gap.stops))
         return None
+
+    def _resolved(self, wall: datetime | None) -> tuple[datetime | None, Change | None]:
+        """The tick of a wall minute, if there is one; the gap that it is lost in, if it is."""
+        if wall is None:
+            return None, None
+        at, gap = instant_of(self.zone, wall, fold=self.fold)
+        return (None, gap) if gap and not self.fills_gaps else (at, None)
 
     def _reached(self, instant: datetime) -> datetime:
         """The last wall minute whose time is not later than ``instant``."""

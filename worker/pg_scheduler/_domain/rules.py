@@ -14,7 +14,8 @@ from pg_scheduler._domain import cron_fields, zones
 from pg_scheduler._domain.cron_fields import Expression, Refused, shortened
 from pg_scheduler.errors import InvalidSchedule
 
-EVERY_SECONDS_MAX = 366 * 24 * 3600
+EVERY_SECONDS_MAX = 3_155_760_000
+"""A hundred years."""
 JITTER_SECONDS_MAX = 24 * 3600
 EXPRESSIONS_MAX = 16
 
@@ -24,21 +25,42 @@ Ambiguous = Literal["first", "last", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Ticks at ``anchor + n * every_seconds`` for n = 1, 2, …, on a fixed grid whatever the jobs take.
+    """Ticks later than the anchor at ``anchor + n * every_seconds + phase_seconds``, whatever the jobs take.
+
+    Attributes:
+        every_seconds: from tick to tick, up to 100 years.
+        phase_seconds: how far the grid lies from the anchor, less than ``every_seconds``. With 0 the first tick is one
+            interval after the anchor, else it is so many seconds after it.
 
     Raises:
-        InvalidSchedule: not a whole number of seconds between 1 and 366 days.
+        InvalidSchedule: one of them is not a whole number in its range (``field`` is ``intervalSeconds`` or
+            ``phaseSeconds``).
     """
 
     every_seconds: int
+    phase_seconds: int = 0
 
     def __post_init__(self) -> None:
         _require_whole("intervalSeconds", self.every_seconds, 1, EVERY_SECONDS_MAX, "an interval of {} seconds")
+        _require_whole("phaseSeconds", self.phase_seconds, 0, self.every_seconds - 1, "a phase of {} seconds")
 
     @property
     def every(self) -> timedelta:
         """The interval as a duration."""
         return timedelta(seconds=self.every_seconds)
+
+    def steps(self, elapsed: timedelta) -> int:
+        """How many ticks there are until so long after the anchor."""
+        return (elapsed + self._lead) // self.every
+
+    def elapsed(self, step: int) -> timedelta:
+        """How long after the anchor a tick is, counted from 1."""
+        return step * self.every - self._lead
+
+    @property
+    def _lead(self) -> timedelta:
+        """How long before the anchor the tick would be that is the last not after it."""
+        return timedelta(seconds=-self.phase_seconds % self.every_seconds)
 
 
 @dataclass(frozen=True, slots=True)

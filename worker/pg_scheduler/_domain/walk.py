@@ -15,7 +15,7 @@ from pg_scheduler.errors import InvalidArgument
 
 BEGIN = datetime(2, 1, 1, tzinfo=UTC)
 END = datetime(9999, 1, 1, tzinfo=UTC)
-_INSTANT = timedelta(microseconds=1)
+INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,13 @@ class Ticks:
 
 def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The first tick later than ``instant`` and than ``anchor``; None when there is none before the year 9999."""
-    anchor = _utc(anchor)
-    start = max(_utc(instant), anchor, BEGIN)
+    anchor = utc(anchor)
+    start = max(utc(instant), anchor, BEGIN)
     if start >= END:
         return None
     match rule:
         case Interval():
-            elapsed = ((start - anchor) // rule.every + 1) * rule.every
+            elapsed = rule.elapsed(rule.steps(start - anchor) + 1)
             return anchor + elapsed if elapsed < END - anchor else None
         case Cron():
             tick = _next_cron(rule, start)
@@ -45,26 +45,36 @@ def next_after(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime |
 
 def latest_until(rule: Rule, instant: datetime, *, anchor: datetime) -> datetime | None:
     """The last tick that is not later than ``instant``; None when the first is still to come."""
-    anchor, until = _utc(anchor), min(_utc(instant), END - _INSTANT)
+    anchor, until = utc(anchor), min(utc(instant), END - INSTANT)
     if until <= max(anchor, BEGIN):
         return None
     match rule:
         case Interval():
-            tick: datetime | None = anchor + (until - anchor) // rule.every * rule.every
+            steps = rule.steps(until - anchor)
+            return anchor + rule.elapsed(steps) if steps else None
         case Cron():
             tick = _latest_cron(rule, until)
+            return tick if tick and tick > anchor else None
         case _:
             assert_never(rule)
-    return tick if tick and tick > anchor else None
 
 
 def next_within(rule: Rule, bounds: Bounds, instant: datetime, *, anchor: datetime, made: int) -> datetime | None:
     """As ``next_after`` for a rule that has made so many ticks; None when its bounds allow no further one."""
     if bounds.max_runs is not None and made >= bounds.max_runs:
         return None
-    since = instant if bounds.start_at is None else max(_utc(instant), _utc(bounds.start_at) - _INSTANT)
+    since, until = within(bounds, instant, END)
     tick = next_after(rule, since, anchor=anchor)
-    return tick if tick and (bounds.end_at is None or tick <= bounds.end_at) else None
+    return tick if tick and tick <= until else None
+
+
+def within(bounds: Bounds, after: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """The window from after ``after`` to ``until``, narrowed by the bounds; it may end before it begins.
+
+    ``max_runs`` is for those who know how many ticks there were.
+    """
+    since = utc(after) if bounds.start_at is None else max(utc(after), utc(bounds.start_at) - INSTANT)
+    return since, utc(until) if bounds.end_at is None else min(utc(until), utc(bounds.end_at))
 
 
 def ticks_until(rule: Rule, *, anchor: datetime, last: datetime | None, now: datetime, horizon: timedelta) -> Ticks:
@@ -80,6 +90,13 @@ def ticks_until(rule: Rule, *, anchor: datetime, last: datetime | None, now: dat
         made.append(tick)
         tick = next_after(rule, tick, anchor=anchor)
     return Ticks(at=tuple(made), next_at=tick)
+
+
+def utc(instant: datetime) -> datetime:
+    """The instant without its zone: Python compares and adds within one zone by the wall clock."""
+    if instant.tzinfo is None:
+        raise InvalidArgument(f"the instant {instant} has no time zone", fix="give one, such as datetime.now(UTC)")
+    return instant.astimezone(UTC)
 
 
 def _next_cron(rule: Cron, instant: datetime) -> datetime | None:
@@ -105,10 +122,3 @@ def _passes(rule: Cron) -> Iterator[Pass]:
             yield Pass(expression, rule.zone, FIRST, fills_gaps)
         if ambiguous != "first":
             yield Pass(expression, rule.zone, LAST, fills_gaps)
-
-
-def _utc(instant: datetime) -> datetime:
-    """The instant without its zone: Python compares and adds within one zone by the wall clock."""
-    if instant.tzinfo is None:
-        raise InvalidArgument(f"the instant {instant} has no time zone", fix="give one, such as datetime.now(UTC)")
-    return instant.astimezone(UTC)

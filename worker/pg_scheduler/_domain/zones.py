@@ -142,7 +142,7 @@ def _change_between(zone: ZoneInfo, first: datetime, last: datetime) -> Change:
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
-    return wall_at(zone, instant) - instant.replace(tzinfo=None)
+    return instant.astimezone(zone).utcoffset() or timedelta(0)
 
 
 def _pairs(text: str) -> frozenset[str]:
