@@ -252,7 +252,7 @@ def test_a_year_of_sixteen_dense_rules_is_counted_at_once(zone: str) -> None:
     begin = time.thread_time()
 
     assert count_within(rule, until - 365 * DAY, until, anchor=ANCHOR) == 365 * 24 * 3600
-    assert time.thread_time() - begin < 0.01
+    assert time.thread_time() - begin < 0.05
 
 
 def test_last_ones_cost_by_their_number_and_not_by_the_window() -> None:
@@ -261,4 +261,4 @@ def test_last_ones_cost_by_their_number_and_not_by_the_window() -> None:
     begin = time.thread_time()
 
     assert last_within(rule, ANCHOR, until, 3, anchor=ANCHOR) == (until - 2 * DAY / 1440, until - DAY / 1440, until)
-    assert time.thread_time() - begin < 0.01
+    assert time.thread_time() - begin < 0.05
