@@ -627,7 +627,7 @@ async def test_who_gives_a_slot_back_waits_for_a_claim_that_parks(world: World) 
 
     async with world.pool.acquire() as claimer:
         async with claimer.transaction():
-            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10, False)
+            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10, False, 0.0)
             finished = asyncio.create_task(world.jobs.complete([job], worker))
             await until(lambda: _waits_for_a_lock(world.pool), what="the finisher waits for the claim")
         assert await finished == {job.token}
@@ -641,7 +641,7 @@ async def test_a_claim_leaves_a_key_alone_that_another_claim_gives_slots_of(worl
     await keyed(world, concurrency_key="l")
 
     async with world.pool.acquire() as claimer, claimer.transaction():
-        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1, False)
+        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1, False, 0.0)
         # Only the first row of a batch that was looked at would be left to the other claim: the rest is locked too.
         assert len(rows) == 1
         (late,) = await keyed(world, execution_time=LONG_AGO + timedelta(days=1))
