@@ -36,8 +36,8 @@ class Turns:
     def within(self, pause: float) -> float:
         """The pause, cut short where the first job with a key can be claimed: ahead, or else at its instant.
 
-        Not for one that was asked for since it is due: it is not ours to have, as another worker holds the row's lock, or
-        the key's.
+        Not for one that was asked for since it is due: it is not ours to have, as another worker holds the row's lock,
+        or the key's.
         """
         moments = (self._keyed_at - PREFETCH_SECONDS, self._keyed_at)
         claimable_at = next((at for at in moments if at > self._asked_at), inf)

@@ -151,8 +151,8 @@ class JobStore:
     ) -> list[ClaimedJob]:
         """As ``claim``, of the jobs with a concurrency key; those due whose key is full wait, are skipped, or replace.
 
-        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those, and
-        none that is not due.
+        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those,
+        and none that is not due.
         """
         values = (worker_id, tenant, queues, tasks, limit, alone, within_seconds)
         rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], *values)
