@@ -23,13 +23,21 @@ if TYPE_CHECKING:
 POLITE = frozenset({"skip", "queue"})
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A job that has started and will again; ``was_promoted`` if it has waited for its turn meanwhile."""
+
+    key: str
+    was_promoted: bool
+
+
 @dataclass(slots=True)
 class Keys:
-    """The limits that were set; the holders, those that will start again, and those that queue: job and key."""
+    """The limits that were set, and by their jobs: who holds a slot, who will start again, and who queues."""
 
     limits: dict[str, int] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
-    retrying: dict[str, str] = field(default_factory=dict)
+    retrying: dict[str, Retry] = field(default_factory=dict)
     queued: dict[str, str] = field(default_factory=dict)
 
     def limit(self, key: str | None) -> int:
@@ -40,7 +48,7 @@ class Keys:
 
     def opened(self, key: str) -> int:
         """Those that hold a slot, and those that will again."""
-        return self.held(key) + Counter(self.retrying.values())[key]
+        return self.held(key) + sum(retry.key == key for retry in self.retrying.values())
 
     def follow(self, change: Change, *, promoted: bool) -> None:
         """What the change of a job means for its slot and for its turn."""
@@ -53,13 +61,18 @@ class Keys:
         self.queued.pop(change.id, None)
         if key is None:
             return
+        if promoted:
+            self._judge_promotion(change, key)
         if change.new_status == "pending" and change.attempt > 0:
-            self.retrying[change.id] = key
+            self.retrying[change.id] = Retry(key, was_promoted=promoted)
         if change.old_status != change.new_status:
             self._judge_turn(change, key)
-        if promoted:
-            taken = self.opened(key) if _queues(change) else self.held(key)
-            require(taken < self.limit(key), f"{change.id} is promoted although {key} is full")
+
+    def _judge_promotion(self, change: Change, key: str) -> None:
+        """Of several promoted at once some may be too many: they wait again."""
+        others = [retry for retry in self.retrying.values() if retry.key == key and not retry.was_promoted]
+        taken = self.held(key) + (len(others) if _queues(change) else 0)
+        require(taken < self.limit(key), f"{change.id} is promoted although {key} is full")
 
     def _judge_turn(self, change: Change, key: str) -> None:
         if change.new_status == "running":
