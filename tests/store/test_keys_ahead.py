@@ -83,9 +83,10 @@ async def test_what_has_outlived_two_workers_is_not_claimed_ahead(world: World) 
     worker = await world.worker()
     await keyed(world, execution_time=soon())
     await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2")
+    other = await keyed(world, concurrency_key="l", execution_time=soon())
 
-    assert await claimed_ahead(world, worker) == []
     assert await world.jobs.claim_keyed(worker, "", ["default"], ["t"], 1, alone=True, within_seconds=AHEAD) == []
+    assert await claimed_ahead(world, worker) == other
 
 
 async def test_a_due_job_goes_before_one_of_its_key_that_is_more_urgent_and_not_due(world: World) -> None:
@@ -100,12 +101,13 @@ async def test_a_due_job_goes_before_one_of_its_key_that_is_more_urgent_and_not_
 
 async def test_due_jobs_go_before_those_of_other_keys_that_are_not(world: World) -> None:
     worker = await world.worker()
-    early = await keyed(world, priority=1, concurrency_key="early", execution_time=soon())
-    due = [*await keyed(world, concurrency_key="k"), *await keyed(world, concurrency_key="l")]
+    for priority in (1, 3):
+        await keyed(world, priority=priority, concurrency_key=f"early {priority}", execution_time=soon())
+    due = [(await keyed(world, priority=8, concurrency_key=f"due {number}"))[0] for number in range(3)]
 
-    assert sorted(await claimed_ahead(world, worker, limit=2)) == due
+    assert await claimed_ahead(world, worker, limit=2) == due[:2]
 
-    assert await claimed_ahead(world, worker, limit=2) == early
+    assert due[2] in await claimed_ahead(world, worker, limit=2)
 
 
 @pytest.mark.parametrize("on_full", ["skip", "queue"])
@@ -164,3 +166,13 @@ async def test_a_claim_of_the_release_before_takes_due_jobs_and_none_ahead(world
 
     assert [row["job_id"] for row in rows] == [due]
     assert await world.statuses(queued) == ["waiting"]
+
+
+async def test_the_keys_of_due_jobs_are_locked_before_those_of_others(world: World) -> None:
+    """A claim locks 64 keys at most."""
+    worker = await world.worker()
+    for number in range(30):
+        await keyed(world, priority=1, concurrency_key=f"early {number}", execution_time=soon())
+    due = [(await keyed(world, concurrency_key=f"due {number}"))[0] for number in range(64)]
+
+    assert sorted(await claimed_ahead(world, worker)) == sorted(due)

@@ -95,6 +95,22 @@ async def test_jobs_of_other_kinds_that_wait_do_not_count_as_the_one_that_queues
     assert await world.statuses(*jobs) == ["waiting", "cancelled"]
 
 
+async def test_a_retry_that_waits_does_not_count_as_the_one_that_queues(world: World) -> None:
+    worker = await world.worker()
+    first = await retrying(world, worker)
+    await keyed(world)
+    (other,) = await world.claim_keyed(worker)
+    await world.pool.execute("UPDATE scheduled_jobs SET execution_time = $2 WHERE job_id = $1", first, LONG_AGO)
+    await started(world, worker)
+    jobs = await keyed(world, 2, on_full="queue")
+
+    assert await started(world, worker) == []
+
+    assert await world.statuses(first, *jobs) == ["waiting", "waiting", "cancelled"]
+    await world.jobs.complete([other], worker)
+    assert await started(world, worker) == [first]
+
+
 async def test_one_queues_where_the_limit_is_higher_too(world: World) -> None:
     worker = await world.worker()
     jobs = await keyed(world, 4, on_full="queue", concurrency_limit=2)

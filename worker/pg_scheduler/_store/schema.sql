@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 686381b4ce1b701afce4a049a02a452c62b846668b6fa444e18299f0f27a21f3
+-- digest: 13792cd316bfd363ad74569a70f4dcbd1260689004217445ea44364b0f7d7817
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -251,8 +251,7 @@ BEGIN
             next_ := ARRAY(
                 SELECT DISTINCT ON (j.concurrency_key) j.job_id FROM scheduled_jobs j
                 WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'queue' AND j.attempt = 0
-                  AND j.execution_time <= scheduler_now() AND j.concurrency_key = ANY(closed)
-                  AND NOT EXISTS (
+                  AND j.concurrency_key = ANY(closed) AND NOT EXISTS (
                       SELECT FROM scheduled_jobs w
                       WHERE w.tenant = of_tenant AND w.concurrency_key = j.concurrency_key AND w.status = 'waiting'
                         AND w.on_full = 'queue' AND w.attempt = 0)

@@ -380,8 +380,7 @@ BEGIN
             next_ := ARRAY(
                 SELECT DISTINCT ON (j.concurrency_key) j.job_id FROM scheduled_jobs j
                 WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'queue' AND j.attempt = 0
-                  AND j.execution_time <= scheduler_now() AND j.concurrency_key = ANY(closed)
-                  AND NOT EXISTS (
+                  AND j.concurrency_key = ANY(closed) AND NOT EXISTS (
                       SELECT FROM scheduled_jobs w
                       WHERE w.tenant = of_tenant AND w.concurrency_key = j.concurrency_key AND w.status = 'waiting'
                         AND w.on_full = 'queue' AND w.attempt = 0)
