@@ -90,8 +90,8 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
-    async def claim_keyed(self, worker_id: str, limit: int = 100) -> list[ClaimedJob]:
-        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit)
+    async def claim_keyed(self, worker_id: str, limit: int = 100, *, within_seconds: float = 0.0) -> list[ClaimedJob]:
+        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit, within_seconds=within_seconds)
 
     async def claim_alone(self, worker_id: str) -> ClaimedJob | None:
         """A job that has outlived two workers."""

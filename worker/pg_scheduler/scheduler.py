@@ -339,7 +339,8 @@ class Scheduler:
             concurrency_key: 1 to 200 bytes; of the tenant's jobs that share it, at most the key's limit run at a time.
             concurrency_limit: 1 to 10,000; the key's limit from now on. A key that was never given one has 1.
             on_full: what becomes of the job if its key is full when it is due: ``wait`` for its turn, ``skip`` (it ends
-                cancelled), or ``replace`` (the oldest that runs is cancelled and told to stop).
+                cancelled), ``queue`` (it waits if no other does so; else it ends cancelled), or ``replace`` (the oldest
+                that runs is cancelled and told to stop).
             timeout: seconds, or a timedelta, after which an attempt is cancelled and counts as failed; None never.
             retry_policy: how long retries wait; the task's, else the default one, if None.
             tags: at most 20 texts of 1 to 64 bytes, to list by.
@@ -459,7 +460,7 @@ class Scheduler:
             queue: where it waits.
             concurrency_key: jobs that share it run within its limit.
             concurrency_limit: how many jobs of the key run at the same time.
-            on_full: ``wait``, ``skip`` or ``replace`` while the key is full.
+            on_full: ``wait``, ``skip``, ``queue`` or ``replace`` while the key is full.
             timeout: seconds or a timedelta.
             retry_policy: how long retries wait.
             tags: to list by.

@@ -215,6 +215,6 @@ class ClaimLoop:
 
 
 def _first(ahead: Ahead) -> float | None:
-    """When to claim next. A job with a concurrency key is not claimed ahead: its slot would be kept from others."""
-    due_in = None if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
-    return min((seconds for seconds in (due_in, ahead.keyed_in) if seconds is not None), default=None)
+    """When to claim next."""
+    due_in = (seconds - PREFETCH_SECONDS for seconds in (ahead.due_in, ahead.keyed_in) if seconds is not None)
+    return min(due_in, default=None)

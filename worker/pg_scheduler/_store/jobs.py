@@ -146,13 +146,16 @@ class JobStore:
         tasks: Sequence[str],
         limit: int,
         *,
+        within_seconds: float = 0.0,
         alone: bool = False,
     ) -> list[ClaimedJob]:
-        """As ``claim``, of the jobs with a concurrency key; those whose key is full wait, are skipped, or replace.
+        """As ``claim``, of the jobs with a concurrency key; those due whose key is full wait, are skipped, or replace.
 
-        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those.
+        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those,
+        and none that is not due.
         """
-        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], worker_id, tenant, queues, tasks, limit, alone)
+        values = (worker_id, tenant, queues, tasks, limit, alone, within_seconds)
+        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], *values)
         return [ClaimedJob._make(row) for row in rows]
 
     async def claim_poison(
