@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.bulk_submission import BulkSubmission
@@ -37,8 +38,9 @@ from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.clock import ClockStore
+from pg_scheduler._store.clock import in_haste
 from pg_scheduler._store.database import (
+    Connection,
     Database,
     Pool,
     Statements,
@@ -494,7 +496,7 @@ async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, be
 
 async def _open_quiet_lines(pool: Pool, config: EngineConfig, addresses: Addresses) -> _Lines:
     """One pool for all, and nobody to wake: whoever drives this worker knows when to look."""
-    own = await _open_own(pool, config, addresses)
+    own = await _open_own(pool, config, addresses, init=in_haste)
     database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
     jobs = JobStore(database, wake_within_seconds=None)
     return _Lines(
@@ -509,19 +511,20 @@ async def _open_quiet_lines(pool: Pool, config: EngineConfig, addresses: Address
     )
 
 
-async def _open_own(pool: Pool, config: EngineConfig, addresses: Addresses) -> Pool:
+async def _open_own(
+    pool: Pool,
+    config: EngineConfig,
+    addresses: Addresses,
+    init: Callable[[Connection], Coroutine[Any, Any, None]] | None = None,
+) -> Pool:
     return await open_pool_like(
         pool,
         size=ENGINE_CONNECTIONS,
         command_timeout=config.command_seconds,
         connect_timeout=config.connect_seconds,
         dsn=addresses.own,
+        init=init,
     )
-
-
-def wire_clock(pool: Pool) -> ClockStore:
-    """The clock of the database that the pool connects to; connected when it is first asked."""
-    return ClockStore(KeptConnection(partial(connect_like, pool, command_timeout=None), place=place_of(pool)))
 
 
 def _wire_calls(

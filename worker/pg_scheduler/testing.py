@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from pg_scheduler._domain import checks
 from pg_scheduler._engine.agenda import Agenda, agenda_of_job
 from pg_scheduler._engine.by_hand import HandDriven, Run
+from pg_scheduler._store.clock import ClockStore
 from pg_scheduler._store.database import require_pool
-from pg_scheduler._wiring import wire_clock
 from pg_scheduler.errors import ClockError, InvalidArgument, WorkerAlive
 from pg_scheduler.job_status import JobStatus
 
@@ -86,8 +86,7 @@ class SettableClock:
             InvalidArgument: no open pool, or no usable instant.
         """
         require_pool(pool)
-        self._pool = pool
-        self._store = wire_clock(pool)
+        self._store = ClockStore(pool)
         self._agenda = Agenda(checks.checked_time(at, "at"))
         self._workers: dict[Scheduler, HandDriven] = {}
         self._is_entered = False
@@ -165,8 +164,8 @@ class SettableClock:
         await (agenda_of_job() or self._agenda).sleep(seconds)
 
     @asynccontextmanager
-    async def _worker_of(self, scheduler: "Scheduler") -> AsyncIterator[HandDriven]:
-        """The worker that runs this scheduler's jobs by this clock, alive at its instant."""
+    async def _worker_of(self, scheduler: "Scheduler", until: datetime) -> AsyncIterator[HandDriven]:
+        """The worker that runs this scheduler's jobs by this clock, and lives until then."""
         self._require_entered()
         if self._driving.locked():
             raise ClockError("jobs are being run by this clock already", fix="await one run before the next")
@@ -174,23 +173,19 @@ class SettableClock:
             worker = self._workers.get(scheduler)
             await self._store.require_nobody_beside([worker.worker_id for worker in self._workers.values()])
             if worker is None:
-                agenda = Agenda(self.now)
-                worker = self._workers[scheduler] = await _begun(scheduler, agenda, on_this_clock=True)
-            else:
-                await worker.live_on(0)
+                worker = self._workers[scheduler] = await _begun(scheduler, Agenda(self.now), on_this_clock=True)
+            await worker.live_on((until - self.now).total_seconds())
             yield worker
 
     async def _advance(self, scheduler: "Scheduler", target: datetime, patience_seconds: float) -> list[Run]:
         runs: list[Run] = []
-        async with self._worker_of(scheduler) as worker:
+        async with self._worker_of(scheduler, target) as worker:
             while True:
                 runs += await worker.run_due(patience_seconds=patience_seconds)
                 self._require_same_clock(worker)
                 if self.now == target:
                     return runs
-                instant = min(worker.next_at or target, target)
-                await worker.live_on((instant - self.now).total_seconds())
-                await self._move(instant)
+                await self._move(min(worker.next_at or target, target))
 
     async def _move(self, instant: datetime) -> None:
         await self._store.stand_at(instant)

@@ -7,6 +7,7 @@ and when, follows from the rows and the jobs alone.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from pg_scheduler.errors import TimeStandsStill, WorkerAlive
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.tasks import Registry
 
+RUNS_MAX = 1_000
+"""A job that runs so often at one instant would do so for ever."""
 END_SECONDS = 2.0
 """How long a coroutine may take at the end to notice that it was cancelled."""
 TURNS = 25
@@ -118,6 +121,7 @@ class HandDriven:
         self._close = close
         self._ahead: Ahead | None = None
         self._ended: list[Run] = []
+        self._runs_now: Counter[str] = Counter()
 
     @property
     def worker_id(self) -> str:
@@ -146,7 +150,7 @@ class HandDriven:
         await self._rescuer.take_from_the_dead()
 
     async def live_on(self, seconds: float) -> None:
-        """Renew the lease, to be as alive in so many seconds as if there had been a beat just before.
+        """Renew the lease, to be as alive until so many seconds from now as if there were a beat now and then.
 
         Raises:
             WorkerAlive: somebody has marked this worker dead.
@@ -163,8 +167,10 @@ class HandDriven:
         """Let happen what is due, until nothing more is; the attempts that have ended.
 
         Raises:
-            TimeStandsStill: a job has waited for something else than its clock for so long, in real time.
+            TimeStandsStill: a job has waited for something else than its clock for so long, in real time, or is due
+                again at this instant without end.
         """
+        self._runs_now.clear()
         await self._periodic.write_wishes(self._schedules)
         ahead = await self._look()
         if self._agenda.call_due(ahead.now) or self._slots.tokens():
@@ -199,6 +205,7 @@ class HandDriven:
 
     async def _look(self) -> Ahead:
         self._ahead = await self._claim_loop.look()
+        self._agenda.now = self._ahead.now
         return self._ahead
 
     async def _act(self, ahead: Ahead, patience_seconds: float) -> bool:
@@ -219,8 +226,18 @@ class HandDriven:
         statuses = await self._jobs.statuses([run.job.job_id for run in ended]) if ended else {}
         for run in ended:
             run.status = statuses.get(run.job.job_id, JobStatus.CANCELLED)  # whoever deletes a row wants no more of it
+            self._count(run.job)
         self._ended += ended
         return len(ended)
+
+    def _count(self, job: ClaimedJob) -> None:
+        self._runs_now[job.job_id] += 1
+        if self._runs_now[job.job_id] >= RUNS_MAX:
+            raise TimeStandsStill(
+                f"job {job.job_id} ({job.task}) has run {RUNS_MAX:,} times at one instant",
+                why="each run asks for another one at once",
+                fix="let it snooze, or its retries wait, for longer than nothing",
+            )
 
     async def _propagated(self) -> None:
         """What ends in a task of a job's own has to reach the job, which counts as asleep for its other tasks."""

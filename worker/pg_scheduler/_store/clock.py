@@ -6,10 +6,16 @@ statements are planned and run as they are shipped.
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from pg_scheduler._store.database import Connection, Pool, Record, connect_like, place_of
+from pg_scheduler._store.keepalive import of_own_session
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch, WorkerAlive
+
+if TYPE_CHECKING:
+    import asyncpg
 
 SHIPPED = "now()"
 
@@ -22,11 +28,21 @@ def clock_saying(expression: str, *, function: str = "scheduler_now()") -> str:
     )
 
 
+async def in_haste(connection: Connection) -> None:
+    """Have what this connection commits not wait for the disk."""
+    await connection.execute(of_own_session("commit_in_haste", connection))
+
+
 class ClockStore:
     """The clock of one database, over a connection of its own: a test may hold all those of its pool."""
 
-    def __init__(self, connection: KeptConnection) -> None:
-        self._db = connection
+    def __init__(self, pool: Pool) -> None:
+        async def connect() -> "asyncpg.Connection[Record]":
+            connection = await connect_like(pool, command_timeout=None)
+            await in_haste(connection)
+            return connection
+
+        self._db = KeptConnection(connect, place=place_of(pool))
         self._function = ""
 
     async def take(self) -> None:
