@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from engine.conftest import MakeScheduler
     from pg_scheduler._domain.rules import Rule
+    from support.world import World
 
     Declare = Callable[..., str]
 
@@ -142,6 +143,23 @@ async def test_clock_is_not_moved_under_a_worker_that_was_started_meanwhile(
         assert clock.now == at + HOUR
 
 
+@pytest.mark.parametrize(("lease", "lives"), [(MINUTE, True), (-MINUTE, False)])
+async def test_a_worker_behind_a_pooler_lives_as_long_as_its_lease(
+    world: World, pool: asyncpg.Pool[asyncpg.Record], lease: timedelta, lives: bool
+) -> None:
+    await world.worker(lease_seconds=lease.total_seconds())
+    await pool.execute("UPDATE scheduler_workers SET backend_watched = false")
+
+    refused = False
+    try:
+        async with SettableClock(pool, at=AT):
+            pass
+    except WorkerAlive:
+        refused = True
+
+    assert refused is lives
+
+
 async def test_clock_takes_over_from_a_test_that_was_killed(
     dsn: str, pool: asyncpg.Pool[asyncpg.Record], scheduler: Scheduler
 ) -> None:
@@ -182,7 +200,9 @@ async def test_clock_needs_the_tables(new_database: Callable[..., str]) -> None:
 
 
 async def test_clock_goes_back_only_if_that_is_meant(clock: SettableClock, scheduler: Scheduler) -> None:
-    await advance(scheduler, clock, DAY)
+    for _ in range(2):
+        await run_due_jobs(scheduler, clock)
+        await clock.set(clock.now + DAY)  # an outage, since whose end the queue is served
 
     with pytest.raises(InvalidArgument, match="would go back"):
         await clock.set(AT)
@@ -213,16 +233,17 @@ async def test_jobs_of_a_later_worker_are_not_judged_by_the_time_of_a_test(
     pool: asyncpg.Pool[asyncpg.Record], scheduler: Scheduler
 ) -> None:
     """Since when a queue is served is a time, too: one that lies ahead would have every job expire."""
-    for at in (datetime(2099, 1, 1, tzinfo=UTC), AT):
+    for at in (AT, datetime(2099, 1, 1, tzinfo=UTC)):
+        async with scheduler:
+            now = datetime.now(UTC)
+            job_id = await scheduler.schedule(nothing, execution_time=now, misfire_grace_time=5, keep_result=True)
+            assert await scheduler.result(job_id, timeout=10) is None
         async with SettableClock(pool, at=at) as clock:
             await scheduler.schedule(nothing, execution_time=at, misfire_grace_time=5)
-
             assert [run.status for run in await run_due_jobs(scheduler, clock)] == [DONE]
-    now = datetime.now(UTC)
-    async with scheduler:
-        job_id = await scheduler.schedule(nothing, execution_time=now, misfire_grace_time=5, keep_result=True)
 
-        assert await scheduler.result(job_id, timeout=10) is None
+    job_id = await scheduler.schedule(nothing, execution_time=datetime.now(UTC), misfire_grace_time=5)
+    assert [run.status for run in await run_due_jobs(scheduler)] == [DONE]
 
 
 async def test_sleep_outside_of_jobs_ends_when_the_clock_is_set(clock: SettableClock) -> None:
@@ -493,6 +514,26 @@ async def test_a_sleeping_job_that_is_cancelled_ends_at_that_instant(
     assert [run.status for run in runs] == [JobStatus.CANCELLED, DONE]
 
 
+async def test_a_job_that_is_told_to_end_may_clean_up_at_that_instant(
+    pool: asyncpg.Pool[asyncpg.Record], clock: SettableClock, scheduler: Scheduler
+) -> None:
+    async def slow() -> None:
+        try:
+            await clock.sleep(10)
+        finally:
+            await pool.execute("SELECT pg_sleep(0.1)")
+
+    async def cancels(job_id: str) -> None:
+        await scheduler.cancel_job(job_id)
+
+    job_id = await scheduler.schedule(slow, execution_time=AT)
+    await scheduler.schedule(slow, execution_time=AT, timeout=3)
+    await scheduler.schedule(cancels, execution_time=AT + 4 * SECOND, args=(job_id,))
+    await scheduler.schedule(nothing, execution_time=AT + 5 * SECOND)
+
+    assert spans(await advance(scheduler, clock, MINUTE)) == [(0, 4), (0, 3), (4, 4), (5, 5)]
+
+
 async def test_a_time_limit_strikes_by_the_clock(clock: SettableClock, scheduler: Scheduler) -> None:
     async def slow() -> None:
         await clock.sleep(10)
@@ -715,6 +756,25 @@ async def test_what_a_job_disables_ticks_no_more(clock: SettableClock, scheduler
     key = declare(once, interval=10 * SECOND)
 
     assert starts(await advance(scheduler, clock, MINUTE)) == [10 * SECOND]
+
+
+async def test_what_a_job_enables_ticks_from_that_instant_on(
+    clock: SettableClock, scheduler: Scheduler, declare: Declare
+) -> None:
+    async def enables() -> None:
+        scheduler.enable_periodic_job(key)
+
+    key = declare(nothing, interval=10 * SECOND, enabled=False)
+    await scheduler.schedule(enables, execution_time=AT + 5 * SECOND)
+    await scheduler.schedule(fails, execution_time=AT + 8 * SECOND)
+
+    runs = await advance(scheduler, clock, 20 * SECOND)
+    assert scheduler.disable_periodic_job(key)
+    runs += await advance(scheduler, clock, 20 * SECOND)
+    assert scheduler.enable_periodic_job(key)
+    runs += await advance(scheduler, clock, 10 * SECOND)
+
+    assert starts(runs) == [seconds * SECOND for seconds in (5, 8, 15, 50)]
 
 
 async def test_a_later_scheduler_edits_the_schedules_that_its_code_declares(

@@ -171,7 +171,6 @@ class HandDriven:
                 again at this instant without end.
         """
         self._runs_now.clear()
-        await self._periodic.write_wishes(self._schedules)
         ahead = await self._look()
         if self._agenda.call_due(ahead.now) or self._slots.tokens():
             await self._propagated()
@@ -204,13 +203,13 @@ class HandDriven:
             yield LeaseStore(connection, place=self._database.place)
 
     async def _look(self) -> Ahead:
+        await self._periodic.write_wishes(self._schedules)
         self._ahead = await self._claim_loop.look()
         self._agenda.now = self._ahead.now
         return self._ahead
 
     async def _act(self, ahead: Ahead, patience_seconds: float) -> bool:
         """One pass of every service that has something to do; whether anything has come of it."""
-        await self._periodic.write_wishes(self._schedules)
         made = await self._ticker.run_once() if ahead.tick_in is not None and ahead.tick_in <= 0 else 0
         taken = await self._claim_loop.run_once()
         written = await self._go_on(patience_seconds)

@@ -4,13 +4,14 @@ SELECT format('%I.scheduler_now()', n.nspname) FROM pg_proc p JOIN pg_namespace 
 WHERE p.oid = to_regprocedure('scheduler_now()');
 
 -- name: workers_beside
--- Who lives besides $1, by the server's own clock or by the one that stands for it. Whose heartbeat has no backend any more
--- has gone, however far in the future of a test that was killed its lease ends; a start that reads NULL belongs to another role.
+-- Who lives besides $1. Time is what is about to jump, so it is the heartbeat's backend that tells, wherever a lease ends; a
+-- start that reads NULL belongs to another role. Behind a pooler there is nothing but the lease.
 SELECT w.id FROM scheduler_workers w
-WHERE w.state = 'alive' AND w.id <> ALL($1::text[]) AND w.lease_until > least(now(), scheduler_now())
-  AND (NOT w.backend_watched OR EXISTS (
-      SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
-      WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at))
+WHERE w.state = 'alive' AND w.id <> ALL($1::text[])
+  AND CASE WHEN w.backend_watched THEN EXISTS (
+          SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
+          WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)
+      ELSE w.lease_until > scheduler_now() END
 ORDER BY w.id;
 
 -- name: bury_workers
