@@ -331,6 +331,18 @@ async def test_due_jobs_run_in_real_time_too(pool: asyncpg.Pool[asyncpg.Record],
     assert await pool.fetchval("SELECT count(*) FROM scheduler_living_workers") == 0
 
 
+async def test_in_real_time_a_run_starts_when_it_does(scheduler: Scheduler) -> None:
+    async def parent(ctx: JobContext) -> None:
+        await asyncio.sleep(0.05)
+        await ctx.enqueue(nothing)
+
+    await scheduler.schedule(parent, execution_time=datetime.now(UTC))
+
+    first, second = await run_due_jobs(scheduler)
+
+    assert second.started_at - first.started_at >= timedelta(seconds=0.05)
+
+
 async def test_a_started_scheduler_is_not_run_by_hand(scheduler: Scheduler) -> None:
     async with scheduler:
         with pytest.raises(WorkerAlive, match="this scheduler is started"):
@@ -624,6 +636,22 @@ async def test_runs_of_one_clock_come_one_after_the_other(clock: SettableClock, 
     await advance(scheduler, clock, DAY)
 
     assert "by this clock already" in str(refused[0])
+
+
+async def test_a_scheduler_that_is_not_run_is_down_meanwhile(
+    pool: asyncpg.Pool[asyncpg.Record], clock: SettableClock
+) -> None:
+    async def slow() -> None:
+        await clock.sleep(10)
+
+    down, other = Scheduler(pool, queues=["down"]), Scheduler(pool)
+    await down.schedule(slow, execution_time=AT, queue="down")
+    await down.schedule(nothing, execution_time=AT + 20 * SECOND, queue="down")
+    await other.schedule(nothing, execution_time=AT + 20 * SECOND)
+    await run_due_jobs(down, clock)
+
+    assert spans(await advance(other, clock, MINUTE)) == [(20, 20)]
+    assert spans(await advance(down, clock, MINUTE)) == [(0, 60), (60, 60)]
 
 
 async def test_a_clock_of_another_database_is_refused(clock: SettableClock, new_database: Callable[..., str]) -> None:
