@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from pg_scheduler import JobContext, JobPriority, JobStatus, RetryPolicy, Scheduler, Snooze
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._domain.walk import next_after
-from pg_scheduler.errors import ClockError, InvalidArgument, SchemaMismatch, TimeStandsStill, WorkerAlive
+from pg_scheduler.errors import (
+    ClockError,
+    DatabaseNotReady,
+    InvalidArgument,
+    SchemaMismatch,
+    TimeStandsStill,
+    WorkerAlive,
+)
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.testing import JobRun, SettableClock, advance, run_due_jobs
 from support.databases import EMPTY
@@ -197,6 +205,19 @@ async def test_clock_needs_the_tables(new_database: Callable[..., str]) -> None:
     async with asyncpg.create_pool(new_database(template=EMPTY), min_size=1) as pool:
         with pytest.raises(SchemaMismatch, match="no clock to set"):
             await SettableClock(pool, at=AT).__aenter__()
+
+
+async def test_clock_is_set_by_who_owns_it(dsn: str, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    role = f"guest_{secrets.token_hex(4)}"  # roles belong to the server, which other tests use too
+    await pool.execute(f"CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        async with asyncpg.create_pool(dsn, user=role, min_size=1) as guest:
+            with pytest.raises(DatabaseNotReady, match="lacks a right"):
+                await SettableClock(guest, at=AT).__aenter__()
+    finally:
+        await pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+    assert await pool.fetchval("SELECT scheduler_now() = now()")
 
 
 async def test_clock_goes_back_only_if_that_is_meant(clock: SettableClock, scheduler: Scheduler) -> None:
@@ -560,6 +581,38 @@ async def test_a_time_limit_strikes_by_the_clock(clock: SettableClock, scheduler
         (0, 4, JobStatus.FAILED, "JobTimeout"),
         (0, 10, DONE, None),
         (0, 0, DONE, None),
+    ]
+
+
+async def test_a_job_that_calls_asyncio_sleep_may_be_given_the_clocks(
+    clock: SettableClock, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(asyncio, "sleep", clock.sleep)
+    await scheduler.schedule(slow, execution_time=AT)
+
+    assert spans(await advance(scheduler, clock, MINUTE)) == [(0, 5)]
+
+
+async def test_a_job_that_has_outlived_two_workers_runs_alone(
+    pool: asyncpg.Pool[asyncpg.Record], clock: SettableClock, scheduler: Scheduler
+) -> None:
+    async def slow() -> None:
+        await clock.sleep(5)
+
+    for after in (0, 3, 6):
+        await scheduler.schedule(slow, execution_time=AT + after * SECOND, job_id=str(after))
+    await pool.execute("UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = '3'")
+
+    runs = await advance(scheduler, clock, MINUTE)
+
+    assert list(zip([run.job_id for run in runs], spans(runs), strict=True)) == [
+        ("0", (0, 5)),
+        ("3", (5, 10)),
+        ("6", (10, 15)),
     ]
 
 
