@@ -277,7 +277,7 @@ async def test_sleep_outside_of_jobs_ends_when_the_clock_is_set(clock: SettableC
     await sleeps
 
 
-@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), "3", None])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300, "3", None])
 async def test_sleep_takes_numbers_only(clock: SettableClock, seconds: Any) -> None:
     with pytest.raises(InvalidArgument, match="give a number of seconds"):
         await clock.sleep(seconds)
@@ -715,10 +715,22 @@ async def test_a_clock_of_another_database_is_refused(clock: SettableClock, new_
             await advance(scheduler, clock, DAY)
 
 
-@pytest.mark.parametrize("by", [-SECOND, 5, None])
+@pytest.mark.parametrize("by", [-SECOND, timedelta.max, 5, None])
 async def test_time_goes_forwards_by_a_timedelta(clock: SettableClock, scheduler: Scheduler, by: Any) -> None:
     with pytest.raises(InvalidArgument, match="not negative"):
         await advance(scheduler, clock, by)
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 1e-9])
+async def test_a_sleep_of_no_time_ends_at_its_instant(
+    clock: SettableClock, scheduler: Scheduler, seconds: float
+) -> None:
+    async def naps() -> None:
+        await clock.sleep(seconds)
+
+    await scheduler.schedule(naps, execution_time=AT)
+
+    assert spans(await run_due_jobs(scheduler, clock)) == [(0, 0)]
 
 
 # Schedules

@@ -25,14 +25,14 @@ async def job(agenda: Agenda, token: int, *seconds: float) -> None:
     """Sleeps so long, once after the other, as the job of this token."""
     with agenda.job(token):
         for each in seconds:
-            await agenda.sleep(each)
+            await agenda.sleep(timedelta(seconds=each))
 
 
 async def test_waits_are_called_in_the_order_of_their_instants_and_then_of_their_beginnings() -> None:
     agenda, called = Agenda(AT), list[str]()
 
     async def sleeps(name: str, seconds: float) -> None:
-        await agenda.sleep(seconds)
+        await agenda.sleep(timedelta(seconds=seconds))
         called.append(name)
 
     names = [("late", 3.0), ("first of two", 2.0), ("second of two", 2.0), ("early", 1.0)]
@@ -87,7 +87,7 @@ async def test_a_job_that_sleeps_in_two_tasks_is_asleep_while_one_does() -> None
 
     async def gathers() -> None:
         with agenda.job(7):
-            await asyncio.gather(agenda.sleep(1), agenda.sleep(2))
+            await asyncio.gather(agenda.sleep(timedelta(seconds=1)), agenda.sleep(timedelta(seconds=2)))
 
     task = asyncio.create_task(gathers())
     await turns()
@@ -106,7 +106,7 @@ async def test_a_time_limit_strikes_at_its_instant_and_wakes_its_job() -> None:
         with agenda.job(7):
             async with agenda.time_limit(2) as limit:
                 try:
-                    await agenda.sleep(60)
+                    await agenda.sleep(timedelta(seconds=60))
                 finally:
                     struck.append(limit.expired())
 

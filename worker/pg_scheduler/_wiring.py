@@ -9,7 +9,7 @@ from typing import Any
 
 from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.bulk_submission import BulkSubmission
-from pg_scheduler._engine.by_hand import HandDriven, Witness
+from pg_scheduler._engine.by_hand import HandDriven, Runs, Witness
 from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -314,12 +314,7 @@ async def wire_by_hand(
     config = replace(config, poll_seconds=0.0, prefetch_seconds=0.0)
     lines = await _open_quiet_lines(pool, config, addresses)
     lease = Lease(config.lease_seconds, clock=lambda: 0.0)  # held by construction: renewed before the clock is moved
-    witnesses: list[Witness] = []
-
-    def make_witness(calls: Calls) -> Witness:
-        witnesses.append(Witness(calls, agenda, time_limit=time_limit))
-        return witnesses[0]
-
+    runs = Runs()
     work = _wire_work(
         pool,
         registry,
@@ -330,7 +325,7 @@ async def wire_by_hand(
         submitting,
         middleware,
         lease=lease,
-        make_performer=make_witness,
+        make_performer=partial(Witness, runs=runs, agenda=agenda, time_limit=time_limit),
         wakes=_Wakes(claim=asyncio.Event(), overdue=asyncio.Event(), tick=asyncio.Event()),
         on_release=agenda.stirred.set,
         on_look=_ignore,
@@ -340,7 +335,7 @@ async def wire_by_hand(
         card,
         registry,
         agenda=agenda,
-        witness=witnesses[0],
+        runs=runs,
         lease=lease,
         slots=work.slots,
         claim_loop=work.claim_loop,

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["JobRun", "SettableClock", "advance", "run_due_jobs"]
 
 PATIENCE_SECONDS = 30.0
+SECONDS_MAX = 10**10
+"""Of one step: three centuries, after which a clock still shows a year that it knows."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -156,13 +158,13 @@ class SettableClock:
         """Wait until the clock has come so much farther: for jobs, in place of ``asyncio.sleep``.
 
         Raises:
-            InvalidArgument: no number of seconds.
+            InvalidArgument: no number of seconds, or more than 10 thousand million.
         """
-        _require_seconds(seconds)
-        if seconds <= 0:
+        span = _checked_seconds(seconds)
+        if span <= timedelta():
             await turn(0)
-            return
-        await (agenda_of_job() or self._agenda).sleep(seconds)
+        else:
+            await (agenda_of_job() or self._agenda).sleep(span)
 
     @asynccontextmanager
     async def _worker_of(self, scheduler: "Scheduler", until: datetime) -> AsyncIterator[HandDriven]:
@@ -256,7 +258,7 @@ async def advance(
         it ends.
 
     Raises:
-        InvalidArgument: a negative time.
+        InvalidArgument: a negative time, or one that leads out of the years 2 to 9998.
         WorkerAlive: the scheduler is started, or another worker lives in the database.
         TimeStandsStill: a job neither ends nor sleeps on the clock.
         DatabaseUnreachable: no answer.
@@ -272,13 +274,14 @@ async def _begun(scheduler: "Scheduler", agenda: Agenda, *, on_this_clock: bool)
     return await scheduler._by_hand(agenda, limit)  # noqa: SLF001  what start() makes, without what it sets going
 
 
-def _require_seconds(seconds: object) -> None:
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+def _checked_seconds(seconds: object) -> timedelta:
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds > SECONDS_MAX:
         raise InvalidArgument(f"seconds is {str(seconds)[:40]!r}", fix="give a number of seconds")
+    return timedelta(seconds=max(0, seconds))
 
 
 def _checked_span(by: object) -> timedelta:
-    if not isinstance(by, timedelta) or by < timedelta():
+    if not isinstance(by, timedelta) or not timedelta() <= by <= timedelta(seconds=SECONDS_MAX):
         raise InvalidArgument(f"by is {str(by)[:40]!r}", fix="give a timedelta that is not negative")
     return by
 

@@ -69,10 +69,10 @@ class Agenda:
             if wait.token == token and wait.is_asleep and not wait.is_over:
                 self._wake(wait)
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, span: timedelta) -> None:
         """Until the clock has come so much farther."""
         called = asyncio.Event()
-        with self._waiting(seconds, called.set, is_asleep=True):
+        with self._waiting(span, called.set, is_asleep=True):
             self.stirred.set()
             await called.wait()
 
@@ -89,7 +89,7 @@ class Agenda:
                 limit.reschedule(asyncio.get_running_loop().time())
                 self.rouse(token)
 
-            with self._waiting(seconds, strike, is_asleep=False):
+            with self._waiting(timedelta(seconds=seconds), strike, is_asleep=False):
                 yield limit
 
     @contextmanager
@@ -102,8 +102,8 @@ class Agenda:
             _current.reset(outer)
 
     @contextmanager
-    def _waiting(self, seconds: float, call: Callable[[], None], *, is_asleep: bool) -> Iterator[None]:
-        at = self.now + timedelta(seconds=seconds)
+    def _waiting(self, span: timedelta, call: Callable[[], None], *, is_asleep: bool) -> Iterator[None]:
+        at = self.now + span
         wait = _Wait(at, call, _token(), is_asleep)
         heapq.heappush(self._waits, (at, next(self._order), wait))
         self._asleep[wait.token] += is_asleep

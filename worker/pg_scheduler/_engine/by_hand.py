@@ -55,32 +55,44 @@ class Run:
     error_type: str | None = None
 
 
-class Witness(Performer):
-    """Knows what has run; retries without chance, and has time limits strike when the clock says so."""
+class Runs:
+    """What runs, and what has run."""
 
-    def __init__(self, calls: Calls, agenda: Agenda, *, time_limit: TimeLimit) -> None:
-        super().__init__(calls, time_limit=time_limit, chance=lambda: 0.5)
-        self._agenda = agenda
+    def __init__(self) -> None:
         self._places = count()
         self._runs: list[Run] = []
 
-    async def perform(self, held: HeldJob, me: asyncio.Task[None]) -> Outcome:
-        """As the shipped one."""
-        if held.stop_reason is not None:  # it does not start
-            return await super().perform(held, me)
-        run = Run(held.job, next(self._places), self._agenda.now)
+    def begin(self, job: ClaimedJob, now: datetime) -> Run:
+        """One more."""
+        run = Run(job, next(self._places), now)
         self._runs.append(run)
-        with self._agenda.job(held.job.token):
-            outcome = await super().perform(held, me)
-        run.ended_at = self._agenda.now
-        run.error_type = outcome.error.type if isinstance(outcome, Fail | RetryIn) else None
-        return outcome
+        return run
 
     def take_ended(self) -> list[Run]:
         """Those that have ended since the last time."""
         ended = [run for run in self._runs if run.ended_at is not None]
         self._runs = [run for run in self._runs if run.ended_at is None]
         return ended
+
+
+class Witness(Performer):
+    """Notes what runs. A delay has no chance in it: it is the middle of its jitter."""
+
+    def __init__(self, calls: Calls, *, runs: Runs, agenda: Agenda, time_limit: TimeLimit) -> None:
+        super().__init__(calls, time_limit=time_limit, chance=lambda: 0.5)
+        self._runs = runs
+        self._agenda = agenda
+
+    async def perform(self, held: HeldJob, me: asyncio.Task[None]) -> Outcome:
+        """As the shipped one."""
+        if held.stop_reason is not None:  # it does not start
+            return await super().perform(held, me)
+        run = self._runs.begin(held.job, self._agenda.now)
+        with self._agenda.job(held.job.token):
+            outcome = await super().perform(held, me)
+        run.ended_at = self._agenda.now
+        run.error_type = outcome.error.type if isinstance(outcome, Fail | RetryIn) else None
+        return outcome
 
 
 class HandDriven:
@@ -93,7 +105,7 @@ class HandDriven:
         registry: Registry,
         *,
         agenda: Agenda,
-        witness: Witness,
+        runs: Runs,
         lease: Lease,
         slots: Slots,
         claim_loop: ClaimLoop,
@@ -109,7 +121,7 @@ class HandDriven:
         self._card = card
         self._registry = registry
         self._agenda = agenda
-        self._witness = witness
+        self._runs = runs
         self._lease = lease
         self._slots = slots
         self._claim_loop = claim_loop
@@ -222,7 +234,7 @@ class HandDriven:
         while await self._stop_lost():
             await self._all_asleep(patience_seconds)
         await self._completions.run_once()
-        ended = self._witness.take_ended()
+        ended = self._runs.take_ended()
         statuses = await self._jobs.statuses([run.job.job_id for run in ended]) if ended else {}
         for run in ended:
             run.status = statuses.get(run.job.job_id, JobStatus.CANCELLED)  # whoever deletes a row wants no more of it
