@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -926,6 +927,58 @@ async def test_every_tick_of_every_rule_runs_at_its_instant(
     await pool.execute("DELETE FROM scheduled_jobs; DELETE FROM scheduler_schedules")
     for name, config in registry.all().items():
         assert [row["tick_at"] for row in rows if row["job_name"] == name] == ticks_of(config.rule, at, at + 2 * DAY)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job: what it is due at, how long it sleeps, and what comes before what; in this order where all is equal."""
+
+    due: int
+    seconds: int
+    priority: JobPriority
+
+
+def spans_of(jobs: list[Planned], slots: int) -> list[tuple[int, int]]:
+    """When each starts and ends on one worker that has nothing else to do: from one second to the next."""
+    waiting = dict(enumerate(jobs))
+    begun: dict[int, tuple[int, int]] = {}
+    for now in range(200):
+        free = slots - sum(end > now for _, end in begun.values())
+        due = [n for n, job in waiting.items() if job.due <= now]
+        while due and free > 0:
+            first = min(due, key=lambda n: (jobs[n].priority.db_value, jobs[n].due, n))
+            begun[first] = (now, now + jobs[first].seconds)
+            del waiting[first]
+            due.remove(first)
+            free -= jobs[first].seconds > 0
+    return [begun[n] for n in range(len(jobs))]
+
+
+planned = st.builds(Planned, due=st.integers(0, 8), seconds=st.integers(0, 5), priority=st.sampled_from(JobPriority))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.lists(planned, min_size=1, max_size=14), slots=st.integers(1, 3))
+async def test_jobs_start_and_end_as_a_worker_with_so_many_slots_would_have_them(
+    pool: asyncpg.Pool[asyncpg.Record], jobs: list[Planned], slots: int
+) -> None:
+    await pool.execute("DELETE FROM scheduled_jobs")
+    async with SettableClock(pool, at=AT) as clock:
+
+        async def job(seconds: int) -> None:
+            await clock.sleep(seconds)
+
+        scheduler = Scheduler(pool, max_concurrent_jobs=slots)
+        for number, one in enumerate(jobs):
+            due_at = AT + one.due * SECOND
+            await scheduler.schedule(
+                job, execution_time=due_at, args=(one.seconds,), priority=one.priority, job_id=str(number)
+            )
+
+        runs = await advance(scheduler, clock, 5 * MINUTE)
+
+    ran = {int(run.job_id): span for run, span in zip(runs, spans(runs), strict=True)}
+    assert [ran[number] for number in range(len(jobs))] == spans_of(jobs, slots)
 
 
 async def test_a_trace_is_the_same_again(dsn: str, new_database: Callable[..., str], declare: Declare) -> None:
