@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pg_scheduler._engine import turns as turns_module
-from pg_scheduler._engine.starts import PREFETCH_SECONDS
+from pg_scheduler._engine.config import PREFETCH_SECONDS
 from pg_scheduler._engine.turns import Turns
 
 

@@ -14,6 +14,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.ticker import Ticker
+from pg_scheduler._store.clock import clock_saying
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
@@ -46,10 +47,7 @@ class World:
 
     async def advance(self, by: timedelta) -> None:
         """Replace the database's clock by one that is ahead."""
-        await self.pool.execute(
-            "CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE"
-            f" RETURN now() + interval '{by.total_seconds()} seconds'"
-        )
+        await self.pool.execute(clock_saying(f"now() + interval '{by.total_seconds()} seconds'"))
 
     async def stand_at(self, instant: datetime) -> None:
         """Replace the database's clock by one that shows this instant until it is told another."""

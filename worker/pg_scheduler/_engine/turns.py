@@ -8,13 +8,14 @@ be claimed ahead.
 from math import inf
 from time import monotonic
 
-from pg_scheduler._engine.starts import PREFETCH_SECONDS
+from pg_scheduler._engine.config import PREFETCH_SECONDS
 
 
 class Turns:
     """Whether and when jobs with a key are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefetch_seconds: float = PREFETCH_SECONDS) -> None:
+        self._prefetch_seconds = prefetch_seconds
         self._keyed_at = inf
         self._keyed_first = False
         self._asked_at = -inf
@@ -26,7 +27,7 @@ class Turns:
     def take(self) -> tuple[bool, ...]:
         """The claims of this pass in their order; True stands for the one of jobs with keys."""
         now = monotonic()
-        if now < self._keyed_at - PREFETCH_SECONDS:
+        if now < self._keyed_at - self._prefetch_seconds:
             self._asked_at = -inf
             return (False,)
         self._asked_at = now
@@ -39,6 +40,6 @@ class Turns:
         Not for one that was asked for since it is due: it is not ours to have, as another worker holds the row's lock,
         or the key's.
         """
-        moments = (self._keyed_at - PREFETCH_SECONDS, self._keyed_at)
+        moments = (self._keyed_at - self._prefetch_seconds, self._keyed_at)
         claimable_at = next((at for at in moments if at > self._asked_at), inf)
         return min(pause, max(0.0, claimable_at - monotonic()))
