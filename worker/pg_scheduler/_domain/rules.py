@@ -155,8 +155,9 @@ class Bounds:
         """When the job of a tick becomes due; spread evenly over the jitter by a hash of both."""
         if not self.jitter_seconds:
             return tick
-        digest = blake2b(f"{schedule_id} {tick.astimezone(UTC).isoformat()}".encode(), digest_size=8).digest()
-        return tick + timedelta(microseconds=int.from_bytes(digest) % (self.jitter_seconds * 1_000_000))
+        instant = tick.astimezone(UTC)  # in a zone, time would be added to what the wall shows
+        digest = blake2b(f"{schedule_id} {instant.isoformat()}".encode(), digest_size=8).digest()
+        return instant + timedelta(microseconds=int.from_bytes(digest) % (self.jitter_seconds * 1_000_000))
 
 
 def _check_expression(expression: object, field: str) -> None:
