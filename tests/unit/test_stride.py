@@ -24,6 +24,7 @@ ODD_ZONES = (
     "Pacific/Apia",
     "America/Caracas",
     "Atlantic/Azores",
+    "America/St_Johns",
 )
 EXPRESSIONS = ("* * * * *", "*/7 * * * *", "0-59/20 0-3 * * *", "30 1,2 * * *", "0 0 * * *", "*/20 0-23 * * SAT,SUN")
 
@@ -40,7 +41,7 @@ def steps(rule: Rule, instant: datetime, anchor: datetime, n: int) -> list[datet
 changes = [
     change.at
     for zone in ODD_ZONES
-    for year in (2011, 2016, 2026)
+    for year in (2010, 2011, 2016, 2026)
     for change in zones.changes_in(zones.zone(zone), year)
 ]
 rules = st.builds(
