@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_scheduler._domain import zones
-from pg_scheduler._domain.rules import Cron, Interval, Rule
+from pg_scheduler._domain.rules import Ambiguous, Cron, Interval, Rule
 from pg_scheduler._domain.stride import ticks_after
 from pg_scheduler._domain.walk import next_after
 
@@ -80,3 +80,11 @@ def test_strides_end_where_steps_do(rule: Rule) -> None:
     instant = datetime(9998, 12, 30, tzinfo=UTC)
 
     assert list(ticks_after(rule, instant, anchor=instant)) == steps(rule, instant, instant, 1000)
+
+
+@pytest.mark.parametrize("ambiguous", ["first", "last", "both"])
+def test_an_evening_that_comes_again_after_midnight_is_walked(ambiguous: Ambiguous) -> None:
+    rule = Cron(("*/10 1-23 * * *",), "America/St_Johns", ambiguous=ambiguous)  # at 00:01 it was 23:01 again
+    instant = datetime(2010, 11, 6, 10, tzinfo=UTC)
+
+    assert list(islice(ticks_after(rule, instant, anchor=EVER), 300)) == steps(rule, instant, EVER, 300)

@@ -50,10 +50,9 @@ class VirtualFleet:
         self._tell = tell
         self._poll = timedelta(seconds=scene.fleet.poll_seconds)
         self._slots = scene.fleet.all_slots
-        may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
+        self._may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
         self._schedules = {
-            each.name: ScheduleLine(each, number, scene.begins_at, may_halt=may_halt)
-            for number, each in enumerate(scene.schedules, 1)
+            each.name: ScheduleLine(each, number, scene.begins_at) for number, each in enumerate(scene.schedules, 1)
         }
         self._one_offs = [
             OneOff(each, number)
@@ -205,9 +204,10 @@ class VirtualFleet:
 
     def _recount(self, line: Line) -> None:
         """How many slots are wanted beside those in use, now that this line may want others than before."""
-        wants = line.wants
-        self._wanting += wants - line.wanted
-        line.wanted = wants
+        if self._slots is not None:
+            wants = line.wants
+            self._wanting += wants - line.wanted
+            line.wanted = wants
 
     def _judge(self, now: datetime, job: Job, line: Line) -> None:
         verdict = overlap.verdict(
@@ -297,8 +297,9 @@ class VirtualFleet:
         line = job.line
         del line.open[job]
         line.counts.outcomes[outcome] += 1
-        self._tell_of(job, outcome, now, failed=failed)
-        if outcome == "ran" and isinstance(line, ScheduleLine):
+        if self._tell is not None:
+            self._tell_of(job, outcome, now, failed=failed)
+        if self._may_halt and outcome == "ran" and isinstance(line, ScheduleLine):
             line.note_result(job, failed=failed)
             if failed and line.keeps_failing:
                 line.halt(now)
