@@ -18,6 +18,7 @@ from pg_scheduler._domain.overlap import Verdict
 from pg_scheduler._domain.retry import delay_seconds, policy_of
 from pg_scheduler._domain.schedules import changed, declared, is_changed, suspension
 from pg_scheduler._domain.ticking import plan_ticks
+from pg_scheduler.errors import SimulationTooLarge
 from pg_scheduler.simulation.inputs import Edit, Outage, Resume, Suspend
 from pg_scheduler.simulation.lines import Line, OneOff, ScheduleLine
 from pg_scheduler.simulation.trace import Peak, Range, Run, Starts, Trace
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     """What an event does: at an instant, to something, with a number."""
 
 STRIDE = timedelta(days=1)
+STARTS_MAX = 10_000_000
+"""Of ticks there are fewer: beyond it jobs that fail are tried again and again."""
 _END, _BACK, _PLAN, _HAPPEN, _DUE = range(5)
 """The order of events at one instant."""
 _OF_WORKERS = frozenset({_END, _PLAN})
@@ -64,7 +67,7 @@ class VirtualFleet:
         self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
         self._due: list[tuple[int, datetime, int, int, Job]] = []
         self._ranges: list[Range] = []
-        self._running = self._wanting = 0
+        self._running = self._wanting = self._started = 0
         self._most_running = 0
         self._peak: tuple[int, datetime | None] = (0, None)
         self._back_at = self._out_since = self._served_since = scene.begins_at
@@ -257,6 +260,11 @@ class VirtualFleet:
     def _start(self, now: datetime, job: Job) -> None:
         line = job.line
         self._running += 1
+        self._started += 1
+        if self._started > STARTS_MAX:
+            raise SimulationTooLarge(
+                f"more than {STARTS_MAX:,} starts", limit=STARTS_MAX, fix="simulate a shorter time, or fewer retries"
+            )
         if job.overlap != "allow":
             line.running = job
             self._recount(line)
