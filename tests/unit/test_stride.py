@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -88,3 +89,16 @@ def test_an_evening_that_comes_again_after_midnight_is_walked(ambiguous: Ambiguo
     instant = datetime(2010, 11, 6, 10, tzinfo=UTC)
 
     assert list(islice(ticks_after(rule, instant, anchor=EVER), 300)) == steps(rule, instant, EVER, 300)
+
+
+@pytest.mark.parametrize("rule", [Interval(1), Cron(("* * * * *",), seconds="*")])
+def test_two_ticks_cost_two_ticks_and_not_a_day(rule: Rule) -> None:
+    list(islice(ticks_after(rule, EVER, anchor=EVER), 2))  # what is remembered of the rule is there
+    tracemalloc.start()
+    try:
+        list(islice(ticks_after(rule, EVER, anchor=EVER), 2))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 20_000

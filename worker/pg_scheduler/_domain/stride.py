@@ -4,7 +4,7 @@ Invariant: they are the steps that ``next_after`` takes. On a day that no change
 wall minutes that match: a step finds the first of them, and the others are read off.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -22,25 +22,32 @@ def ticks_after(rule: Rule, instant: datetime, *, anchor: datetime) -> Iterator[
     tick = next_after(rule, instant, anchor=anchor)
     while tick:
         yield tick
-        rest = _rest_of_day(rule, tick)
-        yield from rest
-        tick = next_after(rule, rest[-1] if rest else tick, anchor=anchor)
+        for later in _rest_of_day(rule, tick):  # one by one: whoever plans a single tick must not pay for a day
+            yield later
+            tick = later
+        tick = next_after(rule, tick, anchor=anchor)
 
 
-def _rest_of_day(rule: Rule, tick: datetime) -> Sequence[datetime]:
+def _rest_of_day(rule: Rule, tick: datetime) -> Iterator[datetime]:
     """The ticks of the day after one of them, where they are known without a step."""
     if tick > END - 2 * _DAY:
-        return ()
+        return iter(())
     if isinstance(rule, Interval):
-        return [tick + n * rule.every for n in range(1, _DAY // rule.every)]
+        return (tick + n * rule.every for n in range(1, _DAY // rule.every))
     wall = wall_at(rule.zone, tick)
     midnight = tick - (wall - wall.replace(hour=0, minute=0, second=0))
     if _is_near_a_change(rule, midnight):
-        return ()
-    in_day = _in_day(
-        rule, frozenset(n for n, each in enumerate(rule.parsed) if wall.day in each.days_in(*_month(wall)))
-    )
-    return [midnight + each for each in in_day[bisect_right(in_day, tick - midnight) :]]
+        return iter(())
+    matching = frozenset(n for n, each in enumerate(rule.parsed) if wall.day in each.days_in(wall.year, wall.month))
+    return _later(rule, midnight, tick, _minutes(rule, matching))
+
+
+def _later(rule: Cron, midnight: datetime, tick: datetime, minutes: Sequence[timedelta]) -> Iterator[datetime]:
+    since, seconds = tick - midnight, rule.in_minute
+    for n in range(bisect_left(minutes, since - MINUTE), len(minutes)):
+        for second in seconds:
+            if minutes[n] + second > since:
+                yield midnight + minutes[n] + second
 
 
 def _is_near_a_change(rule: Cron, midnight: datetime) -> bool:
@@ -50,12 +57,9 @@ def _is_near_a_change(rule: Cron, midnight: datetime) -> bool:
     return any(midnight - shift <= at <= midnight + _DAY + shift for at, shift in shifts)
 
 
-def _month(wall: datetime) -> tuple[int, int]:
-    return wall.year, wall.month
-
-
 @lru_cache(maxsize=256)
-def _in_day(rule: Cron, expressions: frozenset[int]) -> tuple[timedelta, ...]:
-    """When a day ticks that these expressions match, counted from its midnight."""
-    minutes = sorted({minute for n in expressions for minute in rule.parsed[n].minutes})
-    return tuple(minute * MINUTE + second for minute in minutes for second in rule.in_minute)
+def _minutes(rule: Cron, expressions: frozenset[int]) -> tuple[timedelta, ...]:
+    """The minutes of a day that these expressions match, counted from its midnight."""
+    return tuple(
+        minute * MINUTE for minute in sorted({minute for n in expressions for minute in rule.parsed[n].minutes})
+    )
