@@ -8,6 +8,7 @@
     |   |   `-- InvalidArguments     arguments that do not fit the task's typed parameters
     |   |-- InvalidSchedule          a rule that does not parse, never fires, or has no zone
     |   |-- JobExists                the job id is taken and the caller asked to be told
+    |   |-- SimulationTooLarge       more ticks, or a longer time, than a simulation looks at
     |   |-- InvalidDsn               a connection string that cannot be used
     |   `-- IllegalTransition        a status that the job cannot have next
     |-- AppNotFound                  what was named to the worker holds no task
@@ -88,6 +89,20 @@ class JobExists(InvalidArgument):
     """The job id exists already and the caller asked to be told (``ConflictResolution.RAISE``)."""
 
     code = "PGS-004"
+
+
+class SimulationTooLarge(InvalidArgument):
+    """A simulation was asked for more ticks, or for a longer time, than it looks at.
+
+    Attributes:
+        limit: how many ticks, or days, it looks at.
+    """
+
+    code = "PGS-023"
+
+    def __init__(self, what: str, *, limit: int, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.limit = limit
 
 
 class InvalidDsn(InvalidArgument):

@@ -13,7 +13,7 @@ from cronsim.explain import explain
 
 from pg_scheduler._domain import cron_fields
 from pg_scheduler._domain.counting import count_within, last_within
-from pg_scheduler._domain.notes import note
+from pg_scheduler._domain.notes import note, notes_within
 from pg_scheduler._domain.policies import CATCH_UP_MAX, DEADLINE_SECONDS_MAX, FAILURES_MAX, Missed, Overlap, Policy
 from pg_scheduler._domain.rules import (
     EVERY_SECONDS_MAX,
@@ -56,6 +56,7 @@ __all__ = [
     "next_after",
     "next_within",
     "note",
+    "notes_within",
     "shown",
     "within",
 ]

@@ -1,4 +1,4 @@
-"""The operator's part of the command line: ``operator crds demo dev``.
+"""The operator's part of the command line: ``operator crds demo dev simulate lint``.
 
 Invariant: importing this module imports click and nothing heavier; each command imports what it runs, and says what to
 install if that is missing.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,25 @@ import click
 
 from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.options import log_format_option
-from pg_scheduler.cli.reporting import unreachable
+from pg_scheduler.cli.output import output_option, progress
+from pg_scheduler.cli.reporting import EXIT_NO, unreachable
+from pg_scheduler_operator.cli.parameters import (
+    duration_option,
+    files_argument,
+    horizon_of,
+    instant_of,
+    picture_of,
+    since_option,
+    slots_option,
+    topics_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pg_scheduler.cli.logs import LogFormat
+    from pg_scheduler.cli.output import Output
+    from pg_scheduler_operator.cli.parameters import Topic
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -121,6 +137,115 @@ def dev(context: click.Context, app: str, *, manifests: Path | None, data_dir: P
     with needs_extra("demo"):
         from pg_scheduler_operator.cli.dev import DevSettings, run_dev
     context.exit(asyncio.run(run_dev(DevSettings(app=app, manifests=manifests, data_dir=data_dir))))
+
+
+@click.command(
+    short_help="Show what schedules will do.",
+    epilog="Example: pgscheduler simulate manifests --from 2026-03-08T00:00Z --to 2026-03-09T00:00Z --slots 25",
+)
+@files_argument
+@since_option
+@click.option("--to", "until", callback=instant_of, metavar="INSTANT", help="When it ends; a day later if not given.")
+@slots_option
+@duration_option
+@click.option("--runs", is_flag=True, help="List every run, too.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=picture_of,
+    help="Draw slots in use and lateness into this file: svg or png.",
+)
+@output_option
+def simulate(
+    *,
+    files: Sequence[Path],
+    since: datetime | None,
+    until: datetime | None,
+    slots: int | None,
+    durations: Mapping[str, float],
+    runs: bool,
+    plot: Path | None,
+    output: Output,
+) -> None:
+    """Show what the schedules in manifests will do: runs, skips, how late, how many at a time.
+
+    FILE is a file of manifests or a folder of them. The decisions are those of the workers, on a virtual clock: nothing
+    is connected and nothing is run. A run takes what the object's annotation pgscheduler.io/expected-duration-seconds
+    says, else a second. Intervals begin when the simulation does.
+    """
+    with needs_extra("demo"):
+        from pg_scheduler_operator.cli.scenes import Wish
+        from pg_scheduler_operator.cli.simulate import show, simulate_files
+    if plot is not None:
+        with needs_extra("dev"):
+            from pg_scheduler_operator.cli.plot import draw
+    begins_at = since or _this_second()
+    wish = Wish(begins_at=begins_at, ends_at=until or begins_at + timedelta(days=1), slots=slots, durations=durations)
+    played = simulate_files(files, wish, runs=runs, occupancy=plot is not None)
+    show(played, wish, output, runs=runs)
+    if plot is not None:
+        draw(played, wish, plot)
+        progress(f"drawn: {plot}")
+
+
+@click.command(
+    short_help="Find what is wrong with schedules.",
+    epilog="Example: pgscheduler lint manifests --slots 25 --fail-on overlap,deadline,capacity",
+)
+@files_argument
+@click.option(
+    "--horizon",
+    default="30d",
+    show_default=True,
+    callback=horizon_of,
+    metavar="TIME",
+    help="How far to look ahead, such as 12h, 30d, 8w.",
+)
+@since_option
+@slots_option
+@duration_option
+@click.option(
+    "--fail-on",
+    default="overlap,deadline,capacity",
+    show_default=True,
+    callback=topics_of,
+    metavar="TOPICS",
+    help="Topics whose findings are exit code 1, separated by commas; what is invalid always is.",
+)
+@output_option
+@click.pass_context
+def lint(
+    context: click.Context,
+    *,
+    files: Sequence[Path],
+    horizon: timedelta,
+    since: datetime | None,
+    slots: int | None,
+    durations: Mapping[str, float],
+    fail_on: Sequence[Topic],
+    output: Output,
+) -> None:
+    """Find what is wrong with the schedules in manifests, or will be, one line for each finding.
+
+    FILE is a file of manifests or a folder of them. Topics: invalid (refused), never (no run any more), overlap,
+    deadline (late starts), capacity (more slots wanted than there are), clocks (nights on which they change),
+    kubernetes (a CronJob reads the rule otherwise), arguments (JSON may change them).
+
+    Exit code 1 means that there is a finding of --fail-on; what is invalid always counts.
+    """
+    with needs_extra("demo"):
+        from pg_scheduler_operator.cli.lint import fails, lint_files, show
+        from pg_scheduler_operator.cli.scenes import Wish
+    begins_at = since or _this_second()
+    wish = Wish(begins_at=begins_at, ends_at=begins_at + horizon, slots=slots, durations=durations)
+    linted = lint_files(files, wish)
+    show(linted, output)
+    if fails(linted.findings, fail_on):
+        context.exit(EXIT_NO)
+
+
+def _this_second() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _existing(app: Path) -> Path:

@@ -67,6 +67,11 @@ class Entry:
         }
 
 
+def manifest_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold manifests, by name; not those of folders below it."""
+    return [path for path in sorted(folder.iterdir()) if _is_manifest(path)]
+
+
 class FileScan:
     """The files of a folder and what was last read from each."""
 
@@ -78,7 +83,7 @@ class FileScan:
 
     def look(self) -> None:
         """One look at the folder; files that have settled are read."""
-        found = {path: _signature(path) for path in sorted(self._folder.iterdir()) if _is_manifest(path)}
+        found = {path: _signature(path) for path in manifest_files(self._folder)}
         before, self._looked = (found if self._looked is None else self._looked), found
         for path in self.manifests.keys() - found.keys() - before.keys():
             del self.manifests[path], self._read[path]

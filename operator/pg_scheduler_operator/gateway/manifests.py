@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +48,7 @@ class Manifest:
 
     key: Key
     spec: Any
+    annotations: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_manifests(path: Path) -> list[Manifest]:
@@ -200,4 +201,9 @@ def _manifest(body: Mapping[str, Any]) -> Manifest | None:
         raise InvalidManifest(
             f"a {kind} has no valid name or namespace", fix="lower case letters, digits, - and . only"
         )
-    return Manifest(key=Key(kind=Kind(kind), namespace=namespace, name=str(name)), spec=body.get("spec"))
+    annotations = metadata.get("annotations")
+    return Manifest(
+        key=Key(kind=Kind(kind), namespace=namespace, name=str(name)),
+        spec=body.get("spec"),
+        annotations=annotations if isinstance(annotations, dict) else {},
+    )

@@ -4,16 +4,14 @@ Invariant: a note tells of the rule's choices and of the clock; it changes nothi
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.passes import FIRST, LAST
 from pg_scheduler._domain.rules import Cron, Interval, Rule
-from pg_scheduler._domain.walk import BEGIN, latest_until
+from pg_scheduler._domain.walk import BEGIN, INSTANT, latest_until, next_after
 from pg_scheduler._domain.walls import MINUTE, floor, minute_before, next_wall
 from pg_scheduler._domain.zones import Change
-
-_INSTANT = timedelta(microseconds=1)
 
 
 def note(rule: Rule, tick: datetime) -> str:
@@ -23,11 +21,31 @@ def note(rule: Rule, tick: datetime) -> str:
     return "; ".join(filter(None, (_of_gaps(rule, tick), _of_repetition(rule, tick))))
 
 
+def notes_within(rule: Rule, after: datetime, until: datetime) -> list[tuple[datetime, str]]:
+    """For each change of clocks in a window that the rule notices: the first tick that has a note, and the note."""
+    if isinstance(rule, Interval):
+        return []
+    changes = zones.changes_between(rule.zone, after + INSTANT, until)
+    return [noted for change in changes if (noted := _first_noted(rule, change))]
+
+
+def _first_noted(rule: Cron, change: Change) -> tuple[datetime, str] | None:
+    shift = abs(change.after - change.before)
+    tick = next_after(rule, change.at - shift - INSTANT, anchor=BEGIN)
+    while tick is not None:
+        if told := note(rule, tick):
+            return tick, told
+        if tick >= change.at + shift:
+            return None
+        tick = next_after(rule, tick, anchor=BEGIN)
+    return None
+
+
 def _of_gaps(rule: Cron, tick: datetime) -> str:
     """What was left out since the tick before, if such minutes do not run; else what runs here instead."""
     is_skipped = rule.nonexistent == "skip"
-    since = latest_until(rule, tick - _INSTANT, anchor=BEGIN) if is_skipped else tick - MINUTE
-    for change in zones.changes_between(rule.zone, (since or BEGIN) + _INSTANT, tick):
+    since = latest_until(rule, tick - INSTANT, anchor=BEGIN) if is_skipped else tick - MINUTE
+    for change in zones.changes_between(rule.zone, (since or BEGIN) + INSTANT, tick):
         if walls := _left_out(rule, change):
             day = walls[0].date()
             on = "that day" if day == zones.wall_at(rule.zone, tick).date() else f"on {day}"

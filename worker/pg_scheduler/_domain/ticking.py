@@ -4,14 +4,17 @@ Invariant: between the high-water mark before and the one after it, each tick of
 Pure: the ticker writes what is decided here, and a simulation reads it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice, takewhile
 
 from pg_scheduler._domain.counting import last_within
 from pg_scheduler._domain.ledger import Passed, Passing, passed
 from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.schedules import StoredSchedule
-from pg_scheduler._domain.walk import INSTANT, next_within, within
+from pg_scheduler._domain.stride import ticks_after
+from pg_scheduler._domain.walk import END, INSTANT, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +53,13 @@ def plan_ticks(schedule: StoredSchedule, now: datetime, horizon: timedelta) -> P
     """
     overdue = _overdue(schedule, now)
     made = list(overdue.made)
-    tick = _next(schedule, max(now, schedule.mark), len(made))
-    while tick and tick <= now + horizon:
+    tick: datetime | None = None
+    for tick in _ahead(schedule, max(now, schedule.mark), len(made)):
+        if tick > now + horizon:
+            break
         made.append(tick)
-        tick = _next(schedule, tick, len(made))
+    else:
+        tick = None
     due_at = schedule.definition.bounds.due_at
     previous = [schedule.last_run_tick_at, *made]
     ticks = tuple(
@@ -114,8 +120,9 @@ def _passed(
     )
 
 
-def _next(schedule: StoredSchedule, instant: datetime, more: int) -> datetime | None:
-    definition = schedule.definition
-    return next_within(
-        definition.rule, definition.bounds, instant, anchor=schedule.anchor_at, made=schedule.runs + more
-    )
+def _ahead(schedule: StoredSchedule, instant: datetime, made: int) -> Iterator[datetime]:
+    """The ticks later than ``instant`` that its bounds allow after those that are made."""
+    definition, room = schedule.definition, schedule.runs_left
+    after, until = within(definition.bounds, instant, END)
+    ticks = ticks_after(definition.rule, after, anchor=schedule.anchor_at)
+    return islice(takewhile(lambda tick: tick <= until, ticks), None if room is None else room - made)
