@@ -183,7 +183,7 @@ class VirtualFleet:
         line.open[job] = None
         if job.overlap == "replace" and not job.attempt:
             line.replacements_due += 1
-        heappush(self._due, (job.priority, job.due_at, line.number, next(self._numbers), job))
+        heappush(self._due, (job.priority, job.asks_at, line.number, next(self._numbers), job))
 
     def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
         self._ask(one_off.job())
@@ -277,7 +277,8 @@ class VirtualFleet:
         if job.overlap != "allow":
             job.line.retrying.append(job)
         seconds = delay_seconds(policy_of(job.retry_policy, None), job.attempt - 1, chance=0.5)
-        self._at(now + timedelta(seconds=seconds), _DUE, self._asks_again, job)
+        job.asks_at = now + timedelta(seconds=seconds)
+        self._at(job.asks_at, _DUE, self._asks_again, job)
 
     def _asks_again(self, _: datetime, job: Job, __: int) -> None:
         if job in job.line.open:  # or else it was replaced
