@@ -348,7 +348,6 @@ async def wire_by_hand(
         jobs=lines.jobs,
         schedules=work.schedules,
         periodic=periodic,
-        ticks_ahead_seconds=config.poll_seconds,
         close=work.close,
     )
 

@@ -115,7 +115,6 @@ class HandDriven:
         jobs: JobStore,
         schedules: ScheduleStore,
         periodic: PeriodicJobs,
-        ticks_ahead_seconds: float,
         close: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
@@ -132,7 +131,6 @@ class HandDriven:
         self._jobs = jobs
         self._schedules = schedules
         self._periodic = periodic
-        self._ticks_ahead_seconds = ticks_ahead_seconds
         self._close = close
         self._ahead: Ahead | None = None
         self._ended: list[Run] = []
@@ -153,7 +151,7 @@ class HandDriven:
         """The first instant later than the last look at which something can happen; None if nothing is planned."""
         instants = [] if self._agenda.next_at is None else [self._agenda.next_at]
         if self._ahead is not None:
-            instants += [self._ahead.now + timedelta(seconds=left) for left in self._waits(self._ahead) if left > 0]
+            instants += [self._ahead.now + timedelta(seconds=left) for left in _waits(self._ahead) if left > 0]
         return min(instants, default=None)
 
     async def begin(self) -> None:
@@ -191,10 +189,10 @@ class HandDriven:
             await self._propagated()
             await self._go_on(patience_seconds)
             ahead = await self._look()
-        while self._is_due(ahead):
+        while _is_due(ahead):
             before, moved = ahead, await self._act(ahead, patience_seconds)
             ahead = await self._look()
-            if not moved and self._waits(ahead) == self._waits(before):
+            if not moved and _waits(ahead) == _waits(before):
                 break  # it is not ours to have: no slot is free, or somebody holds the row's lock
         ended, self._ended = self._ended, []
         return ended
@@ -225,8 +223,7 @@ class HandDriven:
 
     async def _act(self, ahead: Ahead, patience_seconds: float) -> bool:
         """One pass of every service that has something to do; whether anything has come of it."""
-        ticks = ahead.tick_in is not None and ahead.tick_in <= self._ticks_ahead_seconds
-        made = await self._ticker.run_once() if ticks else 0
+        made = await self._ticker.run_once() if ahead.tick_in is not None and ahead.tick_in <= 0 else 0
         taken = await self._claim_loop.run_once()
         written = await self._go_on(patience_seconds)
         return bool(made or taken or written)
@@ -290,10 +287,10 @@ class HandDriven:
             self._agenda.rouse(token)
         return bool(told)
 
-    def _waits(self, ahead: Ahead) -> list[float]:
-        """Seconds until there is something to do; ticks become jobs a little ahead, as they always do."""
-        ticks_in = None if ahead.tick_in is None else ahead.tick_in - self._ticks_ahead_seconds
-        return [left for left in (ahead.due_in, ticks_in, ahead.keyed_in) if left is not None]
 
-    def _is_due(self, ahead: Ahead) -> bool:
-        return ahead.alone or any(left <= 0 for left in self._waits(ahead))
+def _waits(ahead: Ahead) -> list[float]:
+    return [left for left in (ahead.due_in, ahead.tick_in, ahead.keyed_in) if left is not None]
+
+
+def _is_due(ahead: Ahead) -> bool:
+    return ahead.alone or any(left <= 0 for left in _waits(ahead))
