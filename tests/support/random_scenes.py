@@ -1,7 +1,7 @@
 """Scenes of a few schedules with slow and failing runs, outages, suspensions and edits, each from a seed.
 
-Invariant: nothing in a scene leaves the order of two things open that happen at one instant: schedules differ in priority,
-happenings in their instants, and where slots are scarce, either all schedules have keys or none has.
+Invariant: nothing in a scene leaves the order of two things open that happen at one instant: schedules differ in
+priority and happenings in their instants; where slots are scarce, no schedule has a key, whose claim takes turns.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def scene(seed: int) -> Scene:
     begins_at = random.choice(BEGINS)
     ends_at = begins_at + timedelta(minutes=MINUTES)
     slots = random.choice([1, 2, 50, 50, 50])
-    overlaps: tuple[Overlap, ...] = ("allow", "skip", "queue", "replace")
-    if slots < 50:
-        overlaps = random.choice((("allow",), ("skip", "queue", "replace")))
+    overlaps: tuple[Overlap, ...] = ("allow", "skip", "queue", "replace") if slots == 50 else ("allow",)
     schedules = tuple(
         _schedule(random, f"s{number}", PRIORITIES[number], overlaps, begins_at)
         for number in range(random.randint(1, 3))
@@ -62,7 +60,11 @@ def scene(seed: int) -> Scene:
         for number in range(1, random.randint(1, 4))
     )
     return Scene(
-        begins_at=begins_at, ends_at=ends_at, schedules=schedules, fleet=Fleet(slots=slots), happenings=happenings
+        begins_at=begins_at,
+        ends_at=ends_at,
+        schedules=schedules,
+        fleet=Fleet(slots=slots, poll_seconds=0),
+        happenings=happenings,
     )
 
 

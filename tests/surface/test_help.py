@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.commands import RunCommand
 
 OWN = {"migrate", "preview", "worker"}
-COMMANDS = ("crds", "demo", "dev", "migrate", "operator", "preview", "worker")
+COMMANDS = ("crds", "demo", "dev", "lint", "migrate", "operator", "preview", "simulate", "worker")
 
 
 def commands() -> dict[str, click.Command]:
@@ -91,6 +91,8 @@ def without(*packages: str, run: str) -> subprocess.CompletedProcess[str]:
         ("yaml", "demo", "yaml", "demo"),
         ("pydantic", "dev tasks.py", "pydantic", "demo"),
         ("pydantic", "crds", "pydantic", "operator"),
+        ("pydantic", "lint .", "pydantic", "demo"),
+        ("yaml", "simulate .", "yaml", "demo"),
         ("pythonjsonlogger", "worker --dsn postgresql://a@b/c --log-format json", "pythonjsonlogger", "worker"),
     ],
 )

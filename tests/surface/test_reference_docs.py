@@ -18,6 +18,7 @@ from pg_scheduler.cli.migrate import migrate
 from pg_scheduler.cli.preview import preview
 from pg_scheduler.cli.worker import worker
 from pg_scheduler.errors import JobFailed
+from pg_scheduler_operator.cli import lint, simulate
 from pg_scheduler_operator.crdgen import openapi
 from pg_scheduler_operator.resources import PeriodicJobSpec, PeriodicJobStatus, ScheduleSpec
 from pg_scheduler_operator.settings import Settings
@@ -65,7 +66,7 @@ def test_fields_of_configs_are_there_with_their_defaults(config: PollingConfig |
     assert defaults_in(type(config).__name__) == fields
 
 
-@pytest.mark.parametrize("command", [worker, migrate, preview], ids=lambda command: str(command.name))
+@pytest.mark.parametrize("command", [worker, migrate, preview, simulate, lint], ids=lambda command: str(command.name))
 def test_options_are_there_with_their_variable_and_default(command: click.Command) -> None:
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
 

@@ -58,13 +58,13 @@ near_changes = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rules, near_changes)
 def test_strides_over_a_change_of_clocks_take_every_step(rule: Rule, instant: datetime) -> None:
     assert list(islice(ticks_after(rule, instant, anchor=EVER), 400)) == steps(rule, instant, EVER, 400)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 200_000), st.integers(0, 400_000))
 def test_strides_of_an_interval_take_every_step(every_seconds: int, later: int) -> None:
     instant = EVER + timedelta(seconds=later)

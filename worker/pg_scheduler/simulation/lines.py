@@ -88,6 +88,9 @@ class Line:
         self.retrying: list[Job] = []
         self.waiting: list[Job] = []
         self.replacements_due = 0
+        self.wanted = 0
+        self.asking = 0
+        self.asking_with_key = 0
         self._takes = takes if callable(takes) else timedelta(seconds=takes)
         self._fails = fails
 
@@ -107,6 +110,27 @@ class Line:
     def fails(self, job: Job) -> bool:
         """Whether the attempt that ends fails."""
         return self._fails(job.planned_at, job.attempt) if callable(self._fails) else self._fails
+
+    def ask(self, job: Job) -> None:
+        """The job is due."""
+        self.open[job] = None
+        self._count(job, 1)
+
+    def hear(self, job: Job) -> None:
+        """It is looked at: it asks no more."""
+        self._count(job, -1)
+
+    def _count(self, job: Job, by: int) -> None:
+        if job.overlap == "allow":
+            self.asking += by
+        else:
+            self.asking_with_key += by
+            self.replacements_due += by * (job.overlap == "replace" and not job.attempt)
+
+    @property
+    def wants(self) -> int:
+        """How many further slots it could use: of those with the key one, if none runs."""
+        return self.asking + (self.asking_with_key > 0 and self.running is None)
 
     def next_in_turn(self) -> Job | None:
         """The first of those that wait, if it is due again: then it waits no more."""

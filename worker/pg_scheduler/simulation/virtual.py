@@ -65,7 +65,7 @@ class VirtualFleet:
         self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
         self._due: list[tuple[int, datetime, int, int, Job]] = []
         self._ranges: list[Range] = []
-        self._running = 0
+        self._running = self._wanting = 0
         self._most_running = 0
         self._peak: tuple[int, datetime | None] = (0, None)
         self._back_at = self._out_since = self._served_since = scene.begins_at
@@ -180,9 +180,8 @@ class VirtualFleet:
     def _ask(self, job: Job) -> None:
         """It is due: for the first time, again after a failure, or as its turn has come."""
         line = job.line
-        line.open[job] = None
-        if job.overlap == "replace" and not job.attempt:
-            line.replacements_due += 1
+        line.ask(job)
+        self._recount(line)
         heappush(self._due, (job.priority, job.asks_at, line.number, next(self._numbers), job))
 
     def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
@@ -192,8 +191,8 @@ class VirtualFleet:
         """Whatever is due starts, by priority and time, as far as there are slots."""
         while self._due and (self._slots is None or self._running < self._slots):
             job = heappop(self._due)[-1]
-            if job.overlap == "replace" and not job.attempt:
-                job.line.replacements_due -= 1
+            job.line.hear(job)
+            self._recount(job.line)
             if job.grace is not None and job.is_late(self._served_since):
                 self._end(now, job, "missed")
             elif job.attempt or job.overlap == "allow":
@@ -201,8 +200,14 @@ class VirtualFleet:
             else:
                 self._judge(now, job, job.line)
         self._most_running = max(self._most_running, self._running)
-        if self._running + len(self._due) > self._peak[0]:
-            self._peak = (self._running + len(self._due), now)
+        if self._running + self._wanting > self._peak[0]:
+            self._peak = (self._running + self._wanting, now)
+
+    def _recount(self, line: Line) -> None:
+        """How many slots are wanted beside those in use, now that this line may want others than before."""
+        wants = line.wants
+        self._wanting += wants - line.wanted
+        line.wanted = wants
 
     def _judge(self, now: datetime, job: Job, line: Line) -> None:
         verdict = overlap.verdict(
@@ -232,6 +237,8 @@ class VirtualFleet:
         replaced = [job for job in line.waiting if job.overlap == "replace"]
         line.waiting = [job for job in line.waiting if job.overlap != "replace"]
         if line.retrying:
+            for job in (asks[-1] for asks in self._due if asks[-1] in line.retrying):
+                line.hear(job)
             self._due = [asks for asks in self._due if asks[-1] not in line.retrying]
             heapify(self._due)
         for job in (*replaced, *line.retrying):
@@ -241,6 +248,7 @@ class VirtualFleet:
             self._running -= 1
             self._end(now, line.running, "cancelled")
             line.running = None
+        self._recount(line)
 
     def _promote(self, line: Line) -> None:
         if line.waiting and (job := line.next_in_turn()):
@@ -251,6 +259,7 @@ class VirtualFleet:
         self._running += 1
         if job.overlap != "allow":
             line.running = job
+            self._recount(line)
             if job.attempt:
                 line.retrying.remove(job)
         job.attempt += 1
@@ -266,6 +275,7 @@ class VirtualFleet:
         self._running -= 1
         if job.overlap != "allow":
             line.running = None
+            self._recount(line)
         failed = line.fails(job)
         if failed and attempt <= job.max_retries:
             self._try_again(now, job)
