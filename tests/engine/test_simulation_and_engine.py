@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from pg_scheduler.simulation import Happening, Run, Scene, SimulatedSchedule, Trace
+    from pg_scheduler.simulation import Run, Scene, SimulatedSchedule, Trace
     from support.world import World
 
 RUNS = """
 SELECT s.source_uid AS schedule, j.tick_at AS planned_at, scheduler_tick_outcome(j.status, j.error_message) AS outcome,
-       j.status = 'failed' AS failed, j.attempt AS attempts, CASE WHEN j.attempt = 1 THEN j.started_at END AS started_at,
-       j.finished_at AS ended_at
+       j.status = 'failed' AS failed, j.attempt AS attempts,
+       CASE WHEN j.attempt = 1 THEN j.started_at END AS started_at, j.finished_at AS ended_at
 FROM scheduled_jobs j JOIN scheduler_schedules s ON s.id = j.schedule_id
 WHERE j.tick_at <= scheduler_now() ORDER BY j.tick_at, s.source_uid
 """

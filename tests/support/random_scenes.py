@@ -1,7 +1,8 @@
 """Scenes of a few schedules with slow and failing runs, outages, suspensions and edits, each from a seed.
 
 Invariant: nothing in a scene leaves the order of two things open that happen at one instant: schedules differ in
-priority and happenings in their instants; where slots are scarce, no schedule has a key, whose claim takes turns.
+priority, happenings in their instants, and no run ends at a tick; where slots are scarce, no schedule has a key, whose
+claim takes turns.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _schedule(
     fails_in_ten = random.choice([0, 0, 3, 8])
     return SimulatedSchedule(
         definition=_definition(random, name, priority, overlaps, begins_at),
-        takes_seconds=random.choice([0, 1, 7, 35, 75, 200]),
+        takes_seconds=random.choice([0, 1.011, 7.011, 35.011, 75.011, 200.011]),
         fails=lambda tick, attempt: _chance(name, tick, attempt) < fails_in_ten,
     )
 
