@@ -106,8 +106,13 @@ class Ticker:
             if schedules < BATCH:
                 return
 
+    @property
+    def must_judge(self) -> bool:
+        """Whether a run has failed since the last pass, which may have been one too many."""
+        return self._run_has_failed
+
     def run_failed(self) -> None:
-        """A run of some schedule has failed for good: it may have been one too many."""
+        """A run of some schedule has failed for good: look at once."""
         self._run_has_failed = True
         self._wake.set()
 

@@ -195,6 +195,9 @@ class VirtualFleet:
             self._recount(job.line)
             if job.grace is not None and job.is_late(self._served_since):
                 self._end(now, job, "missed")
+            elif job.attempt and job.line.replacements_due:  # one that takes its place is due as well
+                job.line.retrying.remove(job)
+                self._end(now, job, "cancelled")
             elif job.attempt or job.overlap == "allow":
                 self._start(now, job)
             else:
