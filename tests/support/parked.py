@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from pg_scheduler._store.database import Answered
+
 SURFACE = {
     "scheduler_enqueue": "SELECT scheduler_enqueue($2, args => $3, run_at => $4, job_id => $1,"
     " on_conflict => 'replace', concurrency_key => $5, concurrency_limit => $6, on_full => $7)",
@@ -217,8 +219,11 @@ class Link:
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         return cast("list[asyncpg.Record]", await self._send("fetch", query, values))
 
-    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
-        return cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> asyncpg.Record | None:
+        row = cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+        if answered is not None:
+            answered(row)
+        return row
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         return await self._send("fetchval", query, values)

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler._engine import claim_loop, claiming, performing, quarantine, rescuer, starts, suspicion, turns
+from pg_scheduler._engine import (
+    claim_loop,
+    claiming,
+    own_worker,
+    performing,
+    quarantine,
+    rescuer,
+    starts,
+    suspicion,
+    turns,
+)
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -26,6 +36,7 @@ from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
@@ -46,6 +57,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Iterator
 
+    from pg_scheduler._domain.jobs import NewJob
     from pg_scheduler._engine.config import EngineConfig
     from pg_scheduler._store.database import Connection
     from pg_scheduler._store.jobs import Ahead
@@ -109,10 +121,11 @@ def virtual_clocks(time: VirtualTime, rng: random.Random) -> Iterator[None]:
     """The engine's own clocks and dice for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(performing, "random", rng)
-        for module in (claim_loop, starts, turns):
+        for module in (claim_loop, own_worker, starts, turns):
             patch.setattr(module, "monotonic", time.monotonic)
-        for module in (claiming, quarantine, rescuer):
+        for module in (claiming, own_worker, quarantine, rescuer):
             patch.setattr(module, "boot_seconds", time.monotonic)
+        patch.setattr(own_worker, "PATIENCE", 3600)  # who waits too long for an answer gives up by the stepper's time
         patch.setattr(suspicion, "GRACE_SECONDS", GRACE_SECONDS)
         patch.setattr(starts, "Alarm", VirtualAlarm)
         yield
@@ -285,16 +298,28 @@ class VirtualWorker:
             clock=self._time.monotonic,
         )
         floor = Floor(clock=self._time.monotonic)
+        claiming = Claiming(
+            self.starts,
+            self.slots,
+            registry,
+            lease=self.lease,
+            ghosts=self.ghosts,
+            clock=clock,
+            config=self.config,
+        )
+        self.own_worker = OwnWorker(
+            claiming,
+            self.starts,
+            self.slots,
+            quarantine=quarantine,
+            lease=self.lease,
+            ghosts=self.ghosts,
+            clock=clock,
+            config=self.config,
+            on_idle=self.completions.hurry,
+        )
         self.claim_loop = ClaimLoop(
-            Claiming(
-                self.starts,
-                self.slots,
-                registry,
-                lease=self.lease,
-                ghosts=self.ghosts,
-                clock=clock,
-                config=self.config,
-            ),
+            claiming,
             claims,
             self.starts,
             self.slots,
@@ -466,11 +491,16 @@ class VirtualWorker:
 
     def _look(self, ahead: Ahead) -> None:
         self.looked_at = self._time.elapsed
+        self.own_worker.observe(ahead)
         self.misses_somebody |= ahead.missing
 
     async def suspect(self) -> None:
         self.misses_somebody = False
         await self.suspicion.run_once()
+
+    async def submit(self, job: NewJob) -> bool:
+        """As ``Submission``, of a job that this worker takes; whether the id was free."""
+        return await self.own_worker.submit(self._jobs("submit"), job) is not None
 
     def stop_taking(self) -> None:
         """The beginning of it: what waits for its time or runs is handed back."""

@@ -20,6 +20,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.older_package import OlderPackage
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
@@ -128,6 +129,7 @@ class EngineParts:
     schedules: ScheduleStore
     lifecycle: Lifecycle
     executor: Executor
+    own_worker: OwnWorker
     close: Callable[[], Awaitable[None]]
 
 
@@ -149,14 +151,14 @@ def wire_submission(
     bell: Bell,
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
     *,
-    runs_here: Callable[[], bool],
+    own_worker: Callable[[], OwnWorker | None],
     notify_workers: bool = True,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool), repeats=True)
     wake_within = config.poll_seconds if notify_workers else None
     jobs = JobStore(database, wake_within_seconds=wake_within)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, own_worker=own_worker)
     bulk = BulkSubmission(
         submission, BulkStore(database, pool), wake_within_seconds=wake_within, on_submitted=bell.ring
     )
@@ -226,13 +228,16 @@ async def wire_engine(
     suspicion = Suspicion(workers, own_lease=lease, sweep_in=rescuer.sweep_in)
 
     def seen(ahead: Ahead) -> None:
+        own_worker.observe(ahead)
         ticker.expect(ahead.tick_in)
         if ahead.missing:
             suspicion.wake()
 
     floor = Floor()
+    claiming = Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config)
+    quarantine = Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config)
     claim_loop = ClaimLoop(
-        Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config),
+        claiming,
         lines.claims,
         starts,
         slots,
@@ -241,12 +246,23 @@ async def wire_engine(
         lease=lease,
         clock=clock,
         floor=floor,
-        quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
+        quarantine=quarantine,
         config=config,
         wakeups=lines.wakeups,
         wake=claim_wake,
         overdue=overdue_bell.subscribe(),
         on_look=seen,
+        on_idle=completions.hurry,
+    )
+    own_worker = OwnWorker(
+        claiming,
+        starts,
+        slots,
+        quarantine=quarantine,
+        lease=lease,
+        ghosts=ghosts,
+        clock=clock,
+        config=config,
         on_idle=completions.hurry,
     )
     heartbeat = Heartbeat(
@@ -267,6 +283,7 @@ async def wire_engine(
         "starts": starts.run,
         "claim loop": claim_loop.run,
         "second claim": claim_loop.run_beside,
+        "own submissions": own_worker.run,
         "ticker": ticker.run,
         "rescuer": rescuer.run,
         "suspicion": suspicion.run,
@@ -294,6 +311,7 @@ async def wire_engine(
         schedules=schedules,
         lifecycle=Lifecycle(running, config),
         executor=executor,
+        own_worker=own_worker,
         close=close,
     )
 

@@ -142,7 +142,7 @@ class Scheduler:
             self.vacuum_config,
             self._bell,
             periodic_registry.all,
-            runs_here=lambda: self.is_running,
+            own_worker=lambda: self._engine.own_worker if self._engine else None,
             notify_workers=notify_workers,
         )
         self._engine: EngineParts | None = None

@@ -8,7 +8,7 @@ message holds a value of a statement, nor the server's own text, which may quote
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
@@ -29,7 +29,7 @@ from pg_scheduler.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     from asyncpg.pool import PoolConnectionProxy
 
@@ -37,6 +37,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Record: TypeAlias = asyncpg.Record
 Answer = TypeVar("Answer")
+Answered: TypeAlias = Callable[[Record | None], None]
 _Connect: TypeAlias = "Callable[..., Coroutine[Any, Any, asyncpg.Connection[Record]]]"
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -65,8 +66,8 @@ class Statements(Protocol):
         """Every row."""
         ...
 
-    async def fetchrow(self, query: str, *values: Any) -> Record | None:
-        """The first row."""
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> Record | None:
+        """The first row; ``answered`` gets it first, before the connection is free again."""
         ...
 
     async def fetchval(self, query: str, *values: Any) -> Any:
@@ -121,9 +122,16 @@ class Database:
         """Every row."""
         return await self._single(lambda connection: connection.fetch(query, *values))
 
-    async def fetchrow(self, query: str, *values: Any) -> Record | None:
-        """The first row."""
-        return await self._single(lambda connection: connection.fetchrow(query, *values))
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> Record | None:
+        """The first row; ``answered`` gets it first, before the connection is free again, which takes a round trip."""
+
+        async def send(connection: Connection) -> Record | None:
+            row = await connection.fetchrow(query, *values)
+            if answered is not None:
+                answered(row)
+            return row
+
+        return await self._single(send)
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         """The first column of the first row."""
