@@ -272,7 +272,8 @@ class LinkedDatabase(Database):
         self._place = link.place
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, leaves_nothing: bool = False) -> AsyncIterator[Connection]:
+        del leaves_nothing
         yield cast("Connection", self._link)
 
 

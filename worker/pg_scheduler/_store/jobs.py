@@ -79,7 +79,7 @@ class JobStore:
         """As ``insert``; a job without a concurrency key that is due ``within_seconds`` is stored as claimed by this
         worker if it lives, does not drain, and the queue is not paused.
 
-        Then ``on_claimed`` gets it as soon as it is known: before the connection is given back, a round trip earlier.
+        Then ``on_claimed`` gets it as soon as it is known, before the connection is given back.
         """
 
         def answered(row: Record | None) -> None:
