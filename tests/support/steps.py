@@ -223,12 +223,14 @@ async def submit(s: Stepper) -> str | None:
 @step(12)
 async def submit_to_own_worker(s: Stepper) -> str | None:
     """Where the submitting process has a worker with room."""
-    worker = s.some_worker("submit", taking=True)
-    if worker is None or s.claimable_jobs() >= OPEN_JOBS_MAX:
+    if s.claimable_jobs() >= OPEN_JOBS_MAX:
         return None
     job = s.new_job(s.next_job_id())
-    if not worker.own_worker.takes(job):
+    free = [worker for worker in s.workers if worker.is_free("submit") and not worker.leaving]
+    taking = [worker for worker in free if worker.own_worker.takes(job)]
+    if not taking:
         return None
+    worker = s.rng.choice(taking)
     s.unknown.append(job)  # until it is answered
     worker.begin("submit", acknowledged(s, job, worker.submit(job)))
     return f"{worker.name} submits {job.job_id} to itself"

@@ -393,7 +393,7 @@ class Scheduler:
         batch_size: int = 1000,
         connection: "Connection | None" = None,
     ) -> list[str | None]:
-        """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
+        """Schedule many jobs; a sequence is checked whole before anything of it is there, an iterator batch by batch.
 
         ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed alone,
         and an error names how many jobs were submitted before.
