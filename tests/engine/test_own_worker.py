@@ -225,6 +225,19 @@ async def test_a_worker_without_a_lease_takes_no_job(started: MakeScheduler) -> 
     assert not own_worker_of(scheduler).takes(job)
 
 
+async def test_a_worker_that_stops_for_a_fault_takes_no_job(started: MakeScheduler) -> None:
+    async def work() -> None: ...
+
+    scheduler = await started(work)
+    job = new_job(task=scheduler.register(work)[0])
+    await until(lambda: own_worker_of(scheduler).takes(job))
+
+    assert scheduler._engine is not None
+    scheduler._engine.lifecycle._stop_taking.set()  # as when a service has died
+
+    assert not own_worker_of(scheduler).takes(job)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"job_id": "mine"}, {"unique": Unique()}, {"job_id": "mine", "conflict_resolution": ConflictResolution.REPLACE}],

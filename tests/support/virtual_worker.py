@@ -351,6 +351,7 @@ class VirtualWorker:
         self.heart = LeaseStore(cast("Connection", self._heart_link), place="")
         self._stopping = asyncio.Event()
         self._starting = asyncio.get_running_loop().create_task(self.starts.run(self._stopping))
+        self._owning = asyncio.get_running_loop().create_task(self.own_worker.run(self._stopping))
 
     def _link(self, strand: str, backend: Backend | None = None) -> Link:
         return Link(self.name, strand, backend or self._backend, self._time, self._waiting)
@@ -526,7 +527,7 @@ class VirtualWorker:
         """No word of it any more: what it had sent may still arrive, what it awaited never does."""
         self.gone = True
         self.hang_up()
-        tasks = [*self.strands.values(), self._starting, *self._executor._runners]
+        tasks = [*self.strands.values(), self._starting, self._owning, *self._executor._runners]
         self.strands.clear()
         for _ in range(2):  # a coroutine that was lingering at its cancellation is cancelled again
             for task in tasks:

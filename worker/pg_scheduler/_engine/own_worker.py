@@ -54,6 +54,8 @@ class OwnWorker:
         self._clock = clock
         self._config = config
         self._on_idle = on_idle
+        self._stopping = asyncio.Event()
+        self._stopping.set()
         self._one_waits_alone = False
         self._under_way = 0
         self._all_answered = asyncio.Event()
@@ -71,6 +73,7 @@ class OwnWorker:
             and due_at <= monotonic() + PREFETCH_SECONDS
             and self._slots.free > self._config.claim_limit
             and not self._claiming.is_behind
+            and not self._stopping.is_set()
             and not self._one_waits_alone
             and not self._quarantine.is_closed
             and job.concurrency_key is None
@@ -97,7 +100,8 @@ class OwnWorker:
         return status
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until ``stopping``, and until what was under way then is answered."""
+        """Take jobs until ``stopping``, and wait until what was under way then is answered."""
+        self._stopping = stopping
         await stopping.wait()
         await self._all_answered.wait()
 
