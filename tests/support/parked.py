@@ -69,6 +69,9 @@ STAND_INS = """
 CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
     RETURN current_setting('stepper.now')::timestamptz;
 
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+    RETURN pg_catalog.now();
+
 CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE
     RETURN to_timestamp(current_setting('stepper.server')::int);
 

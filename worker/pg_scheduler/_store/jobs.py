@@ -267,8 +267,10 @@ class JobStore:
         *values: object,
         answered: Answered | None = None,
     ) -> Record | None:
-        if connection is None:
+        if answered is not None:
             return await self._db.fetchrow(QUERIES[query], *values, answered=answered)
+        if connection is None:
+            return await self._db.fetchrow(QUERIES[query], *values)
         with translated(self._db.place, connection):
             return await connection.fetchrow(QUERIES[query], *values)
 
