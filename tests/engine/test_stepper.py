@@ -83,9 +83,9 @@ MUTANTS = {
         statement("claim_jobs", " AND j.stopping_worker IS NULL", ""),
         "a claim while the old coroutine may run",
     ),
-    "own submission beside poison": (
+    "own submission without a clock": (
         attribute(OwnWorker, "takes", lambda self, job: self._slots.free > 0 and job.concurrency_key is None),
-        "starts among",
+        "I5 .* starts before it is due|starts among",
     ),
     "replace under the old token": (statement("replace_job", " token = 0,", ""), "I3 a replaced job keeps its token"),
     "cancel of the ended": (
