@@ -149,7 +149,7 @@ class Scheduler:
             self.vacuum_config,
             self._bell,
             periodic_registry.all,
-            runs_here=lambda: self.is_running,
+            own_worker=lambda: self._engine.own_worker if self._engine else None,
             notify_workers=notify_workers,
         )
         self._engine: EngineParts | None = None
@@ -401,7 +401,7 @@ class Scheduler:
         batch_size: int = 1000,
         connection: "Connection | None" = None,
     ) -> list[str | None]:
-        """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
+        """Schedule many jobs; a sequence is checked whole before anything of it is there, an iterator batch by batch.
 
         ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed alone,
         and an error names how many jobs were submitted before.
