@@ -33,6 +33,7 @@ from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._engine.vitals import Vitals, look
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.database import (
@@ -130,6 +131,7 @@ class EngineParts:
     schedules: ScheduleStore
     lifecycle: Lifecycle
     executor: Executor
+    vitals: Callable[[], Vitals]
     close: Callable[[], Awaitable[None]]
 
 
@@ -289,14 +291,26 @@ async def wire_engine(
     running = Services(
         taking=taking, completions=completions, heartbeat=heartbeat, slots=slots, wake=partial(_call_all, wakes)
     )
+    lifecycle = Lifecycle(running, config)
     return EngineParts(
         lease=lease,
         slots=slots,
         rescuer=rescuer,
         heartbeat=heartbeat,
         schedules=schedules,
-        lifecycle=Lifecycle(running, config),
+        lifecycle=lifecycle,
         executor=executor,
+        vitals=partial(
+            look,
+            config,
+            lease=lease,
+            slots=slots,
+            lifecycle=lifecycle,
+            executor=executor,
+            completions=completions,
+            ticker=ticker,
+            rescuer=rescuer,
+        ),
         close=close,
     )
 
