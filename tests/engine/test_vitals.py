@@ -11,6 +11,7 @@ from support.waiting import until
 
 if TYPE_CHECKING:
     import asyncpg
+    import pytest
 
     from pg_scheduler._engine.vitals import Vitals
 
@@ -59,11 +60,24 @@ async def test_worker_says_that_it_stops_and_afterwards_what_it_has_handed_back(
     assert {word: count for word, count in seen(scheduler).ended.items() if count} == {"handed_back": 1}
 
 
-async def test_worker_names_the_part_that_has_died(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def test_heartbeat_that_ends_by_itself_is_a_dead_part(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    async with Scheduler(pool) as scheduler:
+        assert scheduler._engine is not None
+        heartbeat = scheduler._engine.heartbeat
+
+        heartbeat._in_thread(heartbeat._stop)  # an end without an error, which the lifecycle is not told of
+
+        await until(lambda: seen(scheduler).dead_part == "pg_scheduler heartbeat")
+
+
+async def test_worker_names_the_part_that_died_first(
+    pool: asyncpg.Pool[asyncpg.Record], caplog: pytest.LogCaptureFixture
+) -> None:
     async with Scheduler(pool, shutdown_timeout=0) as scheduler:
         await pool.execute("DROP TABLE scheduler_schedules CASCADE; NOTIFY scheduler_schedules")
 
         dead_part = await until(lambda: seen(scheduler).dead_part)
 
-        assert str(dead_part).startswith("pg_scheduler ")
+        (told, *_) = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
+        assert told == f"{dead_part} died; this worker stops"
         assert seen(scheduler).is_stopping

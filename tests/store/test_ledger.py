@@ -209,6 +209,7 @@ async def test_totals_are_the_sums_over_one_tenants_schedules(world: World) -> N
         await world.schedules.upsert(replace(DEFINITION, key=key, policy=Policy(missed="skip")))
     await set_back(world, HOUR)
     await world.tick()
+    await world.pool.execute("UPDATE scheduler_schedules SET ticks = 7 WHERE tenant = 'another'")
 
     totals = await store.totals("")
 
@@ -221,7 +222,7 @@ async def test_totals_are_given_up_after_their_limit(world: World, monkeypatch: 
         await connection.execute("LOCK scheduler_schedules")
 
         with pytest.raises(DatabaseBusy, match="the statement took too long"):
-            await LedgerStore(world.db).totals("")
+            await asyncio.wait_for(LedgerStore(world.db).totals(""), 5)
 
 
 async def test_a_schedule_whose_last_runs_all_failed_is_halted(world: World) -> None:

@@ -115,6 +115,16 @@ def test_counters_of_a_ledger_that_only_grows_are_the_ledger(grown: list[int], o
         assert reading.ticks == dict.fromkeys(COUNTED, 0) | {outcome: count}
 
 
+async def test_each_reading_takes_the_place_of_the_one_before() -> None:
+    reader = reader_of(replace(EMPTY, open=5, ran=1), replace(EMPTY, open=6, ran=3), now=(100.0, 160.0, 163.0))
+
+    await reader.run_once()
+    await reader.run_once()
+
+    assert reader.reading is not None
+    assert (reader.reading.ledger.open, reader.reading.ticks["ran"], reader.age_seconds) == (6, 3, 3.0)
+
+
 async def test_reading_stays_and_grows_old_while_the_database_is_busy(caplog: pytest.LogCaptureFixture) -> None:
     reader = reader_of(replace(EMPTY, open=5), DatabaseBusy("busy"), SchemaMismatch("gone"), now=(100.0, 190.0))
 

@@ -60,7 +60,7 @@ class Lifecycle:
     def dead_part(self) -> str | None:
         """The service that died first; None while all of them live, or ended in order."""
         if self._dead_part is None and not self._stop_flushing.is_set() and not self._services.heartbeat.is_alive:
-            return "heartbeat"
+            return _task_name("heartbeat")
         return self._dead_part
 
     async def start(self) -> None:
