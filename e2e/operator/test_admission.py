@@ -27,11 +27,30 @@ def _queue(name: str) -> Manifest:
     return scheduled_job("job", {"spec": {"task": "t", "queue": name}})
 
 
+def _policies(**spec: Any) -> Manifest:
+    manifest = _schedule(**_CRON)
+    return {**manifest, "spec": {**manifest["spec"], **spec}}
+
+
 _TAKEN = {
     "cron": _schedule(**_CRON),
     "cron in a zone": _schedule(**_CRON, timeZone="Europe/Berlin"),
     "sixteen crons": _schedule(cron=["30 2 * * *"] * 16),
     "interval": _schedule(intervalSeconds=1),
+    "phase and jitter": _schedule(intervalSeconds=5, phaseSeconds=4, jitterSeconds=4),
+    "seconds": _schedule(**_CRON, seconds="0,30", jitterSeconds=86400),
+    "clock changes": _schedule(**_CRON, nonexistentTimePolicy="Skip", ambiguousTimePolicy="Both"),
+    "bounds": _schedule(**_CRON, startTime="1970-01-01T00:00:00Z", endTime="9998-12-31T23:59:59Z"),
+    "start without end": _schedule(**_CRON, startTime="2026-12-01T00:00:00+02:00"),
+    "policies": _policies(
+        overlapPolicy="Replace",
+        missedRunPolicy="RunAll",
+        maxCatchUp=10_000,
+        startingDeadlineSeconds=0,
+        maxRuns=2**31 - 1,
+        suspendAfterFailures=1000,
+        suspendReason="moving\nhouse",
+    ),
     "name of 63 characters": scheduled_job(_NAME_63),
     "runAt with a zone": scheduled_job("job", runAt="2026-12-01T09:00:00+01:00"),
     "runAt in 9998": scheduled_job("job", runAt="9998-12-31T23:59:59Z"),
@@ -47,6 +66,30 @@ _REFUSED = {
     "seventeen crons": (_schedule(cron=["30 2 * * *"] * 17), "Too many: 17: must have at most 16 items"),
     "long cron": (_schedule(cron=["1" * 129]), "Too long: may not be more than 128"),
     "no interval": (_schedule(intervalSeconds=0), "should be greater than or equal to 1"),
+    "seconds without cron": (_schedule(intervalSeconds=60, seconds="0"), "seconds goes with cron only"),
+    "phase beside cron": (_schedule(**_CRON, phaseSeconds=0), "phaseSeconds goes with intervalSeconds only"),
+    "phase as long as the interval": (
+        _schedule(intervalSeconds=60, phaseSeconds=60),
+        "spec.schedule.phaseSeconds: Invalid value",
+    ),
+    "jitter as long as the interval": (
+        _schedule(intervalSeconds=60, jitterSeconds=60),
+        "jitterSeconds must be below intervalSeconds",
+    ),
+    "jitter of two days": (_schedule(**_CRON, jitterSeconds=172_800), "should be less than or equal to 86400"),
+    "end at the start": (
+        _schedule(**_CRON, startTime="2026-12-01T00:00:00Z", endTime="2026-12-01T01:00:00+01:00"),
+        "endTime must be after startTime",
+    ),
+    "start before 1970": (_schedule(**_CRON, startTime="1969-12-31T23:59:59Z"), "must not be before the year 1970"),
+    "end in 9999": (_schedule(**_CRON, endTime="9999-01-01T00:00:00Z"), "must be before the year 9999"),
+    "unknown overlap": (
+        _policies(overlapPolicy="Forbid"),
+        'Unsupported value: "Forbid": supported values: "Skip", "Queue", "Replace", "Allow"',
+    ),
+    "no run at all": (_policies(maxRuns=0), "spec.maxRuns in body should be greater than or equal to 1"),
+    "too much to catch up": (_policies(maxCatchUp=10_001), "should be less than or equal to 10000"),
+    "long reason": (_policies(suspendReason="x" * 257), "Too long: may not be more than 256"),
     "name of 64 characters": (scheduled_job(_NAME_64), "the name must have at most 63 characters"),
     "periodic name of 64 characters": (periodic_job(_NAME_64), "the name must have at most 63 characters"),
     "runAt in 9999": (scheduled_job("job", runAt="9999-01-01T00:00:00Z"), "must be before the year 9999"),

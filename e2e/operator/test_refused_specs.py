@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.processes import CommandError
 from support.objects import periodic_job, scheduled_job
 from support.paths import ROOT
 
@@ -31,6 +32,32 @@ def test_schedule_that_cannot_be_used_is_refused_with_its_field(tenant: Tenant) 
     told = tenant.kubectl("get", "events", "--field-selector", "type=Warning", "--output", "jsonpath={..reason}")
     assert sorted(told.split()) == ["InvalidSchedule", "InvalidSchedule"]
     assert tenant.schedules() == []
+
+
+@pytest.mark.usefixtures("operator")
+def test_seconds_and_jitter_that_do_not_fit_the_cron_are_refused_with_their_field(tenant: Tenant) -> None:
+    tenant.apply(periodic_job("bad-seconds", schedule={"cron": ["30 2 * * *"], "seconds": "0,60"}))
+    tenant.apply(periodic_job("bad-jitter", schedule={"cron": ["*/5 * * * *"], "jitterSeconds": 300}))
+
+    tenant.wait_for("pjob --all", "condition=Ready=False")
+
+    seconds, jitter = _refusal(tenant, "pjob/bad-seconds"), _refusal(tenant, "pjob/bad-jitter")
+    assert (seconds[0], jitter[0]) == ("InvalidSchedule", "InvalidSchedule")
+    assert "spec.schedule.seconds" in seconds[1]
+    assert "spec.schedule.jitterSeconds" in jitter[1]
+    assert tenant.schedules() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("seconds-without-cron", "phase-above-interval", "jitter-above-interval"),
+        *("end-before-start", "start-before-1970", "end-in-9999"),
+    ],
+)
+def test_example_that_a_rule_of_the_crd_refuses_never_gets_in(tenant: Tenant, name: str) -> None:
+    with pytest.raises(CommandError, match="is invalid"):
+        tenant.apply_file(_INVALID / f"{name}.yaml")
 
 
 @pytest.mark.usefixtures("operator_and_worker")

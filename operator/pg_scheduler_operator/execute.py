@@ -18,6 +18,7 @@ from pg_scheduler_operator.reconcile.actions import (
     DeleteSchedule,
     EmitEvent,
     RemoveFinalizer,
+    ResumeSchedule,
     Scale,
     SetStatus,
     UpsertJob,
@@ -65,7 +66,7 @@ class Executor:
         plan_again, status_in_seconds = False, None
         for action in actions:
             match action:
-                case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | DeleteSchedule():
+                case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | ResumeSchedule() | DeleteSchedule():
                     plan_again = True
                     refusal = await self._change(action)
                     if refusal is not None:
@@ -100,6 +101,8 @@ class Executor:
                     await self._rows.withdraw_job(change.source, change.job_id)
                 case UpsertSchedule():
                     await self._rows.upsert_schedule(change.desired)
+                case ResumeSchedule():
+                    await self._rows.resume_schedule(change.source)
                 case DeleteSchedule():
                     await self._rows.delete_schedule(change.source)
                 case _:

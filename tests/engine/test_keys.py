@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from engine.conftest import MakeScheduler
+    from pg_scheduler.job_spec import OnFull
     from support.world import World
 
 
@@ -206,7 +207,10 @@ async def test_keyed_and_other_jobs_share_the_slots_of_a_busy_worker(world: Worl
     assert min(last.values()) > 300, "one kind had to wait for the other's end"
 
 
-async def test_a_keyed_job_starts_at_its_instant_and_not_with_the_next_look(started: MakeScheduler) -> None:
+@pytest.mark.parametrize("on_full", ["wait", "replace"])
+async def test_a_keyed_job_starts_at_its_instant_and_not_with_the_next_look(
+    started: MakeScheduler, on_full: OnFull
+) -> None:
     begun: list[datetime] = []
 
     async def work() -> None:
@@ -214,10 +218,48 @@ async def test_a_keyed_job_starts_at_its_instant_and_not_with_the_next_look(star
 
     scheduler = await started(work)
     at = datetime.now(UTC) + timedelta(seconds=0.7)
-    await scheduler.schedule(work, execution_time=at, concurrency_key="k")
+    await scheduler.schedule(work, execution_time=at, concurrency_key="k", on_full=on_full)
 
     await until(lambda: bool(begun))
     assert timedelta(0) <= begun[0] - at < timedelta(seconds=0.5)
+
+
+@pytest.mark.parametrize(("on_full", "is_ahead"), [("wait", True), ("skip", True), ("queue", True), ("replace", False)])
+async def test_a_keyed_job_is_claimed_ahead_unless_it_replaces(
+    world: World, started: MakeScheduler, on_full: OnFull, is_ahead: bool
+) -> None:
+    async def work() -> None: ...
+
+    scheduler = await started(work)
+    at = datetime.now(UTC) + timedelta(seconds=0.7)
+    job_id = await scheduler.schedule(work, execution_time=at, concurrency_key="k", on_full=on_full)
+
+    await until(lambda: world.pool.fetchval("SELECT status = 'completed' FROM scheduled_jobs"))
+
+    row = await world.row(job_id)
+    assert (row["started_at"] == at) == is_ahead, "what is claimed ahead starts at its instant to the microsecond"
+    assert row["finished_at"] >= at
+
+
+async def test_of_what_queues_in_running_workers_one_runs_and_one_waits(world: World, started: MakeScheduler) -> None:
+    gauge, may_end = Gauge(), asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        await gauge.job()
+
+    one, _ = await started(work), await started(work)
+    now = datetime.now(UTC)
+    for number in range(6):
+        at = now + timedelta(milliseconds=number)
+        await one.schedule(work, execution_time=at, concurrency_key="k", on_full="queue")
+    ended = "SELECT array_agg(status ORDER BY status) = '{cancelled,cancelled,cancelled,cancelled,running,waiting}'"
+    await until(lambda: world.pool.fetchval(f"{ended} FROM scheduled_jobs"))
+
+    may_end.set()
+
+    await until(lambda: gauge.ended == 2)
+    assert gauge.most == 1
 
 
 async def test_a_keyed_job_that_has_outlived_two_workers_runs_alone(world: World, started: MakeScheduler) -> None:

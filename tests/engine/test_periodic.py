@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pg_scheduler import JobPriority, Scheduler
+from pg_scheduler import JobContext, JobPriority, Scheduler
 from pg_scheduler import scheduler as scheduler_module
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
@@ -87,6 +87,30 @@ async def test_an_interval_ticks_on_its_grid_once_over_three_workers(
     assert {later - earlier for earlier, later in pairwise(ticks)} == {timedelta(seconds=1)}
     assert {row["job_name"] for row in rows} == {"periodic_each_second"}
     assert all(row["started_at"] >= row["tick_at"] for row in rows)
+
+
+async def test_three_workers_run_a_daily_rule_once_in_the_night_that_shows_its_minute_twice(
+    world: World, started: MakeScheduler, declare: Declare
+) -> None:
+    ticks: list[Any] = []
+
+    async def nightly(ctx: JobContext) -> None:
+        ticks.append(ctx.tick)
+
+    async def is_past(instant: datetime) -> bool:
+        """Whether the database's clock is."""
+        return bool(await world.pool.fetchval("SELECT scheduler_now() > $1", instant))
+
+    declare(nightly, cron="30 2 * * *", timezone="Europe/Berlin")
+    first, second = (datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1))
+    await world.advance(first - timedelta(seconds=3) - datetime.now(UTC))
+    for _ in range(3):
+        await started(lease_seconds=6)
+    await until(lambda: is_past(first + timedelta(seconds=2)))
+    await world.advance(second - timedelta(seconds=3) - datetime.now(UTC))
+    await until(lambda: is_past(second + timedelta(seconds=8)), timeout=20)  # each has looked since
+
+    assert ticks == [first]
 
 
 async def test_a_changed_rule_edits_the_row(

@@ -158,6 +158,42 @@ async def test_a_schedule_that_keeps_failing_is_suspended_at_once(world: World, 
     await until(lambda: len(runs) > 2)
 
 
+async def test_the_failure_that_is_one_too_many_is_heeded_without_another_tick(
+    world: World, started: MakeScheduler
+) -> None:
+    async def fails() -> None:
+        raise ValueError("no")
+
+    worker = await started()
+    await worker.upsert_schedule("failing", fails, every=24 * HOUR, suspend_after_failures=1)
+    await world.pool.execute(
+        "UPDATE scheduler_schedules SET anchor_at = scheduler_now() - interval '1 day', next_tick_at = scheduler_now();"
+        " SELECT pg_notify('scheduler_schedules', '')"
+    )
+
+    async def is_halted() -> bool:
+        return await world.pool.fetchval("SELECT halted_at IS NOT NULL FROM scheduler_schedules") is True
+
+    await until(is_halted)
+
+
+async def test_a_worker_that_starts_plans_anew_what_older_zone_data_has_planned(
+    world: World, started: MakeScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Scheduler(world.pool).upsert_schedule("daily", job, cron="@daily", timezone="Europe/Berlin")
+    planned = await world.pool.fetchval(
+        "UPDATE scheduler_schedules SET next_tick_at = next_tick_at + interval '1 hour', time_zone_data = '2019a'"
+        " RETURNING next_tick_at - interval '1 hour'"
+    )
+    await started()
+
+    async def is_planned_anew() -> bool:
+        return bool(await world.pool.fetchval("SELECT next_tick_at = $1 FROM scheduler_schedules", planned))
+
+    await until(is_planned_anew)
+    await until(lambda: "moves the next tick of schedule daily" in caplog.text)
+
+
 @pytest.mark.parametrize(
     ("rule", "field"),
     [

@@ -14,9 +14,10 @@ from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine import alarm
 from pg_scheduler._engine.alarm import Alarm
 from pg_scheduler._engine.clock import DatabaseClock
+from pg_scheduler._engine.config import PREFETCH_SECONDS
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
-from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._engine.starts import Starts
 from support.waiting import until
 
 if TYPE_CHECKING:

@@ -65,11 +65,10 @@ def statement(name: str, shipped: str, naive: str) -> Mutant:
 
 
 def function(name: str, shipped: str, naive: str) -> Mutant:
-    """The same in a function of the database."""
-    found = re.search(rf"CREATE (FUNCTION {name}\(.*?\$\$;\n)", SCHEMA, re.DOTALL)
-    assert found is not None
-    assert shipped in found[1]
-    text = f"CREATE OR REPLACE {found[1].replace(shipped, naive)}"
+    """The same in a function of the database; there may be several of the name."""
+    found = re.findall(rf"CREATE (FUNCTION {name}\(.*?\$\$;\n)", SCHEMA, re.DOTALL)
+    (whole,) = [text for text in found if shipped in text]
+    text = f"CREATE OR REPLACE {whole.replace(shipped, naive)}"
     return lambda patch: patch.setattr("support.stepper.STAND_INS", STAND_INS + text)
 
 
@@ -104,6 +103,26 @@ MUTANTS = {
     "slot kept by who has stopped": (
         function("scheduler_leave_slot", "job_id = OLD.job_id", "job_id = OLD.job_id AND OLD.status = 'running'"),
         "the slots are",
+    ),
+    "two queue": (
+        function("scheduler_claim_keyed", "AND w.on_full = 'queue' AND w.attempt = 0", "AND false"),
+        "queues behind another",
+    ),
+    "new beside a retry": (
+        function("scheduler_claim_keyed", "CASE WHEN a.gives_way THEN r.retrying ELSE 0 END", "0"),
+        "starts beside a retry",
+    ),
+    "promoted beside a retry": (
+        function("scheduler_promote", "AND (retrying < free OR j.on_full <> 'queue' OR j.attempt > 0)", ""),
+        "is promoted although",
+    ),
+    "skipped before it is due": (
+        function(
+            "scheduler_claim_keyed",
+            "j.execution_time <= scheduler_now() AND j.concurrency_key = ANY(closed) AND",
+            "j.concurrency_key = ANY(closed) AND",
+        ),
+        "is skipped before it is due",
     ),
     "poison in company": (attribute(Slots, "is_idle", property(lambda _: True)), "starts among"),
     "company for poison": (attribute(Quarantine, "is_closed", property(lambda _: False)), "starts among"),

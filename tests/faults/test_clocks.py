@@ -25,7 +25,7 @@ from support.waiting import until
 from support.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from faults.conftest import Record
@@ -37,7 +37,12 @@ pytestmark = pytest.mark.skipif(
     reason="make chaos runs it: libfaketime now and then stalls a process of several threads for seconds at its start",
 )
 
-HOUR, MINUTE, HALF_A_MINUTE = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=30)
+HOUR, MINUTE, HALF_A_MINUTE, SECOND = (
+    timedelta(hours=1),
+    timedelta(minutes=1),
+    timedelta(seconds=30),
+    timedelta(seconds=1),
+)
 JUMPS = [HALF_A_MINUTE, -HALF_A_MINUTE, HOUR + HALF_A_MINUTE, -HOUR - HALF_A_MINUTE]
 LEASE_SECONDS = 6
 SLEW_SECONDS = 0.005
@@ -58,6 +63,7 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
         for worker in workers:
             await id_of(worker)
         epoch = time.time() - time.monotonic()
+        await Scheduler(world.pool).upsert_schedule("each second", "fault_tasks:nap", every=SECOND, args=["tick", 0.0])
         now = await world.pool.fetchval("SELECT now()")
         long = [await submit(world, "nap", f"long-{n}", 8.0) for n in range(15)]
         later = [
@@ -76,18 +82,36 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
         for ahead in JUMPS:
             clocks[2].put(ahead)
             await until(partial(has_been_seen, ahead), timeout=20)
-        await until(lambda: len(record.names("end")) == len(long) + len(due), timeout=30)
+        await until(lambda: len(without_ticks(record.names("end"))) == len(long) + len(due), timeout=30)
 
     started_at = {line["name"]: line["moment"] + epoch for line in record.events() if line["event"] == "start"}
     assert [name for name, at in due.items() if started_at[name] + SLEW_SECONDS < at.timestamp()] == []
-    assert sorted(record.names("start")) == sorted([*long, *due])
+    assert sorted(without_ticks(record.names("start"))) == sorted([*long, *due])
+    await assert_each_tick_ran_once(world)
     assert await states_of(world) == dict.fromkeys([*long, *due], ("completed", 1, 0)) | dict.fromkeys(
         later, ("pending", 0, 0)
     )
 
 
+def without_ticks(names: Sequence[str]) -> list[str]:
+    """The jobs that the test has submitted itself."""
+    return [name for name in names if name != "tick"]
+
+
+async def assert_each_tick_ran_once(world: World) -> None:
+    """Each second from the first to the last, on its instant, by the database's clock."""
+    rows = await world.pool.fetch(
+        "SELECT tick_at, started_at FROM scheduled_jobs WHERE tick_at IS NOT NULL AND started_at IS NOT NULL ORDER BY 1"
+    )
+    assert rows
+    assert [row["tick_at"] for row in rows] == [rows[0]["tick_at"] + n * SECOND for n in range(len(rows))]
+    assert all(timedelta() <= row["started_at"] - row["tick_at"] < SECOND for row in rows)
+
+
 async def states_of(world: World) -> dict[str, tuple[str, int, int]]:
-    rows = await world.pool.fetch("SELECT job_id, status, attempt, interruptions FROM scheduled_jobs")
+    rows = await world.pool.fetch(
+        "SELECT job_id, status, attempt, interruptions FROM scheduled_jobs WHERE tick_at IS NULL"
+    )
     return {row["job_id"]: (row["status"], row["attempt"], row["interruptions"]) for row in rows}
 
 

@@ -1,25 +1,30 @@
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Cron, Interval
+from pg_scheduler.recurrence import Bounds, Cron, Interval, Policy
 from pg_scheduler_operator.reconcile.actions import (
     Action,
     AddFinalizer,
     DeleteSchedule,
     EmitEvent,
     RemoveFinalizer,
+    ResumeSchedule,
     SetStatus,
     UpsertSchedule,
 )
 from pg_scheduler_operator.reconcile.periodic_job import plan
-from pg_scheduler_operator.resources import Kind, PeriodicJobSpec, Resource, read
+from pg_scheduler_operator.resources import RESUME_REQUESTED_AT, Kind, PeriodicJobSpec, Resource, read
 from pg_scheduler_operator.status import Reason
 from support.operator_world import NOW, body, job_row, periodic_job, schedule_row
+
+if TYPE_CHECKING:
+    from pg_scheduler.control import DesiredSchedule, ScheduleState
 
 DELETING: dict[str, Any] = {"deletionTimestamp": "2026-11-24T12:00:00Z"}
 
@@ -40,6 +45,26 @@ def kinds(actions: list[Action]) -> list[type[Action]]:
 def told(actions: list[Action]) -> dict[str, Any]:
     (written,) = [action for action in actions if isinstance(action, SetStatus)]
     return dict(written.desired)
+
+
+def told_condition(actions: list[Action], name: str) -> tuple[str, str]:
+    """Reason and message of a condition that holds."""
+    ((reason, message),) = [
+        (condition["reason"], condition["message"])
+        for condition in told(actions)["conditions"]
+        if (condition["type"], condition["status"]) == (name, "True")
+    ]
+    return reason, message
+
+
+def wish(spec: dict[str, Any]) -> DesiredSchedule:
+    (action,) = plan(job(spec, generation=2), schedule_row(generation=1), now=NOW)
+    assert isinstance(action, UpsertSchedule)
+    return action.desired
+
+
+def events(actions: list[Action]) -> list[tuple[str, Reason, str]]:
+    return [(a.notice.type, a.notice.reason, a.notice.note) for a in actions if isinstance(a, EmitEvent)]
 
 
 def verdicts(actions: list[Action]) -> dict[str, str]:
@@ -71,6 +96,42 @@ def test_wish_holds_the_rule(spec: dict[str, Any], rule: Interval | Cron) -> Non
     assert (action.desired.rule, action.desired.suspended, action.desired.source.generation) == (rule, True, 3)
 
 
+def test_wish_holds_bounds_and_policy() -> None:
+    schedule = {"intervalSeconds": 60, "jitterSeconds": 5, "startTime": "2026-12-01T00:00:00Z"}
+
+    desired = wish(periodic_job(schedule=schedule, maxRuns=7, overlapPolicy="Replace", suspendAfterFailures=3))
+
+    assert desired.bounds == Bounds(jitter_seconds=5, start_at=datetime(2026, 12, 1, tzinfo=UTC), max_runs=7)
+    assert desired.policy == Policy(overlap="replace", suspend_after_failures=3)
+
+
+@pytest.mark.parametrize(("suspend", "reason"), [(True, "moving"), (False, "")])
+def test_wish_holds_the_reason_while_it_is_suspended(suspend: bool, reason: str) -> None:
+    desired = wish(periodic_job(suspend=suspend, suspendReason="moving"))
+
+    assert (desired.suspended, desired.suspend_reason) == (suspend, reason)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        schedule_row(rule=Interval(60)),
+        schedule_row(rule=Interval(3600, 60)),
+        schedule_row(bounds=Bounds(max_runs=1)),
+        schedule_row(policy=Policy(overlap="allow")),  # as a release wrote it that had no choice
+        schedule_row(suspended=True),
+    ],
+)
+def test_row_of_this_generation_that_says_otherwise_is_written_again(row: ScheduleState) -> None:
+    assert kinds(plan(job(), row, now=NOW)) == [UpsertSchedule]
+
+
+def test_row_that_a_newer_generation_has_written_is_left_alone() -> None:
+    row = schedule_row(generation=2, policy=Policy(overlap="allow"))
+
+    assert kinds(plan(job(), row, now=NOW)) == [SetStatus]
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "field"),
     [
@@ -78,7 +139,10 @@ def test_wish_holds_the_rule(spec: dict[str, Any], rule: Interval | Cron) -> Non
         (cron("0 2 * * *", "0 0 30 2 *"), "InvalidSchedule", "spec.schedule.cron[1]"),
         (cron("* * * * * *"), "InvalidSchedule", "spec.schedule.cron[0]"),
         (cron("0 2 * * *", timeZone="Mars/Phobos"), "InvalidSchedule", "spec.schedule.timeZone"),
+        (cron("0 2 * * *", seconds="0,60"), "InvalidSchedule", "spec.schedule.seconds"),
+        (cron("0 2 * * *", "5 2 * * *", jitterSeconds=300), "InvalidSchedule", "spec.schedule.jitterSeconds"),
         (periodic_job(schedule={}), "InvalidSpec", "spec.schedule"),
+        (periodic_job(maxRuns=0), "InvalidSpec", "spec.maxRuns"),
     ],
 )
 def test_rule_that_cannot_be_used_names_its_field(spec: dict[str, Any], reason: str, field: str) -> None:
@@ -91,9 +155,26 @@ def test_rule_that_cannot_be_used_names_its_field(spec: dict[str, Any], reason: 
 
 
 def test_next_time_is_told_in_the_zone_of_the_rule() -> None:
-    row = schedule_row(generation=1, rule=Cron(("0 14 * * *",), "Europe/Berlin"))
+    spec = cron("0 14 * * *", timeZone="Europe/Berlin")
+    row = schedule_row(rule=Cron(("0 14 * * *",), "Europe/Berlin"))
 
-    assert told(plan(job(), row, now=NOW))["nextScheduleTimes"] == ["2026-11-24T14:00:00+01:00"]
+    assert told(plan(job(spec), row, now=NOW))["nextScheduleTimes"][0] == "2026-11-24T14:00:00+01:00"
+
+
+def test_five_next_times_are_told() -> None:
+    assert told(plan(job(), schedule_row(), now=NOW))["nextScheduleTimes"] == [
+        f"2026-11-24T{hour}:00:00+00:00" for hour in (13, 14, 15, 16, 17)
+    ]
+
+
+def test_no_next_time_is_told_that_the_bounds_do_not_allow() -> None:
+    few = {"maxRuns": 10, "schedule": {"intervalSeconds": 3600, "endTime": "2026-11-24T15:00:00Z"}}
+    end = Bounds(max_runs=10, end_at=NOW + timedelta(hours=3))
+    status = told(plan(job(periodic_job(**few)), schedule_row(bounds=end), now=NOW))
+    almost = told(plan(job(periodic_job(**few)), schedule_row(bounds=end, runs=8), now=NOW))
+
+    assert status["nextScheduleTimes"] == [f"2026-11-24T{hour}:00:00+00:00" for hour in (13, 14, 15)]
+    assert almost["nextScheduleTimes"] == [f"2026-11-24T{hour}:00:00+00:00" for hour in (13, 14)]
 
 
 def test_rule_that_cannot_be_used_leaves_the_last_good_schedule_running() -> None:
@@ -103,7 +184,7 @@ def test_rule_that_cannot_be_used_leaves_the_last_good_schedule_running() -> Non
 
     assert kinds(actions) == [EmitEvent, SetStatus]
     assert told(actions)["schedule"] == "0 2 * * *"
-    assert told(actions)["nextScheduleTimes"] == ["2026-11-24T13:00:00+00:00"]
+    assert told(actions)["nextScheduleTimes"][0] == "2026-11-24T13:00:00+00:00"
     assert told(actions)["observedGeneration"] == 2
 
 
@@ -136,34 +217,127 @@ def test_status_shows_rule_ticks_and_newest_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("end", "verdict"),
     [
         (JobStatus.COMPLETED, "True/Complete"),
         (JobStatus.FAILED, "False/Failed"),
         (JobStatus.CANCELLED, "False/Cancelled"),
         (JobStatus.EXPIRED, "False/Expired"),
-        (JobStatus.RUNNING, "Unknown/NoRunYet"),
+        (None, "Unknown/NoRunYet"),
     ],
 )
-def test_last_run_is_judged_when_it_has_ended(status: JobStatus, verdict: str) -> None:
-    row = schedule_row(last_job=job_row(status))
+def test_last_run_is_judged_by_its_end(end: JobStatus | None, verdict: str) -> None:
+    row = schedule_row(last_job=job_row(JobStatus.RUNNING), last_end=end)
 
     assert verdicts(plan(job(), row, now=NOW))["LastRunSucceeded"] == verdict
 
 
-def test_verdict_on_the_last_run_stays_while_the_next_one_runs() -> None:
-    failed = told(plan(job(), schedule_row(last_job=job_row(JobStatus.FAILED)), now=NOW))
+def test_verdict_on_the_last_run_stays_when_its_row_has_been_cleaned_up() -> None:
+    failed = told(plan(job(), schedule_row(last_end=JobStatus.FAILED), now=NOW))
 
-    running = plan(job(status=failed), schedule_row(ticks=1, last_job=job_row(JobStatus.RUNNING)), now=NOW)
+    later = plan(job(status=failed), schedule_row(ticks=1), now=NOW)
 
-    assert verdicts(running)["LastRunSucceeded"] == "False/Failed"
+    assert verdicts(later)["LastRunSucceeded"] == "False/Failed"
 
 
-def test_suspended_schedule_says_so_and_has_no_next_time() -> None:
-    actions = plan(job({**periodic_job(), "suspend": True}), schedule_row(suspended=True, next_tick_at=None), now=NOW)
+SUSPENDED = schedule_row(suspended=True, suspend_reason="moving house", next_tick_at=None)
 
-    assert verdicts(actions)["Suspended"] == "True/Spec"
+
+def test_suspended_schedule_says_why_and_has_no_next_time() -> None:
+    actions = plan(job(periodic_job(suspend=True, suspendReason="moving house")), SUSPENDED, now=NOW)
+
+    assert told_condition(actions, "Suspended") == ("Suspended", "moving house")
+    assert events(actions) == [("Normal", Reason.SUSPENDED, "moving house")]
     assert "nextScheduleTimes" not in told(actions)
+
+
+def test_suspension_is_told_once() -> None:
+    spec = periodic_job(suspend=True, suspendReason="moving house")
+    before = told(plan(job(spec), SUSPENDED, now=NOW))
+    edited = replace(SUSPENDED, source=replace(SUSPENDED.source, generation=2))
+
+    assert events(plan(job(spec, generation=2, status=before), edited, now=NOW)) == []
+
+
+def test_schedule_that_is_not_suspended_says_so() -> None:
+    assert verdicts(plan(job(), schedule_row(), now=NOW))["Suspended"] == "False/Spec"
+
+
+HALTED = schedule_row(
+    halted_at=NOW, halted_reason="its last 3 runs failed", next_tick_at=None, policy=Policy(overlap="skip")
+)
+
+
+def test_schedule_that_was_suspended_after_failures_says_so_and_how_to_resume_it() -> None:
+    actions = plan(job(), HALTED, now=NOW)
+
+    reason, message = told_condition(actions, "Suspended")
+    assert reason == "SuspendedAfterFailures"
+    assert message.startswith("its last 3 runs failed; any change of the spec resumes it")
+    assert RESUME_REQUESTED_AT in message
+    assert events(actions) == [("Warning", Reason.SUSPENDED_AFTER_FAILURES, message)]
+    assert verdicts(actions)["Ready"] == "True/Accepted"
+
+
+def test_each_suspension_after_failures_is_an_event_of_its_own() -> None:
+    (first,) = [a.notice for a in plan(job(), HALTED, now=NOW) if isinstance(a, EmitEvent)]
+    again = replace(HALTED, halted_at=NOW + timedelta(hours=1))
+
+    (second,) = [a.notice for a in plan(job(), again, now=NOW) if isinstance(a, EmitEvent)]
+
+    assert first.name != second.name
+
+
+def test_edit_of_a_schedule_that_was_suspended_after_failures_writes_it() -> None:
+    assert kinds(plan(job(generation=2), HALTED, now=NOW)) == [UpsertSchedule]
+
+
+@pytest.mark.parametrize(
+    ("requested_at", "resumes"),
+    [
+        ("2026-11-24T12:00:01Z", True),
+        ("2026-11-24T13:00:00+01:00", False),
+        ("2026-11-24T11:59:59Z", False),
+        ("", False),
+    ],
+)
+def test_request_later_than_the_failures_resumes_the_schedule(requested_at: str, resumes: bool) -> None:
+    asked = job(annotations={RESUME_REQUESTED_AT: requested_at})
+
+    assert (ResumeSchedule in kinds(plan(asked, HALTED, now=NOW))) is resumes
+    assert ResumeSchedule not in kinds(plan(asked, schedule_row(), now=NOW))
+
+
+def test_request_does_not_lift_what_the_spec_suspends() -> None:
+    both = replace(HALTED, suspended=True)
+    asked = job(periodic_job(suspend=True), annotations={RESUME_REQUESTED_AT: "2026-11-24T12:00:01Z"})
+
+    assert ResumeSchedule not in kinds(plan(asked, both, now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("spec", "row", "verdict"),
+    [
+        ({}, schedule_row(), "False/NotExhausted"),
+        ({"maxRuns": 5}, schedule_row(bounds=Bounds(max_runs=5), runs=4), "False/NotExhausted"),
+        ({"maxRuns": 5}, schedule_row(bounds=Bounds(max_runs=5), runs=5, next_tick_at=None), "True/MaxRunsReached"),
+        (
+            {"schedule": {"intervalSeconds": 3600, "endTime": "2026-11-24T12:00:00Z"}},
+            schedule_row(bounds=Bounds(end_at=NOW), runs=5, next_tick_at=None),
+            "True/EndTimePassed",
+        ),
+        ({"suspend": True}, schedule_row(suspended=True, next_tick_at=None), "False/NotExhausted"),
+        ({}, HALTED, "False/NotExhausted"),
+    ],
+)
+def test_schedule_whose_bounds_have_ended_it_is_exhausted(
+    spec: dict[str, Any], row: ScheduleState, verdict: str
+) -> None:
+    assert verdicts(plan(job(periodic_job(**spec)), row, now=NOW))["Exhausted"] == verdict
+
+
+def test_new_object_is_not_exhausted() -> None:
+    assert verdicts(plan(job(cron("0 25 * * *")), None, now=NOW))["Exhausted"] == "False/NotExhausted"
 
 
 def test_deletion_forgets_the_schedule_before_the_object_goes() -> None:
@@ -187,7 +361,8 @@ def test_unknown_task_is_told_and_the_schedule_is_ready() -> None:
 
 @pytest.mark.parametrize("last", [None, *JobStatus])
 def test_plan_after_the_status_is_written_is_empty(last: JobStatus | None) -> None:
-    row = schedule_row(last_job=None if last is None else job_row(last))
+    end = last if last is not None and last.is_final else None
+    row = schedule_row(last_job=None if last is None else job_row(last), last_end=end)
     first = plan(job(), row, now=NOW)
 
     assert plan(job(status=told(first)), row, now=NOW + timedelta(minutes=1)) == []

@@ -13,7 +13,7 @@ from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMis
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
-from pg_scheduler_operator.resources import FINALIZER, Key, Kind, TargetScale
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, TargetScale, stamp
 from pg_scheduler_operator.status import Pacer
 from support.operator_world import CLUSTER, FakeCluster, periodic_job, scheduled_job, worker_pool
 from support.waiting import until
@@ -127,6 +127,56 @@ async def test_edit_of_a_pending_job_changes_its_row(world: World) -> None:
 
     assert await world.jobs() == [("a", "u", "pending", True, 2)]
     assert world.cluster.condition(key, "Suspended") == ("True", "Spec")
+
+
+async def test_row_of_an_older_release_takes_the_defaults_of_this_one_once(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await world.pool.execute("UPDATE scheduler_schedules SET overlap = 'allow'")
+
+    await world.settle(key)
+
+    row = "SELECT overlap, source_generation, xmin FROM scheduler_schedules"
+    written = await world.pool.fetchrow(row)
+    assert written is not None
+    assert (written["overlap"], written["source_generation"]) == ("skip", 1)
+    await world.settle(key)
+    assert await world.pool.fetchrow(row) == written
+
+
+async def test_schedule_that_was_suspended_after_failures_is_told_and_resumed_by_an_edit(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(suspendAfterFailures=1))
+    await world.settle(key)
+    await world.changed()
+    await world.pool.execute(
+        "UPDATE scheduler_schedules SET halted_at = now(), halted_reason = 'its last run failed', next_tick_at = NULL"
+    )
+
+    assert await world.changed() == {key}
+    await world.settle(key)
+    assert world.cluster.condition(key, "Suspended") == ("True", "SuspendedAfterFailures")
+    assert world.cluster.reasons == ["SuspendedAfterFailures"]
+
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(suspendAfterFailures=2))
+    await world.settle(key)
+    assert world.cluster.condition(key, "Suspended") == ("False", "Spec")
+    assert world.cluster.objects[key]["status"]["nextScheduleTimes"]
+
+
+async def test_schedule_that_was_suspended_after_failures_is_resumed_by_its_annotation(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await world.pool.execute(
+        "UPDATE scheduler_schedules SET halted_at = now(), halted_reason = 'its last run failed', next_tick_at = NULL"
+    )
+    await world.settle(key)
+    later = datetime.now(UTC) + timedelta(seconds=5)
+    world.cluster.objects[key]["metadata"]["annotations"] = {RESUME_REQUESTED_AT: stamp(later)}
+
+    await world.settle(key)
+
+    assert world.cluster.condition(key, "Suspended") == ("False", "Spec")
+    assert await world.pool.fetchval("SELECT next_tick_at IS NOT NULL AND halted_at IS NULL FROM scheduler_schedules")
 
 
 async def test_edit_that_meets_a_claim_is_stalled(world: World) -> None:

@@ -22,6 +22,8 @@ from support.world import new_job
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from pg_scheduler._domain.jobs import ClaimedJob
+    from pg_scheduler.control import ScheduleState
     from support.world import World
 
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
@@ -228,6 +230,141 @@ async def test_a_schedule_comes_back_as_state_and_goes(control: Control) -> None
     assert await control.delete_schedule(SCHEDULE.source)
     assert not await control.delete_schedule(SCHEDULE.source)
     assert await control.schedule(SCHEDULE.source) is None
+
+
+SAID = replace(
+    SCHEDULE,
+    rule=recurrence.Cron(("0 2 * * *",), "Europe/Berlin", "0,30", "skip", "both"),
+    bounds=recurrence.Bounds(
+        jitter_seconds=5,
+        start_at=datetime(1970, 1, 1, tzinfo=UTC),
+        end_at=datetime(9998, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        max_runs=recurrence.RUNS_MAX,
+    ),
+    policy=recurrence.Policy(
+        missed="run_all",
+        max_catch_up=10_000,
+        starting_deadline_seconds=recurrence.DEADLINE_SECONDS_MAX,
+        overlap="queue",
+        suspend_after_failures=1000,
+    ),
+    suspended=True,
+    suspend_reason="moving\nhouse \u2028",
+)
+
+
+@pytest.mark.parametrize(
+    "desired", [SAID, replace(SAID, rule=recurrence.Interval(60, 59), suspended=False, suspend_reason="")]
+)
+async def test_all_that_a_schedule_says_comes_back_as_it_was(control: Control, desired: DesiredSchedule) -> None:
+    state = await control.upsert_schedule(desired)
+
+    assert (state.rule, state.bounds, state.policy) == (desired.rule, desired.bounds, desired.policy)
+    assert (state.suspended, state.suspend_reason) == (desired.suspended, desired.suspend_reason)
+    assert not state.is_exhausted
+
+
+async def test_a_row_of_this_generation_takes_what_is_said_anew(control: Control) -> None:
+    before = await control.upsert_schedule(SCHEDULE)
+
+    state = await control.upsert_schedule(replace(SCHEDULE, policy=recurrence.Policy(overlap="skip")))
+
+    assert (state.policy.overlap, state.anchor_at, state.source) == ("skip", before.anchor_at, before.source)
+
+
+async def test_schedule_is_exhausted_when_its_last_run_is_due(control: Control, world: World) -> None:
+    await control.upsert_schedule(replace(SCHEDULE, bounds=recurrence.Bounds(max_runs=2)))
+    await world.advance(timedelta(seconds=61))
+    await world.tick(horizon_seconds=60)
+    ahead = await control.schedule(SCHEDULE.source)
+    await world.advance(timedelta(seconds=121))
+    due = await control.schedule(SCHEDULE.source)
+
+    assert ahead is not None
+    assert due is not None
+    assert (ahead.runs, ahead.is_exhausted, due.runs, due.is_exhausted) == (1, False, 2, True)
+
+
+async def test_a_tick_that_did_not_run_beside_its_predecessor_is_no_run(control: Control, world: World) -> None:
+    async def at(minute: int) -> tuple[str, list[ClaimedJob]]:
+        await world.advance(timedelta(minutes=minute, seconds=1))
+        await world.tick(horizon_seconds=0)
+        worker = await world.worker()
+        return worker, await world.claim_keyed(worker)
+
+    async def told() -> tuple[JobStatus | None, JobStatus | None, datetime | None]:
+        state = await control.schedule(SCHEDULE.source)
+        assert state is not None
+        return None if state.last_job is None else state.last_job.status, state.last_end, state.last_tick_at
+
+    made = await control.upsert_schedule(replace(SCHEDULE, policy=recurrence.Policy(overlap="skip")))
+    second = made.anchor_at + timedelta(minutes=2)
+    worker, claimed = await at(1)
+    assert (await at(2))[1] == []
+
+    assert await told() == (JobStatus.RUNNING, None, second)
+    await world.jobs.complete(claimed, worker)
+    assert await told() == (JobStatus.COMPLETED, JobStatus.COMPLETED, second)
+    await at(3)
+    assert (await told())[:2] == (JobStatus.RUNNING, JobStatus.COMPLETED)
+
+
+async def halt(control: Control, world: World) -> ScheduleState:
+    """The schedule, halted since its only run has failed."""
+    await control.upsert_schedule(replace(SCHEDULE, policy=recurrence.Policy(suspend_after_failures=1)))
+    await world.advance(timedelta(seconds=61))
+    await world.tick(horizon_seconds=0)
+    (job,) = await world.claim(await world.worker())
+    await world.jobs.fail(job, ErrorRecord("KeyError", "", ""))
+    await world.advance(timedelta(seconds=121))
+    await world.tick(horizon_seconds=0)
+    state = await control.schedule(SCHEDULE.source)
+    assert state is not None
+    return state
+
+
+async def test_a_schedule_that_was_halted_says_when_and_why(control: Control, world: World) -> None:
+    state = await halt(control, world)
+
+    assert state.halted_at is not None
+    assert (state.halted_reason, state.suspended, state.next_tick_at) == ("its last run failed", False, None)
+    assert not state.is_exhausted
+
+
+async def test_changes_tell_of_a_schedule_that_was_halted_long_after_its_job_ended(
+    control: Control, world: World
+) -> None:
+    first = await control.changes("c", None)
+    await halt(control, world)
+    await world.pool.execute("UPDATE scheduled_jobs SET finished_at = '2020-01-01'")
+
+    changes = await control.changes("c", first.cursor)
+
+    assert [state.source for state in changes.schedules] == [SCHEDULE.source]
+    assert (await control.changes("other", first.cursor)).schedules == []
+
+
+async def test_a_halted_schedule_ticks_again_after_any_edit(control: Control, world: World) -> None:
+    halted = await halt(control, world)
+    same = replace(SCHEDULE, policy=halted.policy)
+
+    assert (await control.upsert_schedule(same)).halted_at == halted.halted_at
+    state = await control.upsert_schedule(replace(same, source=replace(SCHEDULE.source, generation=2)))
+
+    assert (state.halted_at, state.halted_reason) == (None, None)
+    assert state.next_tick_at is not None
+
+
+async def test_a_halted_schedule_ticks_again_on_request(control: Control, world: World) -> None:
+    await halt(control, world)
+
+    assert await control.resume_schedule(SCHEDULE.source)
+    assert not await control.resume_schedule(replace(SCHEDULE.source, uid="other"))
+
+    state = await control.schedule(SCHEDULE.source)
+    assert state is not None
+    assert (state.halted_at, state.source.generation) == (None, SCHEDULE.source.generation)
+    assert state.next_tick_at is not None
 
 
 async def test_open_sources_are_what_a_sweep_compares(control: Control, world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore
+from support.keyed_jobs import held, keyed, somebody_waits_for_a_lock
 from support.waiting import until
 from support.world import LONG_AGO, World, new_job
 
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
     from pg_scheduler._domain.jobs import ClaimedJob
 
 ERROR = ErrorRecord("KeyError", "'x'", "Traceback …")
-
-
-async def keyed(world: World, count: int = 1, **changes: Any) -> list[str]:
-    """Jobs with the key ``k``, due one after the other."""
-    first = changes.pop("execution_time", LONG_AGO)
-    return [
-        await world.pending(**{"concurrency_key": "k", "execution_time": first + timedelta(seconds=number), **changes})
-        for number in range(count)
-    ]
-
-
-async def held(world: World) -> list[tuple[str, int]]:
-    """Who holds which slot."""
-    rows = await world.pool.fetch("SELECT job_id, slot FROM scheduler_slots ORDER BY tenant, key, slot")
-    return [(row["job_id"], row["slot"]) for row in rows]
 
 
 async def test_a_key_without_a_limit_runs_one_at_a_time(world: World) -> None:
@@ -330,7 +316,7 @@ async def test_a_job_that_will_be_retried_counts_for_those_that_skip(world: Worl
     assert await world.statuses(fourth) == ["cancelled"]
 
 
-@pytest.mark.parametrize("on_full", ["skip", "replace"])
+@pytest.mark.parametrize("on_full", ["skip", "queue", "replace"])
 async def test_a_job_that_has_started_waits_where_a_new_one_would_not(world: World, on_full: str) -> None:
     worker = await world.worker()
     (first,) = await keyed(world, on_full=on_full)
@@ -566,14 +552,14 @@ async def test_a_keyed_job_that_has_outlived_two_workers_is_claimed_alone_and_ho
     assert await world.statuses(second) == ["waiting"]
 
 
-@pytest.mark.parametrize("limit", [None, 3])
-async def test_enqueue_of_the_sql_surface_takes_limit_and_choice(world: World, limit: int | None) -> None:
+@pytest.mark.parametrize(("limit", "on_full"), [(None, "skip"), (3, "queue"), (2, "replace")])
+async def test_enqueue_of_the_sql_surface_takes_limit_and_choice(world: World, limit: int | None, on_full: str) -> None:
     job_id = await world.pool.fetchval(
-        "SELECT scheduler_enqueue('t', concurrency_key => 'k', concurrency_limit => $1, on_full => 'skip')", limit
+        "SELECT scheduler_enqueue('t', concurrency_key => 'k', concurrency_limit => $1, on_full => $2)", limit, on_full
     )
 
     row = await world.row(job_id)
-    assert (row["concurrency_key"], row["concurrency_limit"], row["on_full"]) == ("k", limit, "skip")
+    assert (row["concurrency_key"], row["concurrency_limit"], row["on_full"]) == ("k", limit, on_full)
     assert await world.pool.fetchval("SELECT limit_ FROM scheduler_concurrency_limits WHERE key = 'k'") == limit
 
 
@@ -627,9 +613,9 @@ async def test_who_gives_a_slot_back_waits_for_a_claim_that_parks(world: World) 
 
     async with world.pool.acquire() as claimer:
         async with claimer.transaction():
-            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10, False)
+            await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 10, False, 0.0)
             finished = asyncio.create_task(world.jobs.complete([job], worker))
-            await until(lambda: _waits_for_a_lock(world.pool), what="the finisher waits for the claim")
+            await until(lambda: somebody_waits_for_a_lock(world.pool), what="the finisher waits for the claim")
         assert await finished == {job.token}
 
     assert await world.statuses(first, second) == ["completed", "pending"]
@@ -641,7 +627,7 @@ async def test_a_claim_leaves_a_key_alone_that_another_claim_gives_slots_of(worl
     await keyed(world, concurrency_key="l")
 
     async with world.pool.acquire() as claimer, claimer.transaction():
-        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1, False)
+        rows = await claimer.fetch(QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 1, False, 0.0)
         # Only the first row of a batch that was looked at would be left to the other claim: the rest is locked too.
         assert len(rows) == 1
         (late,) = await keyed(world, execution_time=LONG_AGO + timedelta(days=1))
@@ -662,11 +648,3 @@ async def test_a_job_that_replaces_waits_for_no_row_that_is_being_finished(world
         await finisher.fetch(QUERIES["complete_jobs"], [job.id], [job.token], worker)
 
     assert await world.statuses(old, new) == ["completed", "pending"]
-
-
-async def _waits_for_a_lock(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
-    return bool(
-        await pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-    )

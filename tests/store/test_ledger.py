@@ -137,7 +137,8 @@ async def test_a_new_rule_tells_of_what_the_old_one_owed(world: World) -> None:
     assert await ledger(world) == {"planned": 60, "missed": 60}
 
 
-async def test_rows_that_retention_deletes_go_into_ranges(world: World) -> None:
+@pytest.mark.parametrize("policy", [VacuumPolicy.immediate(), VacuumPolicy.keep_last(0)], ids=["by age", "by number"])
+async def test_rows_that_retention_deletes_go_into_ranges(world: World, policy: VacuumPolicy) -> None:
     await world.schedules.upsert(replace(DEFINITION, policy=Policy(missed="run_all")))
     await set_back(world, timedelta(minutes=5))
     worker, vacuum = await world.worker(), VacuumStore(world.db)
@@ -147,8 +148,8 @@ async def test_rows_that_retention_deletes_go_into_ranges(world: World) -> None:
     assert await world.jobs.fail(jobs[3], ErrorRecord("ValueError", "no", ""))
     balance = await ledger(world)
 
-    await vacuum.delete_batch("", JobStatus.COMPLETED, VacuumPolicy.immediate())
-    await vacuum.delete_batch("", JobStatus.FAILED, VacuumPolicy.keep_last(0))
+    await vacuum.delete_batch("", JobStatus.COMPLETED, policy)
+    await vacuum.delete_batch("", JobStatus.FAILED, policy)
 
     assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 1
     assert await ledger(world) == balance == {"planned": 5, "open": 1, "ran": 4, "failed": 1}
@@ -238,10 +239,12 @@ async def test_a_schedule_whose_last_runs_all_failed_is_halted(world: World) -> 
     await world.tick(horizon_seconds=0)
     assert (await row(world))["halted_at"] is None
 
+    assert await world.tick(horizon_seconds=40) == 1
     await world.jobs.fail(jobs[3], ErrorRecord("ValueError", "no", ""))
     await world.pool.execute("UPDATE scheduler_schedules SET next_tick_at = scheduler_now()")
     assert await world.tick() == 0
 
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'pending'") == 0
     halted = await row(world)
     assert halted["halted_reason"] == "its last 3 runs failed"
     assert halted["next_tick_at"] is None
@@ -266,6 +269,9 @@ async def test_a_halted_schedule_ticks_again_once_it_is_resumed(world: World) ->
     resumed = await row(world)
     assert resumed["halted_at"] is None
     assert resumed["next_tick_at"] is not None
+    await world.pool.execute("UPDATE scheduler_schedules SET next_tick_at = scheduler_now()")
+    await world.tick(horizon_seconds=0)
+    assert (await row(world))["halted_at"] is None  # a run that failed before does not count again
     assert (await ledger(world))["skipped_suspended"] == 60
 
 
@@ -336,6 +342,21 @@ async def test_newer_zone_data_moves_the_next_tick_and_says_so(world: World) -> 
     assert (await row(world))["next_tick_at"] == planned
     assert (await row(world))["time_zone_data"] == zones.version()
     assert await world.schedules.replan("", 10) == (0, [])
+
+
+async def test_ticks_that_older_zone_data_has_put_ahead_are_taken_back(world: World) -> None:
+    await world.schedules.upsert(replace(DEFINITION, rule=Cron(("* * * * *",), "Europe/Berlin")))
+    await world.tick(horizon_seconds=40)
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 1
+    await world.pool.execute(
+        "UPDATE scheduler_schedules SET next_tick_at = next_tick_at + interval '1 hour', time_zone_data = '2019a'"
+    )
+
+    await world.schedules.replan("", 10)
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 0
+    assert await world.tick(horizon_seconds=40) == 1
+    assert await ledger(world) == {"planned": 1, "open": 1}
 
 
 async def test_what_newer_zone_data_has_planned_is_left_to_it_for_a_minute(world: World) -> None:

@@ -28,6 +28,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
     "ledger_totals": ("scheduled_jobs_tick", [""]),
+    "schedule_states": ("scheduled_jobs_tick", [[1]]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500, "2026a"]),
 }
 KEPT = (
@@ -86,7 +87,7 @@ async def test_no_statement_of_the_keys_functions_scans_the_jobs(world: World, p
     await _fill(world)
     await world.pool.execute(
         "UPDATE scheduled_jobs SET concurrency_key = 'k' || id / 10 % 40,"
-        " on_full = CASE id % 3 WHEN 0 THEN 'replace' WHEN 1 THEN 'skip' ELSE 'wait' END,"
+        " on_full = CASE id / 400 % 4 WHEN 0 THEN 'replace' WHEN 1 THEN 'skip' WHEN 2 THEN 'queue' ELSE 'wait' END,"
         " expires_at = CASE id % 7 WHEN 0 THEN now() END,"
         " interruptions = CASE id WHEN 500 THEN 2 ELSE 0 END"
         " WHERE status = 'pending'"
@@ -99,13 +100,13 @@ async def test_no_statement_of_the_keys_functions_scans_the_jobs(world: World, p
         await connection.execute(f"SET LOCAL plan_cache_mode = {plan_cache_mode}")
         before = await connection.fetchval(SCANS)  # of this session's earlier transactions
         claim = (QUERIES["claim_keyed_jobs"], worker, "", ["default"], ["t"], 20)
-        rows = [row for row in await connection.fetch(*claim, False) if row["attempt"]]
+        rows = [row for row in await connection.fetch(*claim, False, 0.15) if row["attempt"]]
         ids, tokens = [row["id"] for row in rows], [row["token"] for row in rows]
         assert len(await connection.fetch(QUERIES["complete_jobs"], ids, tokens, worker)) == 20
         await connection.execute("SELECT scheduler_set_limits(ARRAY[''], ARRAY['k1'], ARRAY[3])")
-        await connection.fetch(*claim, True)
-        while await connection.fetch(*claim, False):
-            pass  # the last finds every key full, and parks, skips or replaces
+        await connection.fetch(*claim, True, 0.15)
+        while await connection.fetch(*claim, False, 10_000.0):
+            pass  # the last finds every key full, and parks, skips or replaces what is due
         scans = await connection.fetchval(SCANS) - before
         statuses = {row["status"] for row in await connection.fetch("SELECT DISTINCT status FROM scheduled_jobs")}
 

@@ -1,4 +1,5 @@
-"""F42 and F43: cancel, REPLACE, a new time and a second chance against whatever else becomes of the job just then.
+"""F42 and F43: cancel, REPLACE, a new time and a second chance against whatever else becomes of the job just then; and
+two jobs that queue for one key against each other, and against the end of the one before them.
 
 Invariant: both sides at the same moment are as if one had come after the other: each one's answer is the truth, and the
 row is never half of one and half of the other. With ``make chaos`` each race is run 10,000 times, the design's figure.
@@ -173,3 +174,122 @@ async def at_once(first: Awaitable[Any], second: Awaitable[Any], lead: int) -> A
 
     a, b = await asyncio.gather(after(max(0, -lead), first), after(max(0, lead), second))
     return a, b
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A key of limit 1, a job of it in some state, and two new ones that queue, each seen by one worker alone."""
+
+    world: World
+    workers: tuple[str, str]
+    first: ClaimedJob
+
+    async def claim(self, number: int) -> bool:
+        """Whether this worker's job has been started."""
+        queue = QUEUES[number]
+        return bool(await self.world.jobs.claim_keyed(self.workers[number], "", [queue], ["t"], 1))
+
+    async def statuses(self) -> tuple[str, str]:
+        one, other = await self.world.statuses(*QUEUES)
+        return one, other
+
+    async def end(self, way: str) -> bool:
+        """What becomes of the first job, by its worker or a client."""
+        match way:
+            case "complete":
+                return bool(await self.world.jobs.complete([self.first], self.workers[0]))
+            case "retry":
+                return await self.world.jobs.retry(self.first, ERROR, 3600)
+            case _:
+                return await self.world.jobs.cancel(self.first.job_id)
+
+
+QUEUES = ("one", "other")
+"""Of the two jobs, which are named alike."""
+
+
+async def pair_in(world: World, state: str, workers: tuple[str, str], *, jobs: int = 2) -> Pair:
+    await world.pool.execute("DELETE FROM scheduled_jobs")
+    first = await world.pending(concurrency_key="k", on_full="queue")
+    (claim,) = await world.claim_keyed(workers[0])
+    assert claim.job_id == first
+    pair = Pair(world, workers, claim)
+    if state == "retrying":
+        await pair.end("retry")
+    if state == "ended":
+        await pair.end("complete")
+    for number, name in enumerate(QUEUES[:jobs]):
+        at = LONG_AGO + timedelta(hours=1 + number)
+        assert await world.jobs.insert(
+            new_job(job_id=name, queue=name, execution_time=at, concurrency_key="k", on_full="queue")
+        )
+    return pair
+
+
+@pytest.mark.timeout(60 + ROUNDS)
+@pytest.mark.parametrize(
+    ("state", "if_one_first"),
+    [
+        ("running", ("waiting", "cancelled")),
+        ("retrying", ("waiting", "cancelled")),
+        ("ended", ("running", "waiting")),
+    ],
+)
+async def test_of_two_that_queue_and_are_claimed_at_the_same_moment_exactly_one_waits(
+    world: World, state: str, if_one_first: tuple[str, str]
+) -> None:
+    await asyncio.gather(*(world.pool.execute("SELECT pg_sleep(0.05)") for _ in range(4)))  # sessions for both
+    workers = await world.worker(lease_seconds=36000), await world.worker(lease_seconds=36000)
+    seen: Counter[tuple[str, str]] = Counter()
+    lead = 0
+    for _ in range(ROUNDS):
+        pair = await pair_in(world, state, workers)
+        await at_once(pair.claim(0), pair.claim(1), lead)
+        while "pending" in await pair.statuses():  # the other claim had the key: it comes with the next look
+            await in_turn(pair.claim(0), pair.claim(1))
+        seen[left := await pair.statuses()] += 1
+        lead += -STEPS if left == if_one_first else STEPS
+    logger.info("two queue, %s: %s", state, seen.most_common())
+
+    assert seen.keys() == {if_one_first, if_one_first[::-1]}
+
+
+@pytest.mark.timeout(60 + ROUNDS)
+@pytest.mark.parametrize(
+    ("state", "way", "left"),
+    [
+        ("running", "complete", "running"),
+        ("running", "cancel", "waiting"),
+        ("running", "retry", "waiting"),
+        ("retrying", "cancel", "running"),
+    ],
+)
+async def test_a_job_that_queues_while_the_one_before_it_ends_is_neither_stranded_nor_started_beside_it(
+    world: World, state: str, way: str, left: str
+) -> None:
+    """A cancelled one keeps its slot until its worker says that it has ended."""
+    await asyncio.gather(*(world.pool.execute("SELECT pg_sleep(0.05)") for _ in range(4)))
+    workers = await world.worker(lease_seconds=36000), await world.worker(lease_seconds=36000)
+    seen: Counter[str] = Counter()
+    for number in range(ROUNDS):
+        pair = await pair_in(world, state, workers, jobs=1)
+        await at_once(pair.claim(0), pair.end(way), number % 7 - 3)
+        (status,) = await world.statuses(QUEUES[0])
+        seen[status] += 1
+        while "pending" in await world.statuses(QUEUES[0]):
+            await pair.claim(0)
+        assert await world.statuses(QUEUES[0]) == [left], status
+    logger.info("%s, and one queues: %s", way, seen.most_common())
+
+
+async def test_a_claim_that_lets_one_queue_keeps_its_key_from_another_until_it_is_written(world: World) -> None:
+    workers = await world.worker(), await world.worker()
+    pair = await pair_in(world, "running", workers)
+    async with world.pool.acquire() as claimer, claimer.transaction():
+        await claimer.fetch(QUERIES["claim_keyed_jobs"], workers[0], "", ["one"], ["t"], 1, False, 0.0)
+
+        assert not await asyncio.wait_for(pair.claim(1), 5)
+
+        assert await pair.statuses() == ("pending", "pending")
+    await pair.claim(1)
+    assert await pair.statuses() == ("waiting", "cancelled")

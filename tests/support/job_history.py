@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from support.changes import Broken, Change, Known, require
-from support.judged_keys import Keys
+from support.judged_keys import POLITE, Keys
 from support.parked import EPOCH
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ class Judge:
             self._judge_charges(changes)
         for change in changes:
             self._judge_change(call, change)
+        if call.name == "claim_keyed_jobs":
+            self.keys.judge_skips(changes)
         if call.error is None:
             _require_truth(call, changes)
 
@@ -265,7 +267,8 @@ class Judge:
 
     def _judge_claim_keyed_jobs(self, call: Call, change: Change) -> None:
         if change.new_status in {"running", "expired"}:
-            self._judge_claim(call, change, ahead=timedelta(), alone=call.values[5])
+            ahead = timedelta(seconds=0 if call.values[5] or change.on_full == "replace" else call.values[6])
+            self._judge_claim(call, change, ahead=ahead, alone=call.values[5])
         elif change.new_status == "cancelled":
             self._judge_displaced(change)
 
@@ -291,7 +294,7 @@ class Judge:
             job.replaces and job.key == change.concurrency_key and job_id != change.id and job.status not in ENDED
             for job_id, job in self.jobs.items()
         )
-        skips = change.on_full == "skip" and change.attempt == 0 and change.old_status == "pending"
+        skips = change.on_full in POLITE and change.attempt == 0 and change.old_status == "pending"
         require(skips or by_others, f"a claim cancels {change.id}, which nobody replaces")
         if change.old_status == "running":
             require(change.new_stopping == change.old_worker, "nobody waits for the coroutine of a displaced job")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Interval
+from pg_scheduler.recurrence import Bounds, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
 
@@ -86,13 +86,21 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
     defaults: dict[str, Any] = {
         "source": source(Kind.PERIODIC_JOB, generation=generation),
         "rule": Interval(3600),
+        "bounds": Bounds(),
+        "policy": Policy(overlap="skip"),
         "task": "t",
         "queue": "default",
         "suspended": False,
+        "suspend_reason": "",
+        "halted_at": None,
+        "halted_reason": None,
+        "anchor_at": NOW,
         "last_tick_at": None,
         "next_tick_at": NOW + timedelta(hours=1),
         "ticks": 0,
+        "runs": 0,
         "last_job": None,
+        "last_end": None,
     }
     return ScheduleState(**{**defaults, **changes})
 

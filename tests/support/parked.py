@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+from pg_scheduler._store.clock import clock_saying
 from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable
@@ -63,10 +64,10 @@ class VirtualTime:
             self.set_back_at = self.elapsed
 
 
-STAND_INS = """
-CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN current_setting('stepper.now')::timestamptz;
-
+STAND_INS = ";\n".join(
+    [
+        clock_saying("current_setting('stepper.now')::timestamptz"),
+        """
 CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE
     RETURN to_timestamp(current_setting('stepper.server')::int);
 
@@ -77,7 +78,9 @@ CREATE FUNCTION pg_stat_get_activity(of_pid int) RETURNS TABLE (backend_start ti
     SELECT to_timestamp(value::int) FROM jsonb_each_text(current_setting('stepper.backends')::jsonb)
     WHERE key = of_pid::text
 $$;
-"""
+""",
+    ]
+)
 
 
 class HeartBackend(NamedTuple):

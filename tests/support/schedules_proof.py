@@ -79,7 +79,7 @@ def is_dense(expression: str) -> bool:
 
 
 def differences(zone: str, change: Change, turn: int) -> list[str]:
-    """What walk and count do otherwise than the oracle around a change; each expression under the next of the choices."""
+    """What walk and count do otherwise than the oracle around a change; each expression under the next choice."""
     window = Window.around(zone, change.at, WALKED_HOURS)
     found = []
     for n, expression in enumerate(EXPRESSIONS, turn):

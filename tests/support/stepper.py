@@ -333,7 +333,7 @@ class Stepper:
         return {
             "concurrency_key": self.rng.choice(["k", "l"]),
             "concurrency_limit": self.rng.choice([None, None, 1, 2, 3]),
-            "on_full": self.rng.choice(["wait", "wait", "skip", "replace"]),
+            "on_full": self.rng.choice(["wait", "skip", "queue", "replace"]),
         }
 
     def next_job_id(self) -> str:

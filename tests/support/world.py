@@ -14,6 +14,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.ticker import Ticker
+from pg_scheduler._store.clock import clock_saying
 from pg_scheduler._store.database import Database, Pool
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
@@ -46,10 +47,7 @@ class World:
 
     async def advance(self, by: timedelta) -> None:
         """Replace the database's clock by one that is ahead."""
-        await self.pool.execute(
-            "CREATE OR REPLACE FUNCTION scheduler_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE"
-            f" RETURN now() + interval '{by.total_seconds()} seconds'"
-        )
+        await self.pool.execute(clock_saying(f"now() + interval '{by.total_seconds()} seconds'"))
 
     async def stand_at(self, instant: datetime) -> None:
         """Replace the database's clock by one that shows this instant until it is told another."""
@@ -90,8 +88,8 @@ class World:
     async def claim(self, worker_id: str, limit: int = 100, queues: Sequence[str] = ("default",)) -> list[ClaimedJob]:
         return await self.jobs.claim(worker_id, "", queues, ["t"], limit)
 
-    async def claim_keyed(self, worker_id: str, limit: int = 100) -> list[ClaimedJob]:
-        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit)
+    async def claim_keyed(self, worker_id: str, limit: int = 100, *, within_seconds: float = 0.0) -> list[ClaimedJob]:
+        return await self.jobs.claim_keyed(worker_id, "", ["default"], ["t"], limit, within_seconds=within_seconds)
 
     async def claim_alone(self, worker_id: str) -> ClaimedJob | None:
         """A job that has outlived two workers."""

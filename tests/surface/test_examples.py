@@ -66,11 +66,20 @@ def test_example_is_valid_against_the_crd(path: Path) -> None:
 
 def test_examples_are_what_the_demo_promises() -> None:
     bodies = [only(path) for path in MANIFESTS]
-    schedules = [body["spec"]["schedule"] for body in bodies if body["kind"] == "PeriodicJob"]
+    interval, nightly = (body["spec"]["schedule"] for body in bodies if body["kind"] == "PeriodicJob")
 
     assert [body["kind"] for body in bodies].count("ScheduledJob") == 2
-    assert schedules == [{"intervalSeconds": 3}, {"cron": ["30 2 * * *"], "timeZone": "Etc/UTC"}]
+    assert interval == {"intervalSeconds": 3}
+    assert (nightly["cron"], nightly["timeZone"]) == (["30 2 * * *"], "Etc/UTC")
     assert "pgscheduler.ping" in map(task_of, bodies)
+
+
+def test_nightly_example_shows_every_field_beside_the_rule() -> None:
+    text = (EXAMPLES / "manifests" / "nightly-report.yaml").read_text()
+    spec = schema_of("PeriodicJob")["properties"]["spec"]["properties"]
+    fields = {*spec, *spec["schedule"]["properties"]} - {"intervalSeconds", "phaseSeconds"}
+
+    assert [field for field in sorted(fields) if f"{field}:" not in text] == []
 
 
 def test_example_tasks_are_those_that_the_manifests_name() -> None:
@@ -92,8 +101,28 @@ def test_invalid_examples_are_wrong_in_one_way_each() -> None:
     wrong = {path.stem: only(path)["spec"] for path in INVALID}
     known = set(map(task_of, map(only, MANIFESTS)))
 
-    assert set(wrong) == {"bad-cron", "bad-zone", "cron-and-interval", "unknown-task"}
+    assert set(wrong) == {"bad-cron", "bad-zone", "cron-and-interval", "unknown-task", *REFUSED_BY_A_RULE}
     assert wrong["bad-cron"]["schedule"] == {"cron": ["0 25 * * *"]}
     assert wrong["bad-zone"]["schedule"]["timeZone"] == "Mars/Phobos"
     assert set(wrong["cron-and-interval"]["schedule"]) == {"cron", "intervalSeconds"}
     assert [path.stem for path in INVALID if task_of(only(path)) not in known] == ["unknown-task"]
+
+
+REFUSED_BY_A_RULE = {
+    "seconds-without-cron": "seconds goes with cron only",
+    "phase-above-interval": "must be below it",
+    "jitter-above-interval": "jitterSeconds must be below intervalSeconds",
+    "end-before-start": "endTime must be after startTime",
+    "start-before-1970": "must not be before the year 1970",
+    "end-in-9999": "must be before the year 9999",
+}
+
+
+@pytest.mark.parametrize(("name", "says"), REFUSED_BY_A_RULE.items())
+def test_example_that_a_rule_of_the_crd_refuses_is_refused_from_a_folder_too(name: str, says: str) -> None:
+    body = only(EXAMPLES / "invalid" / f"{name}.yaml")
+    body["metadata"] |= {"namespace": "default", "uid": "u", "generation": 1}
+
+    assert faults_of(body) == []
+    assert says in str(read(PeriodicJobSpec, body, cluster="test").spec)
+    assert says in (ROOT / "crds" / "periodicjobs.yaml").read_text()

@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 import asyncpg
 import click
 import pytest
+import yaml
 
 from pg_scheduler import JobSpec, PollingConfig, Scheduler, Unique, VacuumConfig, VacuumPolicy
 from pg_scheduler.cli.migrate import migrate
 from pg_scheduler.cli.preview import preview
 from pg_scheduler.cli.worker import worker
 from pg_scheduler.errors import JobFailed
+from pg_scheduler_operator.crdgen import openapi
+from pg_scheduler_operator.resources import PeriodicJobSpec, PeriodicJobStatus, ScheduleSpec
 from pg_scheduler_operator.settings import Settings
 from support.paths import ROOT, shipped_modules
 
@@ -32,9 +35,9 @@ async def fails() -> None:
     raise RuntimeError("on purpose")
 
 
-def rows_of(title: str) -> list[list[str]]:
+def rows_of(title: str, page: str = CONFIGURATION) -> list[list[str]]:
     """The cells of a section's table, row by row, without their backticks."""
-    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     return [[cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in rows]
 
@@ -135,3 +138,24 @@ def test_every_option_of_a_job_is_there() -> None:
     options = [field.name for field in dataclasses.fields(JobSpec) if field.kw_only and field.name != "_"]
 
     assert [name for name in options if f"`{name}`" not in page] == []
+
+
+PERIODIC_JOB = (REFERENCE / "periodic-job.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("title", "model"), [("schedule", ScheduleSpec), ("spec", PeriodicJobSpec)])
+def test_every_field_of_a_periodic_job_is_there_with_its_default(
+    title: str, model: type[ScheduleSpec | PeriodicJobSpec]
+) -> None:
+    fields = openapi(model)["properties"]
+    told = {name: row[2] for row in rows_of(title, PERIODIC_JOB) for name in row[0].split("`, `")}
+
+    assert told.keys() == fields.keys()
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+    assert {name: yaml.safe_load(told[name]) for name in defaults} == defaults
+
+
+def test_every_condition_of_a_periodic_job_is_there() -> None:
+    named = {row[0] for row in rows_of("Conditions", PERIODIC_JOB)}
+
+    assert named == set(str(PeriodicJobStatus.__doc__).rstrip(".").partition(": ")[2].split(", "))

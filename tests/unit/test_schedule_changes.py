@@ -15,6 +15,7 @@ from pg_scheduler._domain.schedules import (
     changed,
     first_grid,
     is_changed,
+    is_planned_otherwise,
     replanned,
     suspension,
 )
@@ -170,10 +171,14 @@ def test_a_schedule_that_has_had_its_last_run_owes_nothing() -> None:
 
 
 def test_zone_data_that_plans_the_same_changes_nothing() -> None:
-    assert replanned(ROW, NOW) is None
+    assert not is_planned_otherwise(ROW)
+    assert not is_planned_otherwise(replace(ROW, definition=replace(DEFINITION, suspended=True), next_tick_at=None))
 
 
 def test_zone_data_that_plans_otherwise_moves_the_next_tick_and_keeps_the_anchor() -> None:
-    grid = replanned(replace(ROW, next_tick_at=ANCHOR + timedelta(minutes=62)), NOW)
+    row = replace(ROW, next_tick_at=ANCHOR + timedelta(minutes=62))
 
-    assert grid == Grid(anchor_at=ANCHOR, last_tick_at=ROW.last_tick_at, next_tick_at=ANCHOR + timedelta(minutes=61))
+    assert is_planned_otherwise(row)
+    assert replanned(row, NOW) == Grid(
+        anchor_at=ANCHOR, last_tick_at=ROW.last_tick_at, next_tick_at=ANCHOR + timedelta(minutes=61)
+    )

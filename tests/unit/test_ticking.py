@@ -138,11 +138,20 @@ def test_no_run_starts_before_its_tick_or_after_its_deadline(
 def test_three_days_of_downtime_every_minute(missed: Missed, runs: int, passed: list[tuple[str, int]]) -> None:
     row = schedule(Cron(("* * * * *",)), Policy(missed=missed, max_catch_up=25))
 
-    plan = plan_ticks(row, ANCHOR + timedelta(days=3), timedelta(0))
+    plan = plan_ticks(row, ANCHOR + timedelta(days=3, seconds=30), timedelta(0))
 
     assert len(plan.ticks) == runs
     assert [(each.outcome, each.ticks) for each in plan.passed] == passed
     assert plan.next_at == ANCHOR + timedelta(days=3) + MINUTE
+
+
+def test_a_tick_is_not_missed_at_its_very_instant() -> None:
+    row = schedule(Interval(60), Policy(missed="skip"))
+
+    plan = plan_ticks(row, ANCHOR + MINUTE, timedelta(0))
+
+    assert [tick.at for tick in plan.ticks] == [ANCHOR + MINUTE]
+    assert plan.passed == ()
 
 
 def test_deadline_splits_what_was_missed_from_what_one_run_stands_for() -> None:
@@ -172,7 +181,7 @@ def test_the_last_run_ends_a_schedule() -> None:
 
 
 def test_a_tick_knows_the_one_before_it_that_had_a_run() -> None:
-    row = replace(schedule(Interval(1)), last_run_tick_at=ANCHOR)
+    row = replace(schedule(Interval(1)), last_run_tick_at=ANCHOR, last_tick_at=ANCHOR + 2 * SECOND)
 
     plan = plan_ticks(row, ANCHOR + 10 * SECOND, 2 * SECOND)
 

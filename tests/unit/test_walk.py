@@ -246,6 +246,28 @@ def test_the_rarest_rules_are_walked_at_once() -> None:
     assert time.thread_time() - begin < 0.02
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        f"{','.join(['*'] * 20)} {','.join(['*'] * 12)} {','.join(['*'] * 8)} * {','.join(['*'] * 8)}",
+        f"{','.join(map(str, range(20, 58)))} * * * *",
+        f"* {','.join(map(str, range(24)))} 1-31,2-31 * *",
+        "0 0 31 1,2,4 */7",
+    ],
+)
+def test_hostile_rules_are_answered_at_once(fields: str) -> None:
+    """In CPU time: sixteen of them, as long as they may be; read, walked and told."""
+    minutes, rest = fields.split(" ", 1)
+    texts = tuple(f"{minutes},{n} {rest}" for n in range(16))
+    begin = time.thread_time()
+
+    rule = Cron(texts, "America/New_York")
+    next_after(rule, instant("2026-01-01T00:00"), anchor=ANCHOR)
+    recurrence.describe(rule)
+
+    assert time.thread_time() - begin < 0.05
+
+
 def test_rule_that_only_falls_into_gaps_comes_to_its_end_at_once() -> None:
     """In CPU time: to the year 9999 it would fall into eight thousand gaps."""
     rule = Cron(("30 2 * 3 SUN#2",), "America/New_York", nonexistent="skip")
@@ -332,6 +354,15 @@ def test_jitter_is_below_its_bound_and_the_same_everywhere(tick: datetime, sched
     assert tick <= due < tick + timedelta(seconds=jitter)
     assert bounds.due_at(tick.astimezone(NEW_YORK), schedule) == due
     assert Bounds().due_at(tick, schedule) == tick
+
+
+def test_jitter_is_real_time_where_clocks_change() -> None:
+    """The last minute before the repeated hour, in the zone: its job is due within the jitter, not an hour later."""
+    tick = datetime(2026, 11, 1, 1, 59, tzinfo=NEW_YORK)
+    due = Bounds(jitter_seconds=24 * 3600).due_at(tick, 1)
+
+    assert due == Bounds(jitter_seconds=24 * 3600).due_at(tick.astimezone(UTC), 1)
+    assert due.tzinfo is UTC
 
 
 def test_jitter_spreads_schedules_and_ticks() -> None:

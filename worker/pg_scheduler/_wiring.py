@@ -1,11 +1,15 @@
 """The composition root: which part gets which."""
 
+import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
+from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.bulk_submission import BulkSubmission
+from pg_scheduler._engine.by_hand import HandDriven, Runs, Witness
 from pg_scheduler._engine.calls import Calls, Middleware
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -20,7 +24,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.older_package import OlderPackage
-from pg_scheduler._engine.performing import Performer
+from pg_scheduler._engine.performing import Performer, TimeLimit
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.rescuer import Rescuer
@@ -36,7 +40,9 @@ from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._engine.vitals import Vitals, look
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
+from pg_scheduler._store.clock import in_haste
 from pg_scheduler._store.database import (
+    Connection,
     Database,
     Pool,
     Statements,
@@ -64,6 +70,7 @@ from pg_scheduler._store.wakeups import (
     Bell,
     Connect,
     Listening,
+    Polling,
     Wakeups,
     choose_wakeups,
 )
@@ -216,26 +223,200 @@ async def wire_engine(
     lines = await _open_lines(pool, config, addresses, bells)
     claim_wake, tick_wake = bell.subscribe(), schedules_bell.subscribe()
     overdue_bell.subscribe(claim_wake)
-    schedules, workers = ScheduleStore(lines.database), WorkerStore(lines.database)
-    lease, ghosts, clock = Lease(config.lease_seconds), Ghosts(), DatabaseClock()
-    completions = Completions(lines.outcomes, on_tick_failed=lambda: ticker.run_failed())  # noqa: PLW0108
-    slots = Slots(config.slots, on_release=lambda: claim_loop.slot_released())  # noqa: PLW0108  each needs the other
-    offloading = Offloading(config.slots)
-    calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
-    executor = Executor(Performer(calls), slots, completions)
-    starts = Starts(executor, slots, clock, lease=lease)
-    ticker = Ticker(
-        lines.database, schedules, periodic, lease=lease, config=config, wake=tick_wake, on_ticked=bell.ring
-    )
-    rescuer = Rescuer(workers, lines.jobs, own_lease=lease, config=config)
-    suspicion = Suspicion(workers, own_lease=lease, sweep_in=rescuer.sweep_in)
+    lease = Lease(config.lease_seconds)
 
     def seen(ahead: Ahead) -> None:
-        ticker.expect(ahead.tick_in)
+        work.ticker.expect(ahead.tick_in)
         if ahead.missing:
             suspicion.wake()
 
-    floor = Floor()
+    work = _wire_work(
+        pool,
+        registry,
+        config,
+        bell,
+        periodic,
+        lines,
+        submitting,
+        middleware,
+        lease=lease,
+        make_performer=Performer,
+        wakes=_Wakes(claim=claim_wake, overdue=overdue_bell.subscribe(), tick=tick_wake),
+        on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
+        on_look=seen,
+    )
+    suspicion = Suspicion(WorkerStore(lines.database), own_lease=lease, sweep_in=work.rescuer.sweep_in)
+    heartbeat = Heartbeat(
+        lines.pool,
+        card,
+        registry.claimable,
+        lease=lease,
+        slots=work.slots,
+        known_tokens=lambda: work.slots.tokens() | work.completions.tokens(),
+        finished_tokens=work.completions.tokens,
+        flush=work.completions.wake,
+        ghosts=work.ghosts,
+        config=config,
+        new_worker_id=new_worker_id,
+        on_stall=on_stall,
+    )
+    taking: dict[str, Service] = {
+        "starts": work.starts.run,
+        "claim loop": work.claim_loop.run,
+        "second claim": work.claim_loop.run_beside,
+        "ticker": work.ticker.run,
+        "rescuer": work.rescuer.run,
+        "suspicion": suspicion.run,
+        "wakeups": lines.wakeups.run,
+    }
+    wakes = [
+        *(claim_wake.set, work.claim_loop.wake_beside, tick_wake.set),
+        *(work.rescuer.wake, suspicion.wake, work.completions.wake),
+    ]
+    if retention is not None:
+        vacuumer = Vacuumer(VacuumStore(lines.database), tenant=config.tenant, config=retention)
+        taking["vacuumer"] = vacuumer.run
+        wakes.append(vacuumer.wake)
+
+    async def close() -> None:
+        bell.unsubscribe(claim_wake)
+        await work.close()
+
+    running = Services(
+        taking=taking,
+        completions=work.completions,
+        heartbeat=heartbeat,
+        slots=work.slots,
+        wake=partial(_call_all, wakes),
+    )
+    lifecycle = Lifecycle(running, config)
+    return EngineParts(
+        lease=lease,
+        slots=work.slots,
+        rescuer=work.rescuer,
+        heartbeat=heartbeat,
+        schedules=work.schedules,
+        lifecycle=lifecycle,
+        executor=work.executor,
+        vitals=partial(
+            look,
+            config,
+            lease=lease,
+            slots=work.slots,
+            lifecycle=lifecycle,
+            executor=work.executor,
+            completions=work.completions,
+            ticker=work.ticker,
+            rescuer=work.rescuer,
+        ),
+        close=close,
+    )
+
+
+async def wire_by_hand(
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    bell: Bell,
+    card: WorkerCard,
+    periodic: PeriodicJobs,
+    *,
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware],
+    agenda: Agenda,
+    time_limit: TimeLimit,
+    addresses: Addresses,
+) -> HandDriven:
+    """A worker of which nothing runs by itself. It looks at every instant that matters, and needs nothing before."""
+    config = replace(config, poll_seconds=0.0, prefetch_seconds=0.0)
+    lines = await _open_quiet_lines(pool, config, addresses)
+    lease = Lease(config.lease_seconds, clock=lambda: 0.0)  # held by construction: renewed before the clock is moved
+    runs = Runs()
+    work = _wire_work(
+        pool,
+        registry,
+        config,
+        bell,
+        periodic,
+        lines,
+        submitting,
+        middleware,
+        lease=lease,
+        make_performer=partial(Witness, runs=runs, agenda=agenda, time_limit=time_limit),
+        wakes=_Wakes(claim=asyncio.Event(), overdue=asyncio.Event(), tick=asyncio.Event()),
+        on_release=agenda.stirred.set,
+        on_look=_ignore,
+    )
+    return HandDriven(
+        lines.database,
+        card,
+        registry,
+        agenda=agenda,
+        runs=runs,
+        lease=lease,
+        slots=work.slots,
+        claim_loop=work.claim_loop,
+        ticker=work.ticker,
+        completions=work.completions,
+        rescuer=work.rescuer,
+        jobs=lines.jobs,
+        schedules=work.schedules,
+        periodic=periodic,
+        close=work.close,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wakes:
+    """What ends the sleeps of a worker's claim loop and ticker."""
+
+    claim: asyncio.Event
+    overdue: asyncio.Event
+    tick: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WorkParts:
+    """What takes work in and sees it to its end, whoever turns it."""
+
+    ghosts: Ghosts
+    slots: Slots
+    completions: Completions
+    executor: Executor
+    starts: Starts
+    schedules: ScheduleStore
+    ticker: Ticker
+    rescuer: Rescuer
+    claim_loop: ClaimLoop
+    close: Callable[[], Awaitable[None]]
+
+
+def _wire_work(
+    pool: Pool,
+    registry: Registry,
+    config: EngineConfig,
+    bell: Bell,
+    periodic: PeriodicJobs,
+    lines: "_Lines",
+    submitting: SubmissionParts,
+    middleware: Sequence[Middleware],
+    *,
+    lease: Lease,
+    make_performer: Callable[[Calls], Performer],
+    wakes: _Wakes,
+    on_release: Callable[[], None],
+    on_look: Callable[[Ahead], None],
+) -> _WorkParts:
+    schedules, ghosts, clock = ScheduleStore(lines.database), Ghosts(), DatabaseClock()
+    completions = Completions(lines.outcomes, on_tick_failed=lambda: ticker.run_failed())  # noqa: PLW0108
+    slots = Slots(config.slots, on_release=on_release)
+    offloading = Offloading(config.slots)
+    calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
+    executor = Executor(make_performer(calls), slots, completions)
+    starts = Starts(executor, slots, clock, lease=lease)
+    ticker = Ticker(
+        lines.database, schedules, periodic, lease=lease, config=config, wake=wakes.tick, on_ticked=bell.ring
+    )
     claim_loop = ClaimLoop(
         Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config),
         lines.claims,
@@ -245,72 +426,30 @@ async def wire_engine(
         beside=lines.beside,
         lease=lease,
         clock=clock,
-        floor=floor,
+        floor=Floor(),
         quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
         config=config,
         wakeups=lines.wakeups,
-        wake=claim_wake,
-        overdue=overdue_bell.subscribe(),
-        on_look=seen,
+        wake=wakes.claim,
+        overdue=wakes.overdue,
+        on_look=on_look,
         on_idle=completions.hurry,
     )
-    heartbeat = Heartbeat(
-        lines.pool,
-        card,
-        registry.claimable,
-        lease=lease,
-        slots=slots,
-        known_tokens=lambda: slots.tokens() | completions.tokens(),
-        finished_tokens=completions.tokens,
-        flush=completions.wake,
-        ghosts=ghosts,
-        config=config,
-        new_worker_id=new_worker_id,
-        on_stall=on_stall,
-    )
-    taking: dict[str, Service] = {
-        "starts": starts.run,
-        "claim loop": claim_loop.run,
-        "second claim": claim_loop.run_beside,
-        "ticker": ticker.run,
-        "rescuer": rescuer.run,
-        "suspicion": suspicion.run,
-        "wakeups": lines.wakeups.run,
-    }
-    wakes = [claim_wake.set, claim_loop.wake_beside, tick_wake.set, rescuer.wake, suspicion.wake, completions.wake]
-    if retention is not None:
-        vacuumer = Vacuumer(VacuumStore(lines.database), tenant=config.tenant, config=retention)
-        taking["vacuumer"] = vacuumer.run
-        wakes.append(vacuumer.wake)
 
     async def close() -> None:
-        bell.unsubscribe(claim_wake)
         offloading.close()
         await lines.close()
 
-    running = Services(
-        taking=taking, completions=completions, heartbeat=heartbeat, slots=slots, wake=partial(_call_all, wakes)
-    )
-    lifecycle = Lifecycle(running, config)
-    return EngineParts(
-        lease=lease,
+    return _WorkParts(
+        ghosts=ghosts,
         slots=slots,
-        rescuer=rescuer,
-        heartbeat=heartbeat,
-        schedules=schedules,
-        lifecycle=lifecycle,
+        completions=completions,
         executor=executor,
-        vitals=partial(
-            look,
-            config,
-            lease=lease,
-            slots=slots,
-            lifecycle=lifecycle,
-            executor=executor,
-            completions=completions,
-            ticker=ticker,
-            rescuer=rescuer,
-        ),
+        starts=starts,
+        schedules=schedules,
+        ticker=ticker,
+        rescuer=Rescuer(WorkerStore(lines.database), lines.jobs, own_lease=lease, config=config),
+        claim_loop=claim_loop,
         close=close,
     )
 
@@ -337,13 +476,7 @@ class _Lines:
 
 
 async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, bells: Mapping[str, Bell]) -> _Lines:
-    own = await open_pool_like(
-        pool,
-        size=ENGINE_CONNECTIONS,
-        command_timeout=config.command_seconds,
-        connect_timeout=config.connect_seconds,
-        dsn=addresses.own,
-    )
+    own = await _open_own(pool, config, addresses)
     database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
     connect = partial(connect_like, own, command_timeout=config.command_seconds, connect_timeout=config.connect_seconds)
     kept = [KeptConnection(connect, place=place_of(own)) for _ in range(3)]
@@ -373,6 +506,39 @@ async def _open_lines(pool: Pool, config: EngineConfig, addresses: Addresses, be
     )
 
 
+async def _open_quiet_lines(pool: Pool, config: EngineConfig, addresses: Addresses) -> _Lines:
+    """One pool for all, and nobody to wake: whoever drives this worker knows when to look."""
+    own = await _open_own(pool, config, addresses, init=in_haste)
+    database = Database(own, place=place_of(own), acquire_seconds=config.connect_seconds)
+    jobs = JobStore(database, wake_within_seconds=None)
+    return _Lines(
+        pool=own,
+        database=database,
+        jobs=jobs,
+        claims=jobs,
+        beside=jobs,
+        outcomes=jobs,
+        wakeups=Polling(config.polling),
+        kept=(),
+    )
+
+
+async def _open_own(
+    pool: Pool,
+    config: EngineConfig,
+    addresses: Addresses,
+    init: Callable[[Connection], Coroutine[Any, Any, None]] | None = None,
+) -> Pool:
+    return await open_pool_like(
+        pool,
+        size=ENGINE_CONNECTIONS,
+        command_timeout=config.command_seconds,
+        connect_timeout=config.connect_seconds,
+        dsn=addresses.own,
+        init=init,
+    )
+
+
 def _wire_calls(
     pool: Pool,
     registry: Registry,
@@ -397,6 +563,10 @@ def _wire_calls(
         return context_of(held, services, deadline)
 
     return Calls(registry, make_context=make_context, offloading=offloading, middleware=middleware)
+
+
+def _ignore(_: object) -> None:
+    """Nobody asks."""
 
 
 def _call_all(functions: Sequence[Callable[[], None]]) -> None:

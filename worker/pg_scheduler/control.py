@@ -20,6 +20,7 @@ from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.recurrence import Bounds, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,12 +79,15 @@ class DesiredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredSchedule:
-    """One schedule as its source wants it."""
+    """One schedule as its source wants it; ``suspend_reason`` is for people, and empty unless it is suspended."""
 
     source: Source
     rule: Rule
     template: JobTemplate
+    bounds: Bounds = field(default_factory=Bounds)
+    policy: Policy = field(default_factory=Policy)
     suspended: bool = False
+    suspend_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,21 +124,41 @@ class ScheduleState:
     """One schedule as its row stands now.
 
     Attributes:
+        suspend_reason: why people have suspended it, in their words.
+        halted_at: when it was suspended because its runs failed; None while it is not.
+        halted_reason: how many of them, in words.
+        anchor_at: where its ticks begin.
         last_tick_at: the planned instant of the newest due tick whose job is still there; None before the first.
-        next_tick_at: the next planned instant; None when suspended.
-        ticks: how many ticks have been due since the schedule was made.
-        last_job: the job of ``last_tick_at``.
+        next_tick_at: the next planned instant; None when suspended or halted, and when no further tick comes.
+        ticks: how many ticks have been due since the schedule was made, whatever became of them.
+        runs: how many of them have, or had, a job.
+        last_job: the job of the newest due tick that was not cancelled before its start, as one beside its
+            predecessor's run is.
+        last_end: how the newest run has ended that has; None while none has.
     """
 
     source: Source
     rule: Rule
+    bounds: Bounds
+    policy: Policy
     task: str
     queue: str
     suspended: bool
+    suspend_reason: str
+    halted_at: datetime | None
+    halted_reason: str | None
+    anchor_at: datetime
     last_tick_at: datetime | None
     next_tick_at: datetime | None
     ticks: int
+    runs: int
     last_job: JobState | None
+    last_end: JobStatus | None
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether its bounds or its rule have come to an end; False while nobody lets it tick."""
+        return self.next_tick_at is None and not self.suspended and self.halted_at is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +195,7 @@ class Changes:
 
     Attributes:
         jobs: owned jobs that ended since, and all owned jobs that run.
-        schedules: schedules of which a job ended since, or runs.
+        schedules: schedules of which a job ended since, or runs, and those halted since.
     """
 
     cursor: Cursor
@@ -253,8 +277,9 @@ class Control:
     async def upsert_schedule(self, desired: DesiredSchedule) -> ScheduleState:
         """Make or change the schedule unless its stored generation is higher; the row as it then stands.
 
-        A new rule, and resuming, set a new anchor now: no earlier instant fires. Changing only the template keeps it.
-        Ticks inserted ahead of time and not yet started are taken back.
+        A new rule or bounds, and resuming, set a new anchor now: no earlier instant fires. Changing the template or the
+        policy alone keeps it. Ticks inserted ahead of time and not yet started are taken back. Any change lets a
+        schedule tick again that was halted since its runs failed.
 
         Raises:
             InvalidPayload: the arguments cannot be kept exactly as JSON.
@@ -262,6 +287,13 @@ class Control:
         await self._parts.schedules.upsert(_definition(desired))
         state = await self.schedule(desired.source)
         return state or await self.upsert_schedule(desired)  # deleted by hand between the two statements
+
+    async def resume_schedule(self, source: Source) -> bool:
+        """Let a schedule tick again that people or its failures have suspended; whether there is one.
+
+        No instant before now fires, and what its source says stays as it is but for the suspension.
+        """
+        return await self._parts.schedules.suspend(_key(source), suspended=False)
 
     async def delete_schedule(self, source: Source) -> bool:
         """Forget the schedule and cancel its jobs that have not started; whether there was one."""
@@ -300,8 +332,8 @@ class Control:
         if not ids:
             return []
         rows = await self._parts.sources.schedules(ids)
-        last = {job.job_id: job for job in await self._jobs([r["due_job_id"] for r in rows if r["due_job_id"]])}
-        return [_schedule_state(row, last.get(row["due_job_id"])) for row in rows]
+        last = {job.job_id: job for job in await self._jobs([r["run_job_id"] for r in rows if r["run_job_id"]])}
+        return [_schedule_state(row, last.get(row["run_job_id"])) for row in rows]
 
 
 def _owned_job(desired: DesiredJob) -> OwnedJob:
@@ -336,7 +368,10 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
             priority=desired.template.priority.db_value,
             max_retries=0,
         ),
+        bounds=desired.bounds,
+        policy=desired.policy,
         suspended=desired.suspended,
+        suspend_reason=desired.suspend_reason,
     )
 
 
@@ -376,14 +411,23 @@ def _job_state(row: Record) -> JobState:
 
 def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
     stored = stored_schedule(row)
+    definition = stored.definition
     return ScheduleState(
         source=_source(row, row["source_cluster"]),
-        rule=stored.definition.rule,
-        task=stored.definition.template.task,
-        queue=stored.definition.template.queue,
-        suspended=stored.definition.suspended,
+        rule=definition.rule,
+        bounds=definition.bounds,
+        policy=definition.policy,
+        task=definition.template.task,
+        queue=definition.template.queue,
+        suspended=definition.suspended,
+        suspend_reason=definition.suspend_reason,
+        halted_at=row["halted_at"],
+        halted_reason=row["halted_reason"],
+        anchor_at=stored.anchor_at,
         last_tick_at=row["due_tick_at"],
         next_tick_at=row["ahead_tick_at"] or stored.next_tick_at,
         ticks=stored.ticks - row["ahead_ticks"],
+        runs=stored.runs - row["ahead_ticks"],
         last_job=last_job,
+        last_end=None if row["ended_status"] is None else JobStatus(row["ended_status"]),
     )

@@ -31,7 +31,10 @@
     |   `-- StorageFull              its disk is full: it reads, and writes nothing
     |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
     |   `-- SchemaMismatch           tables missing, or newer than this release reads
-    `-- OwnedByResource              the row belongs to a custom resource: edit that
+    |-- OwnedByResource              the row belongs to a custom resource: edit that
+    `-- ClockError                   (of testing) a test's clock cannot be set, or cannot go on
+        |-- WorkerAlive              a worker lives by it, whose time would jump
+        `-- TimeStandsStill          a job waits for something else than the clock
 
 Invariant: a message holds what, why and fix, and never a password or a job's argument.
 """
@@ -274,3 +277,21 @@ class ResultNotKept(NoResult):
     """The job completed and its result is not stored: nobody asked for it, or JSON could not keep it."""
 
     code = "PGS-070"
+
+
+class ClockError(PgSchedulerError):
+    """A clock of ``pg_scheduler.testing`` cannot be set, or cannot go on."""
+
+    code = "PGS-080"
+
+
+class WorkerAlive(ClockError):
+    """A worker lives in the database whose clock is to be set: its time would jump, and its leases with it."""
+
+    code = "PGS-081"
+
+
+class TimeStandsStill(ClockError):
+    """A job neither ends nor sleeps on the test's clock, which therefore cannot be moved on."""
+
+    code = "PGS-082"

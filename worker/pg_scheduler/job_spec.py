@@ -14,7 +14,7 @@ _UNSET = object()
 
 Flush = Literal["batch", "now"]
 OnInterrupt = Literal["retry", "fail"]
-OnFull = Literal["wait", "skip", "replace"]
+OnFull = Literal["wait", "skip", "queue", "replace"]
 """What becomes of a due job whose concurrency key is full."""
 
 

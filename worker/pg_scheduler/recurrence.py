@@ -1,4 +1,4 @@
-"""Rules that produce ticks: a fixed interval, or cron expressions in a time zone.
+"""Rules that produce ticks: a fixed interval, or cron expressions in a time zone; and what holds beside them.
 
 Invariant: what is asked here depends on nothing but the arguments and the zone data of the PyPI package ``tzdata``: no
 clock, no machine's zone.
@@ -14,17 +14,36 @@ from cronsim.explain import explain
 from pg_scheduler._domain import cron_fields
 from pg_scheduler._domain.counting import count_within, last_within
 from pg_scheduler._domain.notes import note
-from pg_scheduler._domain.rules import EVERY_SECONDS_MAX, Ambiguous, Bounds, Cron, Interval, Nonexistent, Rule
+from pg_scheduler._domain.policies import CATCH_UP_MAX, DEADLINE_SECONDS_MAX, FAILURES_MAX, Missed, Overlap, Policy
+from pg_scheduler._domain.rules import (
+    EVERY_SECONDS_MAX,
+    JITTER_SECONDS_MAX,
+    RUNS_MAX,
+    Ambiguous,
+    Bounds,
+    Cron,
+    Interval,
+    Nonexistent,
+    Rule,
+)
 from pg_scheduler._domain.walk import latest_until, next_after, next_within, within
 from pg_scheduler.errors import InvalidSchedule
 
 __all__ = [
+    "CATCH_UP_MAX",
+    "DEADLINE_SECONDS_MAX",
     "EVERY_SECONDS_MAX",
+    "FAILURES_MAX",
+    "JITTER_SECONDS_MAX",
+    "RUNS_MAX",
     "Ambiguous",
     "Bounds",
     "Cron",
     "Interval",
+    "Missed",
     "Nonexistent",
+    "Overlap",
+    "Policy",
     "Rule",
     "count_within",
     "cron",

@@ -6,6 +6,7 @@ Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
@@ -13,18 +14,23 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.jobs import ClaimedJob, Row
+from pg_scheduler._engine.agenda import Agenda
+from pg_scheduler._engine.by_hand import HandDriven
 from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._engine.vitals import Vitals
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import direct_connection, require_pool
 from pg_scheduler._store.wakeups import Bell
+from pg_scheduler._store.workers import WorkerCard
 from pg_scheduler._wiring import (
     Addresses,
     EngineParts,
     SubmissionParts,
     new_worker_id,
+    wire_by_hand,
     wire_engine,
     wire_submission,
     worker_card,
@@ -349,7 +355,8 @@ class Scheduler:
             concurrency_key: 1 to 200 bytes; of the tenant's jobs that share it, at most the key's limit run at a time.
             concurrency_limit: 1 to 10,000; the key's limit from now on. A key that was never given one has 1.
             on_full: what becomes of the job if its key is full when it is due: ``wait`` for its turn, ``skip`` (it ends
-                cancelled), or ``replace`` (the oldest that runs is cancelled and told to stop).
+                cancelled), ``queue`` (it waits if no other does so; else it ends cancelled), or ``replace`` (the oldest
+                that runs is cancelled and told to stop).
             timeout: seconds, or a timedelta, after which an attempt is cancelled and counts as failed; None never.
             retry_policy: how long retries wait; the task's, else the default one, if None.
             tags: at most 20 texts of 1 to 64 bytes, to list by.
@@ -469,7 +476,7 @@ class Scheduler:
             queue: where it waits.
             concurrency_key: jobs that share it run within its limit.
             concurrency_limit: how many jobs of the key run at the same time.
-            on_full: ``wait``, ``skip`` or ``replace`` while the key is full.
+            on_full: ``wait``, ``skip``, ``queue`` or ``replace`` while the key is full.
             timeout: seconds or a timedelta.
             retry_policy: how long retries wait.
             tags: to list by.
@@ -917,16 +924,39 @@ class Scheduler:
         for config in periodic_registry.all().values():
             self._registry.add(config.func)
 
+    def _card(self) -> WorkerCard:
+        return worker_card(
+            self._config, version=_version(), schedules=self._submission.periodic.uids(), environment=os.environ
+        )
+
+    async def _by_hand(self, agenda: Agenda, time_limit: TimeLimit) -> HandDriven:
+        """A worker as ``start`` makes one, of which nothing runs by itself: ``testing`` drives it."""
+        await self._prepare_db()
+        self._register_declared()
+        worker = await wire_by_hand(
+            self.db_pool,
+            self._registry,
+            self._config,
+            self._bell,
+            replace(self._card(), worker_id=new_worker_id(self.WORKER_ID_LENGTH), pod_uid=None),
+            self._submission.periodic,
+            submitting=self._submission,
+            middleware=self._middleware,
+            agenda=agenda,
+            time_limit=time_limit,
+            addresses=self._addresses,
+        )
+        try:
+            await worker.begin()
+        except BaseException:
+            await worker.end()
+            raise
+        return worker
+
     async def _started(self) -> EngineParts:
         await self._prepare_db()
         self._register_declared()
-        periodic = self._submission.periodic
-        card = worker_card(
-            self._config,
-            version=_version(),
-            schedules=periodic.uids(),
-            environment=os.environ,
-        )
+        periodic, card = self._submission.periodic, self._card()
         engine = await wire_engine(
             self.db_pool,
             self._registry,

@@ -68,6 +68,10 @@ class Rows:
         """Make or change the row of a schedule."""
         await self._control.upsert_schedule(desired)
 
+    async def resume_schedule(self, source: Source) -> None:
+        """Let a schedule tick again that was halted."""
+        await self._control.resume_schedule(source)
+
     async def delete_schedule(self, source: Source) -> None:
         """Forget a schedule."""
         await self._control.delete_schedule(source)

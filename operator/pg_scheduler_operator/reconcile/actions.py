@@ -58,6 +58,13 @@ class UpsertSchedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeSchedule:
+    """Let a schedule tick again that was halted since its runs failed."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSchedule:
     """Forget the row of a schedule and its jobs that have not started."""
 
@@ -90,7 +97,7 @@ class EmitEvent:
     notice: Notice
 
 
-RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | DeleteSchedule
+RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
 Action = AddFinalizer | RemoveFinalizer | RowChange | Scale | SetStatus | EmitEvent

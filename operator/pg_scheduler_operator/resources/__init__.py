@@ -1,7 +1,7 @@
 """The three kinds: what a manifest may say, what the operator answers, and how a body becomes a checked value.
 
-The CRDs are generated from these models. ``specs`` has the fields that users write, ``statuses`` those that the
-operator writes, ``model`` what both are made of, and ``objects`` reads a body.
+The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time),
+``statuses`` those that the operator writes, ``model`` what they are made of, and ``objects`` reads a body.
 
 Invariant: what the API server accepts with the generated schema and rules, ``read`` accepts too, but for the size of
 free JSON, which a schema cannot express; a folder of files, which has no schema, gets the same answers from here.
@@ -13,6 +13,7 @@ from pg_scheduler_operator.resources.objects import (
     FINALIZER,
     GROUP,
     NAME_MAX,
+    RESUME_REQUESTED_AT,
     VERSION,
     Key,
     Kind,
@@ -22,6 +23,13 @@ from pg_scheduler_operator.resources.objects import (
     TargetScale,
     read,
 )
+from pg_scheduler_operator.resources.schedules import (
+    AmbiguousTimePolicy,
+    MissedRunPolicy,
+    NonexistentTimePolicy,
+    OverlapPolicy,
+    ScheduleSpec,
+)
 from pg_scheduler_operator.resources.specs import (
     ARGUMENTS_MAX_BYTES,
     Autoscaling,
@@ -30,7 +38,6 @@ from pg_scheduler_operator.resources.specs import (
     Priority,
     ScalingMode,
     ScheduledJobSpec,
-    ScheduleSpec,
     TargetApiVersion,
     TargetKind,
     TargetRef,
@@ -55,7 +62,9 @@ __all__ = [
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
+    "RESUME_REQUESTED_AT",
     "VERSION",
+    "AmbiguousTimePolicy",
     "Autoscaling",
     "Condition",
     "Counts",
@@ -68,8 +77,11 @@ __all__ = [
     "Kind",
     "LastRun",
     "Meta",
+    "MissedRunPolicy",
     "Model",
+    "NonexistentTimePolicy",
     "ObjectName",
+    "OverlapPolicy",
     "PeriodicJobSpec",
     "PeriodicJobStatus",
     "Priority",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
@@ -66,3 +66,16 @@ def cel(rule: str, message: str, field_path: str | None = None) -> dict[str, str
 def rules(*validations: dict[str, str]) -> Any:
     """Rules of a model or a field, for ``json_schema_extra``."""
     return {"x-kubernetes-validations": list(validations)}
+
+
+BEFORE_9999: Final = cel("self < timestamp('9999-01-01T00:00:00Z')", "must be before the year 9999")
+
+
+def before_9999(value: datetime) -> datetime:
+    """The check of ``BEFORE_9999``; not in UTC, which may lie beyond what Python can say."""
+    if value >= _YEAR_9999:
+        raise ValueError(BEFORE_9999["message"])
+    return value
+
+
+_YEAR_9999: Final = datetime(9999, 1, 1, tzinfo=UTC)

@@ -11,10 +11,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pg_scheduler.control import Source
 from pg_scheduler_operator.errors import InvalidSpec
+from pg_scheduler_operator.resources.model import Instant
 from pg_scheduler_operator.resources.specs import PeriodicJobSpec, ScheduledJobSpec, WorkerPoolSpec
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ GROUP: Final = "pgscheduler.io"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FINALIZER: Final = f"{GROUP}/rows"
+RESUME_REQUESTED_AT: Final = f"{GROUP}/resume-requested-at"
 NAME_MAX: Final = 63
 SHOWN_MAX: Final = 48
 
@@ -55,7 +57,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """What the operator reads of an object's metadata; it writes finalizers only."""
+    """What the operator reads of an object's metadata; it writes finalizers only.
+
+    Attributes:
+        resume_requested_at: the annotation of that name; None where it is missing, or is no instant.
+    """
 
     key: Key
     uid: str
@@ -64,6 +70,7 @@ class Meta:
     cluster: str
     finalizers: tuple[str, ...] = ()
     deletion_at: datetime | None = None
+    resume_requested_at: datetime | None = None
 
     @property
     def is_deleting(self) -> bool:
@@ -124,7 +131,18 @@ def _meta(body: Mapping[str, Any], cluster: str) -> Meta:
         cluster=cluster,
         finalizers=tuple(metadata.get("finalizers") or ()),
         deletion_at=None if deleted is None else datetime.fromisoformat(deleted),
+        resume_requested_at=_instant_in((metadata.get("annotations") or {}).get(RESUME_REQUESTED_AT)),
     )
+
+
+def _instant_in(text: object) -> datetime | None:
+    try:
+        return _INSTANT.validate_python(text)
+    except ValidationError:
+        return None
+
+
+_INSTANT: Final = TypeAdapter[datetime](Instant)
 
 
 def _spec(model: type[Spec], body: Mapping[str, Any]) -> Spec | InvalidSpec:

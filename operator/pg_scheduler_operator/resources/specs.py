@@ -7,7 +7,6 @@ when it does something.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -15,20 +14,28 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from pg_scheduler.control import JobTemplate as Template
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.recurrence import EVERY_SECONDS_MAX
-from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules
+from pg_scheduler.recurrence import (
+    CATCH_UP_MAX,
+    DEADLINE_SECONDS_MAX,
+    FAILURES_MAX,
+    RUNS_MAX,
+    Bounds,
+    Policy,
+)
+from pg_scheduler_operator.resources.model import (
+    BEFORE_9999,
+    Instant,
+    Json,
+    Model,
+    ObjectName,
+    before_9999,
+    cel,
+    rules,
+)
+from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
 
 ARGUMENTS_MAX_BYTES: Final = 32 * 1024
 EXACT_INTEGER_MAX: Final = 2**53
-YEAR_END: Final = 9999
-
-CronExpression = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-def _before_9999(value: datetime) -> datetime:
-    if value.astimezone(UTC).year >= YEAR_END:
-        raise ValueError("must be before the year 9999")
-    return value
 
 
 class Priority(StrEnum):
@@ -109,47 +116,83 @@ class JobTemplate(Model):
     spec: TaskSpec = Field(description="What each job runs.")
 
 
-class ScheduleSpec(Model):
-    """When a PeriodicJob ticks: exactly one of cron and intervalSeconds."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel("has(self.cron) != has(self.intervalSeconds)", "give exactly one of cron and intervalSeconds")
-        )
-    )
-
-    cron: Annotated[tuple[CronExpression, ...], Field(strict=False)] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=16,
-        description="Cron expressions of five fields; the schedule ticks at the union of them.",
-    )
-    interval_seconds: int | None = Field(
-        default=None,
-        ge=1,
-        le=EVERY_SECONDS_MAX,
-        description="Seconds from tick to tick, on a fixed grid that never drifts.",
-    )
-    time_zone: str = Field(
-        default="Etc/UTC",
-        min_length=1,
-        max_length=64,
-        description="IANA zone that cron is read in, such as Europe/Berlin; never the machine's zone.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of(self) -> ScheduleSpec:
-        if (self.cron is None) == (self.interval_seconds is None):
-            raise ValueError("give exactly one of cron and intervalSeconds")
-        return self
-
-
 class PeriodicJobSpec(Model):
     """What the user wants of a PeriodicJob."""
 
     schedule: ScheduleSpec = Field(description="When it ticks.")
     suspend: bool = Field(default=False, description="Whether no tick fires; resuming never catches up.")
+    suspend_reason: str = Field(
+        default="",
+        max_length=256,
+        pattern=r"^[^\x00]*$",
+        description="Why it is suspended, for people; shown in the condition Suspended. It is free text that everyone"
+        " may read who may list the object.",
+    )
+    overlap_policy: OverlapPolicy = Field(
+        default=OverlapPolicy.SKIP,
+        description="What becomes of a tick whose predecessor has not ended, be it running, waiting or about to be"
+        " tried again. Skip: it does not run. Queue: one waits, others do not run. Replace: the predecessor is stopped,"
+        " then it starts. Allow: it runs beside it.",
+    )
+    missed_run_policy: MissedRunPolicy = Field(
+        default=MissedRunPolicy.RUN_LATEST,
+        description="What becomes of the ticks that passed while no worker lived. RunLatest: one run stands for all."
+        " Skip: none runs, but for the latest within startingDeadlineSeconds if that is given. RunAll: each runs, up to"
+        " maxCatchUp.",
+    )
+    starting_deadline_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=DEADLINE_SECONDS_MAX,
+        description="How late a run may start; what is older is missed. Unset means no limit.",
+    )
+    max_catch_up: int = Field(
+        default=100,
+        ge=1,
+        le=CATCH_UP_MAX,
+        description="With RunAll at most so many runs are made up for, the latest; the others are missed.",
+    )
+    max_runs: int | None = Field(
+        default=None,
+        ge=1,
+        le=RUNS_MAX,
+        description="After so many runs it ticks no more, and the condition Exhausted is True. A tick counts that"
+        " overlapPolicy let not run. Unset means no limit.",
+    )
+    suspend_after_failures: int | None = Field(
+        default=None,
+        ge=1,
+        le=FAILURES_MAX,
+        description="After so many runs in a row that failed for good it is suspended; any change of the spec resumes"
+        " it. Unset means never.",
+    )
     job_template: JobTemplate = Field(description="The job of each tick.")
+
+    @property
+    def bounds(self) -> Bounds:
+        """What holds beside the rule, in the library's words.
+
+        Raises:
+            InvalidSchedule: the rule is none, or its ticks lie closer together than the jitter.
+        """
+        self.schedule.check_jitter()
+        return Bounds(
+            jitter_seconds=self.schedule.jitter_seconds,
+            start_at=self.schedule.start_time,
+            end_at=self.schedule.end_time,
+            max_runs=self.max_runs,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The choices beside the rule, in the library's words."""
+        return Policy(
+            missed=MISSED[self.missed_run_policy],
+            max_catch_up=self.max_catch_up,
+            starting_deadline_seconds=self.starting_deadline_seconds,
+            overlap=OVERLAP[self.overlap_policy],
+            suspend_after_failures=self.suspend_after_failures,
+        )
 
 
 class ScheduledJobSpec(Model):
@@ -165,10 +208,10 @@ class ScheduledJobSpec(Model):
         )
     )
 
-    run_at: Annotated[Instant, AfterValidator(_before_9999)] | None = Field(
+    run_at: Annotated[Instant, AfterValidator(before_9999)] | None = Field(
         default=None,
         description="When the job becomes due, such as 2026-12-01T09:00:00Z; unset means as soon as it is accepted.",
-        json_schema_extra=rules(cel("self < timestamp('9999-01-01T00:00:00Z')", "must be before the year 9999")),
+        json_schema_extra=rules(BEFORE_9999),
     )
     template: JobTemplate = Field(description="The job.")
     suspend: bool = Field(default=False, description="Whether the job is held while it is pending.")

@@ -60,7 +60,7 @@ class ScheduledJobStatus(Status):
 
 
 class LastRun(Model):
-    """The newest tick's job."""
+    """The newest tick's job that was not skipped."""
 
     job_id: str = Field(max_length=200, description="Id of the row.")
     scheduled_time: Instant | None = Field(default=None, description="The planned instant.")
@@ -72,18 +72,20 @@ class LastRun(Model):
 class Counts(Model):
     """Numbers since the schedule was made."""
 
-    planned: int = Field(ge=0, description="Ticks that became jobs.")
+    planned: int = Field(ge=0, description="Ticks that were due, whatever became of them.")
 
 
 class PeriodicJobStatus(Status):
-    """What the operator answers: Ready, Stalled, Suspended, LastRunSucceeded."""
+    """What the operator answers: Ready, Stalled, Suspended, Exhausted, LastRunSucceeded."""
 
     schedule: str | None = Field(default=None, max_length=512, description="The rule in a few words.")
     last_schedule_time: Instant | None = Field(default=None, description="Planned instant of the newest tick.")
     next_schedule_times: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
         default=(), max_length=5, description="The next planned instants, with the zone's offset."
     )
-    last_run: LastRun | None = Field(default=None, description="The newest tick's job.")
+    last_run: LastRun | None = Field(
+        default=None, description="The newest tick's job; a tick that did not run beside its predecessor has none."
+    )
     counts: Counts | None = Field(default=None, description="Numbers since the schedule was made.")
 
 

@@ -176,7 +176,7 @@ def values_of(text: str, kind: Field) -> frozenset[int]:
     Raises:
         Refused: one of the terms does not parse or lies outside the field.
     """
-    return frozenset(value for term in text.split(",") for value in _values(term, kind))
+    return frozenset(value for term in dict.fromkeys(text.split(",")) for value in _values(term, kind))
 
 
 def shortened(text: str) -> str:

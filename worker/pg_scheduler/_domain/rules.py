@@ -18,6 +18,7 @@ EVERY_SECONDS_MAX = 3_155_760_000
 """A hundred years."""
 JITTER_SECONDS_MAX = 24 * 3600
 EXPRESSIONS_MAX = 16
+RUNS_MAX = 2**31 - 1
 
 Nonexistent = Literal["shift_forward", "skip"]
 Ambiguous = Literal["first", "last", "both"]
@@ -142,7 +143,7 @@ class Bounds:
     def __post_init__(self) -> None:
         require_whole("jitterSeconds", self.jitter_seconds, 0, JITTER_SECONDS_MAX, "a jitter of {} seconds")
         if self.max_runs is not None:
-            require_whole("maxRuns", self.max_runs, 1, 2**31 - 1, "a limit of {} runs")
+            require_whole("maxRuns", self.max_runs, 1, RUNS_MAX, "a limit of {} runs")
         _require_instant("startAt", self.start_at)
         _require_instant("endAt", self.end_at)
         if self.start_at and self.end_at and self.end_at.astimezone(UTC) < self.start_at.astimezone(UTC):
@@ -154,8 +155,9 @@ class Bounds:
         """When the job of a tick becomes due; spread evenly over the jitter by a hash of both."""
         if not self.jitter_seconds:
             return tick
-        digest = blake2b(f"{schedule_id} {tick.astimezone(UTC).isoformat()}".encode(), digest_size=8).digest()
-        return tick + timedelta(microseconds=int.from_bytes(digest) % (self.jitter_seconds * 1_000_000))
+        instant = tick.astimezone(UTC)  # in a zone, time would be added to what the wall shows
+        digest = blake2b(f"{schedule_id} {instant.isoformat()}".encode(), digest_size=8).digest()
+        return instant + timedelta(microseconds=int.from_bytes(digest) % (self.jitter_seconds * 1_000_000))
 
 
 def _check_expression(expression: object, field: str) -> None:

@@ -176,12 +176,20 @@ def changed(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) 
     return Change(grid=Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now)))
 
 
-def replanned(row: StoredSchedule, now: datetime) -> Grid | None:
-    """The grid by the zone data of this process; None where the next tick stays where other data has planned it."""
-    planned = _next_within(row.definition, row.mark, row.anchor_at, row.runs) if row.is_ticking else None
-    if planned == row.next_tick_at:
-        return None
-    return Grid(anchor_at=row.anchor_at, last_tick_at=_last_made(row, now), next_tick_at=planned)
+def is_planned_otherwise(row: StoredSchedule) -> bool:
+    """Whether other zone data than that of this process has planned the row's next tick, and elsewhere."""
+    return _planned_after(row, row.mark) != row.next_tick_at
+
+
+def replanned(row: StoredSchedule, now: datetime) -> Grid:
+    """The grid by the zone data of this process, of a row whose ticks ahead have been taken back."""
+    last = _last_made(row, now)
+    following = _planned_after(row, max(last or row.anchor_at, row.anchor_at))
+    return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=following)
+
+
+def _planned_after(row: StoredSchedule, instant: datetime) -> datetime | None:
+    return _next_within(row.definition, instant, row.anchor_at, row.runs) if row.is_ticking else None
 
 
 def _is_other_rule(old: ScheduleDefinition, new: ScheduleDefinition) -> bool:

@@ -79,7 +79,7 @@ def _deadline(policy: Policy, now: datetime) -> datetime:
     """The instant after which a tick may still start."""
     if policy.starting_deadline_seconds is not None:
         return now - timedelta(seconds=policy.starting_deadline_seconds) - INSTANT
-    return now if policy.missed == "skip" else datetime.min.replace(tzinfo=now.tzinfo)
+    return now - INSTANT if policy.missed == "skip" else datetime.min.replace(tzinfo=now.tzinfo)
 
 
 def _too_late(policy: Policy) -> str:

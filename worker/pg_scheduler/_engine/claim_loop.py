@@ -20,7 +20,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._engine.slots import Slots
-from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.turns import Turns
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.wakeups import Wakeups
@@ -75,7 +75,7 @@ class ClaimLoop:
         self._floor = floor
         self._on_look = on_look
         self._on_idle = on_idle
-        self._turns = Turns()
+        self._turns = Turns(config.prefetch_seconds)
         self._backlog = asyncio.Event()
         self._waits_for_slots = self._one_waits_alone = False
         self._look_at = 0.0
@@ -183,8 +183,8 @@ class ClaimLoop:
             self._overdue.clear()
             self._floor.drop()
 
-    async def _look(self) -> float:
-        """How long to sleep; 0 when something is due within the prefetch. It sees whatever was heard of before it."""
+    async def look(self) -> Ahead:
+        """What is due next, and tell of it whoever has to know. It sees whatever was heard of before it."""
         self._heed()
         floor = self._floor_in_use
         ahead = await self._jobs.look_ahead(
@@ -203,8 +203,14 @@ class ClaimLoop:
         self._one_waits_alone = ahead.alone
         if ahead.alone and self._slots.is_idle:
             self._quarantine.expect()
+        return ahead
+
+    async def _look(self) -> float:
+        """How long to sleep; 0 when something is due within the prefetch."""
+        ahead = await self.look()
+        if ahead.alone and self._slots.is_idle:
             return 0.0
-        due_in = _first(ahead)
+        due_in = _first(ahead, self._config.prefetch_seconds)
         if due_in is not None and due_in <= 0:
             self._look_at = inf
             return 0.0
@@ -214,7 +220,7 @@ class ClaimLoop:
         return pause
 
 
-def _first(ahead: Ahead) -> float | None:
-    """When to claim next. A job with a concurrency key is not claimed ahead: its slot would be kept from others."""
-    due_in = None if ahead.due_in is None else ahead.due_in - PREFETCH_SECONDS
-    return min((seconds for seconds in (due_in, ahead.keyed_in) if seconds is not None), default=None)
+def _first(ahead: Ahead, prefetch_seconds: float) -> float | None:
+    """When to claim next."""
+    due_in = (seconds - prefetch_seconds for seconds in (ahead.due_in, ahead.keyed_in) if seconds is not None)
+    return min(due_in, default=None)

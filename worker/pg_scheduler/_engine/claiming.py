@@ -14,7 +14,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.slots import Slots
-from pg_scheduler._engine.starts import PREFETCH_SECONDS, Starts
+from pg_scheduler._engine.starts import Starts
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.tasks import Registry
 
@@ -70,10 +70,10 @@ class Claiming:
     async def _claimed(self, jobs: JobStore, limit: int, *, keyed: bool, floor: datetime | None) -> list[ClaimedJob]:
         self._queues.rotate()  # each queue is first in its turn, so that a full one starves none
         me = (self._lease.worker_id, self._config.tenant, list(self._queues), self._registry.claimable(), limit)
-        if keyed:
-            return await jobs.claim_keyed(*me)
         # Behind, a slot is too dear to let it wait for its job's instant.
-        within_seconds = 0.0 if self.is_behind else PREFETCH_SECONDS
+        within_seconds = 0.0 if self.is_behind else self._config.prefetch_seconds
+        if keyed:
+            return await jobs.claim_keyed(*me, within_seconds=within_seconds)
         return await jobs.claim(*me, within_seconds=within_seconds, floor=floor)
 
     def _start(self, claimed: list[ClaimedJob]) -> None:

@@ -8,6 +8,8 @@ from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.polling import PollingConfig
 
 POLL_SECONDS = 5.0
+PREFETCH_SECONDS = 0.15
+"""How far ahead jobs are claimed (design page 2 §2.5); so much, too, may a job be late when a clock is set forward."""
 SLOTS_MAX = 100_000
 LEASE_SECONDS_MIN = 1.0
 LEASE_SECONDS_MAX = 24 * 3600.0
@@ -24,7 +26,8 @@ class EngineConfig:
         slots: how many jobs it runs at the same time.
         claim_limit: how many jobs one claim takes at most.
         lease_seconds: how long the database believes in it without a beat.
-        poll_seconds: how often it looks without being woken.
+        poll_seconds: how often it looks without being woken, and how far ahead it makes the jobs of ticks.
+        prefetch_seconds: how far ahead it claims jobs, to start each at its instant.
         shutdown_seconds: how long a shutdown waits for running jobs before it hands them back.
         max_stall_seconds: how long the main loop may stand still before the worker is given up.
         max_interruptions: how many deaths of its worker a job survives.
@@ -39,6 +42,7 @@ class EngineConfig:
     claim_limit: int = 10
     lease_seconds: float = 60.0
     poll_seconds: float = POLL_SECONDS
+    prefetch_seconds: float = PREFETCH_SECONDS
     shutdown_seconds: float = 25.0
     max_stall_seconds: float = 300.0
     max_interruptions: int = 3

@@ -7,6 +7,8 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from typing import Any, assert_never
 
@@ -35,28 +37,38 @@ from pg_scheduler.errors import InvalidArgument, InvalidArguments, InvalidPayloa
 
 SNOOZE_SECONDS_MAX = 366 * 24 * 3600
 
+TimeLimit = Callable[[float | None], AbstractAsyncContextManager[asyncio.Timeout]]
+
 logger = logging.getLogger("pg_scheduler.engine")
 
 _COMPLETE = Complete()
 _RETURNED = Returned()
 
 
-class Performer:
-    """Runs attempts."""
+def _chance() -> float:
+    return random.random()  # noqa: S311  it spreads retries
 
-    def __init__(self, calls: Calls) -> None:
+
+class Performer:
+    """Runs attempts; ``time_limit`` ends a block after so many seconds, ``chance`` places a delay in its jitter."""
+
+    def __init__(
+        self, calls: Calls, *, time_limit: TimeLimit = asyncio.timeout, chance: Callable[[], float] = _chance
+    ) -> None:
         self._calls = calls
+        self._time_limit = time_limit
+        self._chance = chance
 
     async def perform(self, held: HeldJob, me: asyncio.Task[None]) -> Outcome:
         """See the job to its end in the task ``me``, which becomes its own once it waits for something."""
         job = held.job
         plan = self._calls.plan(job.task)
         if held.stop_reason is not None:
-            return _outcome(held, plan, _stopped(held.stop_reason, started=False))
+            return self._outcome(held, plan, _stopped(held.stop_reason, started=False))
         try:
             args, kwargs = codec.decode(job.payload)
         except InvalidPayload as error:
-            return _outcome(held, plan, Raised(ErrorRecord.of(error), final=True))
+            return self._outcome(held, plan, Raised(ErrorRecord.of(error), final=True))
         keep = job.keep_result or plan.options.keep_result
         try:
             if plan.is_plain and job.timeout_seconds is None:
@@ -69,10 +81,10 @@ class Performer:
         except (KeyboardInterrupt, GeneratorExit):
             raise  # these are the process's, not the job's
         except BaseException as error:  # noqa: BLE001  user code may raise anything, sys.exit too, and all is recorded
-            return _outcome(held, plan, _ending_of_error(held, error))
+            return self._outcome(held, plan, _ending_of_error(held, error))
         if value is None and not keep and not held.settled:  # what nearly every job does
             return _COMPLETE
-        return _outcome(held, plan, _ending_of_value(value, keep=keep))
+        return self._outcome(held, plan, _ending_of_value(value, keep=keep))
 
     async def _value_of(
         self, plan: CallPlan, held: HeldJob, me: asyncio.Task[None], args: list[Any], kwargs: dict[str, Any]
@@ -80,7 +92,7 @@ class Performer:
         seconds = plan.options.timeout if held.job.timeout_seconds is None else held.job.timeout_seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout_at(deadline) as limit:
+            async with self._time_limit(seconds) as limit:
                 return await self._drive(plan, held, me, args, kwargs, deadline)
         except TimeoutError as error:
             if not limit.expired():
@@ -105,6 +117,15 @@ class Performer:
             held.task = me
             value = await value
         return value
+
+    def _outcome(self, held: HeldJob, plan: CallPlan, ending: Ending) -> Outcome:
+        job = held.job
+        if isinstance(ending, Raised):
+            told = "ended with an error after it had completed" if held.settled else "failed"
+            logger.warning("job %s (%s) attempt %d %s: %s", job.job_id, job.task, job.attempt, told, ending.error.type)
+        if held.settled:
+            ending = Settled()
+        return decide(job, ending, task_policy=plan.options.retry_policy, chance=self._chance())
 
 
 class _Unfit(Exception):
@@ -164,14 +185,3 @@ def _stopped(reason: StopReason, *, started: bool) -> Ending:
             return GivenBack(started=started)
         case _:
             assert_never(reason)
-
-
-def _outcome(held: HeldJob, plan: CallPlan, ending: Ending) -> Outcome:
-    job = held.job
-    if isinstance(ending, Raised):
-        told = "ended with an error after it had completed" if held.settled else "failed"
-        logger.warning("job %s (%s) attempt %d %s: %s", job.job_id, job.task, job.attempt, told, ending.error.type)
-    if held.settled:
-        ending = Settled()
-    chance = random.random()  # noqa: S311  it spreads retries
-    return decide(job, ending, task_policy=plan.options.retry_policy, chance=chance)

@@ -14,12 +14,10 @@ from time import monotonic
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.alarm import Alarm
 from pg_scheduler._engine.clock import DatabaseClock
+from pg_scheduler._engine.config import PREFETCH_SECONDS
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
-
-PREFETCH_SECONDS = 0.15
-"""How far ahead jobs are claimed (design page 2 §2.5); so much, too, may a job be late when a clock is set forward."""
 
 
 class Starts:

@@ -287,8 +287,11 @@ async def open_pool_like(
     command_timeout: float,
     connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
     dsn: str | None = None,
+    init: "Callable[[Connection], Coroutine[Any, Any, None]] | None" = None,
 ) -> Pool:
     """A second pool to the same place as the caller's, or to ``dsn``; its first connection is open.
+
+    ``init`` is called with each new connection.
 
     Raises:
         InvalidDsn: the DSN cannot be used; the message never repeats it.
@@ -302,7 +305,13 @@ async def open_pool_like(
     options = {**kwargs, "timeout": connect_timeout, "command_timeout": command_timeout}
     with translated(where(dsn) if dsn else place_of(pool)):
         own = await asyncpg.create_pool(
-            *args, min_size=_NO_FLOOR, max_size=size, reset=_nothing_to_reset, connect=_kept_alive(connect), **options
+            *args,
+            min_size=_NO_FLOOR,
+            max_size=size,
+            init=init,
+            reset=_nothing_to_reset,
+            connect=_kept_alive(connect),
+            **options,
         )
         await _open_first(own)
     return own

@@ -3,7 +3,7 @@
 Invariant: every write of an outcome is fenced by id, token and worker; what does not come back was not ours any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -146,13 +146,16 @@ class JobStore:
         tasks: Sequence[str],
         limit: int,
         *,
+        within_seconds: float = 0.0,
         alone: bool = False,
     ) -> list[ClaimedJob]:
-        """As ``claim``, of the jobs with a concurrency key; those whose key is full wait, are skipped, or replace.
+        """As ``claim``, of the jobs with a concurrency key; those due whose key is full wait, are skipped, or replace.
 
-        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those.
+        The expired ones come beyond the limit. ``alone`` takes those that have outlived two workers, and only those,
+        and none that is not due.
         """
-        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], worker_id, tenant, queues, tasks, limit, alone)
+        values = (worker_id, tenant, queues, tasks, limit, alone, within_seconds)
+        rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], *values)
         return [ClaimedJob._make(row) for row in rows]
 
     async def claim_poison(
@@ -223,6 +226,11 @@ class JobStore:
     async def forget_stopping(self) -> int:
         """Stop waiting for the word of dead workers, and of slow ones; how many rows waited."""
         return len(await self._db.fetch(QUERIES["forget_stopping"]))
+
+    async def statuses(self, job_ids: Collection[str]) -> dict[str, JobStatus]:
+        """What has become of these jobs; nothing is said of one whose row is gone."""
+        rows = await self._db.fetch(QUERIES["statuses"], list(job_ids))
+        return {row["job_id"]: JobStatus(row["status"]) for row in rows}
 
     async def wake_workers(self) -> None:
         """Ring every listening worker."""

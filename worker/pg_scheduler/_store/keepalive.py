@@ -14,6 +14,8 @@ from pg_scheduler._store.queries import QUERIES
 if TYPE_CHECKING:
     import asyncpg
 
+    from pg_scheduler._store.database import Connection
+
 IDLE_SECONDS = 10
 INTERVAL_SECONDS = 5
 PROBES = 3
@@ -42,7 +44,7 @@ async def reset_and_keep_alive(connection: "asyncpg.Connection[asyncpg.Record]")
     await connection.execute(f"{connection.get_reset_query()};\n{of_own_session('keep_alive', connection)}")
 
 
-def of_own_session(query: str, connection: "asyncpg.Connection[asyncpg.Record]") -> str:
+def of_own_session(query: str, connection: "Connection") -> str:
     """Settings that take hold only where no pooler stands between."""
     # As text, without a parameter: a prepared statement would stay behind in a session that a pooler only lends.
     return QUERIES[query].replace("$1", str(int(connection.get_server_pid())))

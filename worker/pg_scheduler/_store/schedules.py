@@ -21,6 +21,7 @@ from pg_scheduler._domain.schedules import (
     declared,
     first_grid,
     is_changed,
+    is_planned_otherwise,
     replanned,
     suspension,
 )
@@ -222,12 +223,10 @@ class ScheduleStore:
         async with self._db.transaction() as connection:
             now = await connection.fetchval(QUERIES["now"])
             rows = await connection.fetch(QUERIES["schedules_of_older_zones"], tenant, zones.version(), limit)
-            for schedule in map(stored_schedule, rows):
-                grid = replanned(schedule, now)
-                if grid is not None:
-                    moved.append(Replanned(schedule.definition.name, schedule.next_tick_at, grid.next_tick_at))
-                    await _take_back(connection, schedule, now)
-                    await connection.execute(QUERIES["move_grid"], schedule.id, grid.last_tick_at, grid.next_tick_at)
+            for schedule in filter(is_planned_otherwise, map(stored_schedule, rows)):
+                grid = replanned(await _take_back(connection, schedule, now), now)
+                await connection.execute(QUERIES["move_grid"], schedule.id, grid.last_tick_at, grid.next_tick_at)
+                moved.append(Replanned(schedule.definition.name, schedule.next_tick_at, grid.next_tick_at))
             await connection.execute(QUERIES["stamp_zones"], [row["id"] for row in rows], zones.version())
         return len(rows), moved
 

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 82af42119a1255f387df1ee2fa09f745d08091a21ef0304a53bee1f5917b3e7c
+-- digest: 788fb77e1042891cf2454651929f9f4c11b11650774b8781173934f800199d13
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -71,12 +71,20 @@ CASE status
     ELSE true
 END),
     CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
-    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,replace,queue}'::text[]))))
+    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,queue,replace}'::text[]))))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
 
 -- object: FUNCTION scheduler_claim_keyed(text, text, text[], text[], integer, boolean)
 CREATE FUNCTION scheduler_claim_keyed(me text, of_tenant text, queues text[], tasks text[], at_most integer, alone boolean DEFAULT false) RETURNS SETOF scheduled_jobs
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM scheduler_claim_keyed(me, of_tenant, queues, tasks, at_most, alone, 0);
+END $$;
+
+-- object: FUNCTION scheduler_claim_keyed(text, text, text[], text[], integer, boolean, double precision)
+CREATE FUNCTION scheduler_claim_keyed(me text, of_tenant text, queues text[], tasks text[], at_most integer, alone boolean, ahead_seconds double precision) RETURNS SETOF scheduled_jobs
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     AS $$
@@ -85,6 +93,8 @@ DECLARE
     late    text[];
     seen    integer;
     keys    text[];
+    polite  text[];
+    next_   text[];
     won     text[];
     full_   text[];
     closed  text[];
@@ -136,24 +146,50 @@ BEGIN
             worker_id = me, token = nextval('scheduler_token'), started_at = NULL
         WHERE j.job_id = ANY(late)
         RETURNING j.*;
-        EXIT WHEN seen = 0;
 
-        SELECT array_agg(k.key) INTO keys FROM (
-            SELECT j.concurrency_key AS key FROM scheduled_jobs j WHERE j.job_id = ANY(due)
-            GROUP BY j.concurrency_key ORDER BY min(j.priority), min(j.execution_time) LIMIT 64) k
+        due := coalesce(due, '{}');
+        IF ahead_seconds > 0 AND NOT alone AND cardinality(due) < at_most THEN
+            due := due || ARRAY(
+                SELECT e.job_id FROM unnest(queues) q(queue)
+                CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                    SELECT j.job_id FROM scheduled_jobs j
+                    WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                      AND j.stopping_worker IS NULL AND j.interruptions < 2
+                      AND j.tenant = of_tenant AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY(tasks)
+                      AND j.execution_time > scheduler_now()
+                      AND j.execution_time <= scheduler_now() + make_interval(secs => ahead_seconds)
+                      AND j.on_full <> 'replace' AND coalesce(j.expires_at > j.execution_time, true)
+                      AND j.concurrency_key <> ALL(ARRAY(
+                          SELECT d.concurrency_key FROM scheduled_jobs d WHERE d.job_id = ANY(due)))
+                    ORDER BY j.execution_time, j.id LIMIT at_most - cardinality(due) FOR UPDATE SKIP LOCKED) e
+                WHERE NOT EXISTS (SELECT FROM scheduler_queues s
+                                  WHERE s.tenant = of_tenant AND s.queue = q.queue AND s.paused_at IS NOT NULL)
+                LIMIT at_most - cardinality(due));
+        END IF;
+        EXIT WHEN seen = 0 AND due = '{}';
+
+        SELECT array_agg(k.key), array_agg(k.key) FILTER (WHERE k.is_polite) INTO keys, polite FROM (
+            SELECT j.concurrency_key AS key, bool_or(j.on_full IN ('skip', 'queue') AND j.attempt = 0) AS is_polite
+            FROM scheduled_jobs j WHERE j.job_id = ANY(due)
+            GROUP BY j.concurrency_key
+            ORDER BY min(j.execution_time) > scheduler_now(), min(j.priority), min(j.execution_time) LIMIT 64) k
         WHERE pg_try_advisory_xact_lock(hashtextextended(of_tenant || '/' || k.key, 208));
-        CONTINUE WHEN keys IS NULL;
+        CONTINUE WHEN keys IS NULL AND seen >= take;
+        EXIT WHEN keys IS NULL;
 
         UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(),
                error_message = 'replaced: a newer job of its concurrency key took its place'
         WHERE job_id = ANY(ARRAY(
             SELECT r.job_id FROM (
-                SELECT j.job_id, j.concurrency_key AS key,
+                SELECT j.job_id, j.id, j.execution_time, j.concurrency_key AS key,
                        row_number() OVER (PARTITION BY j.concurrency_key ORDER BY j.execution_time DESC, j.id DESC) AS place
                 FROM scheduled_jobs j
                 WHERE j.job_id = ANY(due) AND j.concurrency_key = ANY(keys) AND j.on_full = 'replace' AND j.attempt = 0) r
-            WHERE r.place > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
-                                      WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
+            WHERE r.place + (SELECT count(*) FROM scheduler_slots s JOIN scheduled_jobs n ON n.job_id = s.job_id
+                             WHERE s.tenant = of_tenant AND s.key = r.key AND n.status = 'running' AND n.attempt = 1
+                               AND n.on_full = 'replace' AND n.execution_time > r.execution_time AND n.id > r.id)
+                  > coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
+                              WHERE l.tenant = of_tenant AND l.key = r.key), 1)));
 
         WITH room AS MATERIALIZED (
             SELECT k.key,
@@ -165,7 +201,7 @@ BEGIN
             FROM unnest(keys) k(key)),
         asks AS MATERIALIZED (
             SELECT j.job_id, j.id, j.concurrency_key AS key, j.priority, j.execution_time,
-                   j.on_full = 'skip' AND j.attempt = 0 AS gives_way,
+                   j.on_full IN ('skip', 'queue') AND j.attempt = 0 AS gives_way,
                    row_number() OVER (PARTITION BY j.concurrency_key
                                       ORDER BY j.on_full = 'replace' AND j.attempt = 0 DESC, j.attempt = 0, j.priority,
                                                j.execution_time, j.id) AS place
@@ -178,6 +214,10 @@ BEGIN
         wins AS (
             SELECT a.job_id, a.key, f.slot FROM asks a JOIN room r USING (key) JOIN free f USING (key, place)
             WHERE a.place <= r.limit_ - r.held - CASE WHEN a.gives_way THEN r.retrying ELSE 0 END
+              AND NOT (a.gives_way AND EXISTS (
+                  SELECT FROM scheduled_jobs w
+                  WHERE w.tenant = of_tenant AND w.concurrency_key = a.key AND w.status = 'waiting'
+                    AND (w.priority, w.execution_time, w.id) < (a.priority, a.execution_time, a.id)))
             ORDER BY a.priority, a.execution_time, a.id LIMIT at_most),
         taken AS (
             INSERT INTO scheduler_slots (tenant, key, slot, job_id) SELECT of_tenant, w.key, w.slot, w.job_id FROM wins w
@@ -187,29 +227,44 @@ BEGIN
         RETURN QUERY
         UPDATE scheduled_jobs j
         SET status = 'running', worker_id = me, attempt = j.attempt + 1, token = nextval('scheduler_token'),
-            started_at = scheduler_now()
+            started_at = greatest(scheduler_now(), j.execution_time)
         WHERE j.job_id = ANY(won)
         RETURNING j.*;
 
         WITH held AS MATERIALIZED (
-            SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED)
+            SELECT s.key FROM scheduler_slots s WHERE s.tenant = of_tenant AND s.key = ANY(keys) FOR KEY SHARE SKIP LOCKED),
+        again AS MATERIALIZED (
+            SELECT j.concurrency_key AS key FROM scheduled_jobs j
+            WHERE j.tenant = of_tenant AND j.concurrency_key = ANY(polite) AND j.status = 'pending' AND j.attempt > 0
+              AND j.job_id <> ALL(due) FOR SHARE SKIP LOCKED)
         SELECT array_agg(c.key) FILTER (WHERE c.held >= c.limit_),
-               array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_)
+               array_agg(c.key) FILTER (WHERE c.held + c.retrying >= c.limit_ AND c.key = ANY(polite))
         INTO full_, closed
         FROM (
-            SELECT k.key, count(h.key) AS held,
+            SELECT k.key,
+                   (SELECT count(*) FROM held h WHERE h.key = k.key) AS held,
+                   (SELECT count(*) FROM again a WHERE a.key = k.key) AS retrying,
                    coalesce((SELECT l.limit_ FROM scheduler_concurrency_limits l
-                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_,
-                   (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = of_tenant AND j.concurrency_key = k.key
-                      AND j.status = 'pending' AND j.attempt > 0 AND j.job_id <> ALL(due)) AS retrying
-            FROM unnest(keys) k(key) LEFT JOIN held h USING (key)
-            GROUP BY k.key) c;
-        UPDATE scheduled_jobs j
-        SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
-        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'skip' AND j.attempt = 0
-          AND j.concurrency_key = ANY(closed);
+                             WHERE l.tenant = of_tenant AND l.key = k.key), 1) AS limit_
+            FROM unnest(keys) k(key)) c;
+        next_ := '{}';
+        IF closed IS NOT NULL THEN
+            next_ := ARRAY(
+                SELECT DISTINCT ON (j.concurrency_key) j.job_id FROM scheduled_jobs j
+                WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full = 'queue' AND j.attempt = 0
+                  AND j.concurrency_key = ANY(closed) AND NOT EXISTS (
+                      SELECT FROM scheduled_jobs w
+                      WHERE w.tenant = of_tenant AND w.concurrency_key = j.concurrency_key AND w.status = 'waiting'
+                        AND w.on_full = 'queue' AND w.attempt = 0)
+                ORDER BY j.concurrency_key, j.execution_time, j.id);
+            UPDATE scheduled_jobs j
+            SET status = 'cancelled', finished_at = scheduler_now(), error_message = 'skipped: its concurrency key was full'
+            WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.on_full IN ('skip', 'queue') AND j.attempt = 0
+              AND j.execution_time <= scheduler_now() AND j.concurrency_key = ANY(closed) AND j.job_id <> ALL(next_);
+        END IF;
         UPDATE scheduled_jobs j SET status = 'waiting'
-        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.concurrency_key = ANY(full_);
+        WHERE j.job_id = ANY(due) AND j.status = 'pending' AND j.execution_time <= scheduler_now()
+          AND (j.concurrency_key = ANY(full_) OR j.job_id = ANY(next_));
         FOR key_ IN
             SELECT DISTINCT j.concurrency_key FROM scheduled_jobs j
             WHERE j.job_id = ANY(due) AND j.on_full = 'replace' AND j.concurrency_key = ANY(keys)
@@ -263,8 +318,8 @@ BEGIN
          'concurrency_key is not of 1 to 200 bytes', 'give a shorter one, or NULL'),
         (scheduler_enqueue.concurrency_limit NOT BETWEEN 1 AND 10000, 'concurrency_limit is not from 1 to 10000',
          'give a whole number in that range, or NULL'),
-        (scheduler_enqueue.on_full IS NULL OR scheduler_enqueue.on_full NOT IN ('wait', 'skip', 'replace'),
-         'on_full is unknown', 'give wait, skip or replace'),
+        (scheduler_enqueue.on_full IS NULL OR scheduler_enqueue.on_full NOT IN ('wait', 'skip', 'queue', 'replace'),
+         'on_full is unknown', 'give wait, skip, queue or replace'),
         (scheduler_enqueue.concurrency_key IS NULL
          AND (scheduler_enqueue.concurrency_limit IS NOT NULL OR scheduler_enqueue.on_full <> 'wait'),
          'concurrency_limit or on_full is given without concurrency_key', 'give concurrency_key as well'),
@@ -444,6 +499,7 @@ CREATE FUNCTION scheduler_promote(of_tenant text, of_key text) RETURNS integer
     AS $$
 DECLARE
     free     integer;
+    retrying integer;
     promoted integer;
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM scheduled_jobs j
@@ -456,9 +512,12 @@ BEGIN
     IF free <= 0 THEN
         RETURN 0;
     END IF;
+    retrying := (SELECT count(*) FROM scheduled_jobs j
+                 WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'pending' AND j.attempt > 0);
     UPDATE scheduled_jobs SET status = 'pending' WHERE job_id = ANY(ARRAY(
         SELECT j.job_id FROM scheduled_jobs j
         WHERE j.tenant = of_tenant AND j.concurrency_key = of_key AND j.status = 'waiting'
+          AND (retrying < free OR j.on_full <> 'queue' OR j.attempt > 0)
         ORDER BY j.priority, j.execution_time, j.id LIMIT free FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS promoted = ROW_COUNT;
     IF promoted > 0 THEN
@@ -503,7 +562,7 @@ END $$;
 -- object: FUNCTION scheduler_tick_outcome(text, text)
 CREATE FUNCTION scheduler_tick_outcome(status text, error_message text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text])) THEN 'open'::text WHEN (status = ANY (ARRAY['completed'::text, 'failed'::text])) THEN 'ran'::text WHEN (status = 'expired'::text) THEN 'missed'::text WHEN (error_message ~~ 'skipped: %'::text) THEN 'skipped_overlap'::text ELSE 'cancelled'::text END;
+    RETURN CASE WHEN (status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text])) THEN 'open'::text WHEN (status = ANY (ARRAY['completed'::text, 'failed'::text])) THEN 'ran'::text WHEN (status = 'expired'::text) THEN 'missed'::text WHEN (error_message = 'skipped: its concurrency key was full'::text) THEN 'skipped_overlap'::text ELSE 'cancelled'::text END;
 
 -- object: SEQUENCE scheduled_jobs_id_seq
 ALTER TABLE scheduled_jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1003,6 +1062,9 @@ CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree
 
 -- object: INDEX scheduler_schedules_due
 CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
+
+-- object: INDEX scheduler_schedules_halted
+CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halted_at) WHERE (halted_at IS NOT NULL);
 
 -- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();

@@ -85,3 +85,6 @@ CROSS JOIN LATERAL (
            coalesce(sum(o.ticks) FILTER (WHERE o.outcome = 'cancelled'), 0)::bigint AS cancelled,
            coalesce(sum(o.ticks) FILTER (WHERE o.outcome = 'unrecorded'), 0)::bigint AS unrecorded
     FROM scheduler_occurrences o WHERE o.schedule_id = s.id) o;
+
+-- The operator asks every second for what has been halted since.
+CREATE INDEX scheduler_schedules_halted ON scheduler_schedules (halted_at) WHERE halted_at IS NOT NULL;

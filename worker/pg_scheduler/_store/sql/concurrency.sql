@@ -1,12 +1,12 @@
 -- name: claim_keyed_jobs
--- As claim_jobs, for jobs with a concurrency key; the function is in migration 0018 and says how. $6 claims what
--- claim_poison_job would, of these jobs. Columns in the order of ClaimedJob's fields.
+-- As claim_jobs, for jobs with a concurrency key; the function is in migration 0019 and says how. $6 claims what
+-- claim_poison_job would, of these jobs; $7 is how many seconds ahead. Columns in the order of ClaimedJob's fields.
 SELECT j.id, j.job_id, j.token, j.worker_id, j.task, j.task_data::text, j.queue, j.priority,
        greatest(j.execution_time, timestamptz '0001-01-02 00:00+00'), j.attempt, j.retry_count, j.max_retries,
        CASE WHEN j.tick_at BETWEEN '0001-01-02' AND '9999-01-01' THEN j.tick_at END, j.previous_tick_at, j.concurrency_key,
        j.timeout_seconds,
        j.retry_policy::text, j.on_interrupt, j.keep_result, j.flush_now
-FROM scheduler_claim_keyed($1, $2, $3::text[], $4::text[], $5, $6) j;
+FROM scheduler_claim_keyed($1, $2, $3::text[], $4::text[], $5, $6, $7) j;
 
 -- name: set_limits
 -- What a batch says of its keys' limits, in the batch's own transaction.

@@ -16,6 +16,11 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('e
        set_config('jit', 'off', false)
 WHERE pg_backend_pid() = $1;
 
+-- name: commit_in_haste
+-- A test's worker commits at each instant of its time, and the disk would be most of what that takes. What it loses with a
+-- server that crashes is a test. Not through a pooler, as keep_alive.
+SELECT set_config('synchronous_commit', 'off', false) WHERE pg_backend_pid() = $1;
+
 -- name: notify
 -- The self-test of LISTEN: does what one connection sends arrive at the other?
 SELECT pg_notify($1, '');

@@ -43,22 +43,34 @@ SELECT job_id FROM scheduled_jobs
 WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'ScheduledJob';
 
 -- name: changed_schedules
--- Schedules of which a job ended after the cursor, or runs.
+-- Schedules of which a job ended after the cursor, or runs, and those that were halted after it.
 SELECT schedule_id FROM scheduled_jobs
 WHERE finished_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
 UNION
 SELECT schedule_id FROM scheduled_jobs
-WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL;
+WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
+UNION
+SELECT id FROM scheduler_schedules WHERE halted_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob';
 
 -- name: schedule_states
--- Schedules by id, each with the job of its newest tick that is due, and with what was inserted ahead of time.
+-- Schedules by id, each with its newest tick that is due, its newest run and the newest end of one, and with what was
+-- inserted ahead of time. A tick that was cancelled before it started, as one beside its predecessor's run is, is no run.
 SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
-       s.metadata::text AS metadata_text, due.job_id AS due_job_id, due.tick_at AS due_tick_at,
+       s.metadata::text AS metadata_text, due.tick_at AS due_tick_at, run.job_id AS run_job_id, ended.status AS ended_status,
        ahead.first_tick_at AS ahead_tick_at, ahead.ticks AS ahead_ticks
 FROM scheduler_schedules s
 LEFT JOIN LATERAL (
-    SELECT j.job_id, j.tick_at FROM scheduled_jobs j
+    SELECT j.tick_at FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() ORDER BY j.tick_at DESC LIMIT 1) due ON true
+LEFT JOIN LATERAL (
+    SELECT j.job_id FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND NOT (j.status = 'cancelled' AND j.attempt = 0)
+    ORDER BY j.tick_at DESC LIMIT 1) run ON true
+LEFT JOIN LATERAL (
+    SELECT j.status FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND NOT (j.status = 'cancelled' AND j.attempt = 0)
+      AND j.finished_at IS NOT NULL
+    ORDER BY j.tick_at DESC LIMIT 1) ended ON true
 CROSS JOIN LATERAL (
     SELECT min(j.tick_at) AS first_tick_at, count(*) AS ticks FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
