@@ -38,6 +38,7 @@ from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._engine.vitals import Vitals, look
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.clock import in_haste
@@ -139,6 +140,7 @@ class EngineParts:
     lifecycle: Lifecycle
     executor: Executor
     own_worker: OwnWorker
+    vitals: Callable[[], Vitals]
     close: Callable[[], Awaitable[None]]
 
 
@@ -302,15 +304,27 @@ async def wire_engine(
         slots=work.slots,
         wake=partial(_call_all, wakes),
     )
+    lifecycle = Lifecycle(running, config)
     return EngineParts(
         lease=lease,
         slots=work.slots,
         rescuer=work.rescuer,
         heartbeat=heartbeat,
         schedules=work.schedules,
-        lifecycle=Lifecycle(running, config),
+        lifecycle=lifecycle,
         executor=work.executor,
         own_worker=own_worker,
+        vitals=partial(
+            look,
+            config,
+            lease=lease,
+            slots=work.slots,
+            lifecycle=lifecycle,
+            executor=work.executor,
+            completions=work.completions,
+            ticker=work.ticker,
+            rescuer=work.rescuer,
+        ),
         close=close,
     )
 
