@@ -295,6 +295,13 @@ def test_what_is_too_large_is_refused_with_its_limit(
     assert refused.value.limit == limit
 
 
+def test_retries_without_end_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "STARTS_MAX", 100)
+
+    with pytest.raises(SimulationTooLarge, match="more than 100 starts"):
+        played(schedule(fails=True, max_retries=10**9), minutes=1000)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

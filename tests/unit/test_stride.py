@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pg_scheduler._domain import zones
-from pg_scheduler._domain.rules import Cron, Interval, Rule
+from pg_scheduler._domain.rules import Ambiguous, Cron, Interval, Rule
 from pg_scheduler._domain.stride import ticks_after
 from pg_scheduler._domain.walk import next_after
 
@@ -24,6 +24,7 @@ ODD_ZONES = (
     "Pacific/Apia",
     "America/Caracas",
     "Atlantic/Azores",
+    "America/St_Johns",
 )
 EXPRESSIONS = ("* * * * *", "*/7 * * * *", "0-59/20 0-3 * * *", "30 1,2 * * *", "0 0 * * *", "*/20 0-23 * * SAT,SUN")
 
@@ -40,7 +41,7 @@ def steps(rule: Rule, instant: datetime, anchor: datetime, n: int) -> list[datet
 changes = [
     change.at
     for zone in ODD_ZONES
-    for year in (2011, 2016, 2026)
+    for year in (2010, 2011, 2016, 2026)
     for change in zones.changes_in(zones.zone(zone), year)
 ]
 rules = st.builds(
@@ -79,3 +80,11 @@ def test_strides_end_where_steps_do(rule: Rule) -> None:
     instant = datetime(9998, 12, 30, tzinfo=UTC)
 
     assert list(ticks_after(rule, instant, anchor=instant)) == steps(rule, instant, instant, 1000)
+
+
+@pytest.mark.parametrize("ambiguous", ["first", "last", "both"])
+def test_an_evening_that_comes_again_after_midnight_is_walked(ambiguous: Ambiguous) -> None:
+    rule = Cron(("*/10 1-23 * * *",), "America/St_Johns", ambiguous=ambiguous)  # at 00:01 it was 23:01 again
+    instant = datetime(2010, 11, 6, 10, tzinfo=UTC)
+
+    assert list(islice(ticks_after(rule, instant, anchor=EVER), 300)) == steps(rule, instant, EVER, 300)

@@ -180,7 +180,7 @@ class ScheduleLine(Line):
         plan: which of the plans counts; a change makes those before it void.
     """
 
-    def __init__(self, simulated: SimulatedSchedule, number: int, begins_at: datetime, *, may_halt: bool) -> None:
+    def __init__(self, simulated: SimulatedSchedule, number: int, begins_at: datetime) -> None:
         super().__init__(simulated.name, number, simulated.takes_seconds, simulated.fails)
         definition, grid = simulated.definition, first_grid(simulated.definition, begins_at)
         self.row = StoredSchedule(
@@ -194,7 +194,6 @@ class ScheduleLine(Line):
         self.due_at: datetime | None = None
         self.plan = 0
         self.ahead: list[tuple[Tick, ScheduleDefinition]] = []
-        self._may_halt = may_halt
         self._results: list[tuple[datetime, bool]] = []
 
     @property
@@ -264,8 +263,6 @@ class ScheduleLine(Line):
 
     def note_result(self, job: Job, *, failed: bool) -> None:
         """A run has ended for good."""
-        if not self._may_halt:
-            return
         insort(self._results, (job.planned_at, failed))
         del self._results[:-FAILURES_MAX]
 

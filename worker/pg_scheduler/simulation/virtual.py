@@ -18,6 +18,7 @@ from pg_scheduler._domain.overlap import Verdict
 from pg_scheduler._domain.retry import delay_seconds, policy_of
 from pg_scheduler._domain.schedules import changed, declared, is_changed, suspension
 from pg_scheduler._domain.ticking import plan_ticks
+from pg_scheduler.errors import SimulationTooLarge
 from pg_scheduler.simulation.inputs import Edit, Outage, Resume, Suspend
 from pg_scheduler.simulation.lines import Line, OneOff, ScheduleLine
 from pg_scheduler.simulation.trace import Peak, Range, Run, Starts, Trace
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     """What an event does: at an instant, to something, with a number."""
 
 STRIDE = timedelta(days=1)
+STARTS_MAX = 10_000_000
+"""Of ticks there are fewer: beyond it jobs that fail are tried again and again."""
 _END, _BACK, _PLAN, _HAPPEN, _DUE = range(5)
 """The order of events at one instant."""
 _OF_WORKERS = frozenset({_END, _PLAN})
@@ -50,10 +53,9 @@ class VirtualFleet:
         self._tell = tell
         self._poll = timedelta(seconds=scene.fleet.poll_seconds)
         self._slots = scene.fleet.all_slots
-        may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
+        self._may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
         self._schedules = {
-            each.name: ScheduleLine(each, number, scene.begins_at, may_halt=may_halt)
-            for number, each in enumerate(scene.schedules, 1)
+            each.name: ScheduleLine(each, number, scene.begins_at) for number, each in enumerate(scene.schedules, 1)
         }
         self._one_offs = [
             OneOff(each, number)
@@ -65,7 +67,7 @@ class VirtualFleet:
         self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
         self._due: list[tuple[int, datetime, int, int, Job]] = []
         self._ranges: list[Range] = []
-        self._running = self._wanting = 0
+        self._running = self._wanting = self._started = 0
         self._most_running = 0
         self._peak: tuple[int, datetime | None] = (0, None)
         self._back_at = self._out_since = self._served_since = scene.begins_at
@@ -208,9 +210,10 @@ class VirtualFleet:
 
     def _recount(self, line: Line) -> None:
         """How many slots are wanted beside those in use, now that this line may want others than before."""
-        wants = line.wants
-        self._wanting += wants - line.wanted
-        line.wanted = wants
+        if self._slots is not None:
+            wants = line.wants
+            self._wanting += wants - line.wanted
+            line.wanted = wants
 
     def _judge(self, now: datetime, job: Job, line: Line) -> None:
         verdict = overlap.verdict(
@@ -260,6 +263,11 @@ class VirtualFleet:
     def _start(self, now: datetime, job: Job) -> None:
         line = job.line
         self._running += 1
+        self._started += 1
+        if self._started > STARTS_MAX:
+            raise SimulationTooLarge(
+                f"more than {STARTS_MAX:,} starts", limit=STARTS_MAX, fix="simulate a shorter time, or fewer retries"
+            )
         if job.overlap != "allow":
             line.running = job
             self._recount(line)
@@ -301,8 +309,9 @@ class VirtualFleet:
         line = job.line
         del line.open[job]
         line.counts.outcomes[outcome] += 1
-        self._tell_of(job, outcome, now, failed=failed)
-        if outcome == "ran" and isinstance(line, ScheduleLine):
+        if self._tell is not None:
+            self._tell_of(job, outcome, now, failed=failed)
+        if self._may_halt and outcome == "ran" and isinstance(line, ScheduleLine):
             line.note_result(job, failed=failed)
             if failed and line.keeps_failing:
                 line.halt(now)
