@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, JobStatus, Scheduler, Unique
+from pg_scheduler._engine import bulk_submission
 from pg_scheduler._engine.bulk_submission import LANES, SIDE_BY_SIDE_FROM
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._engine.submission import _says_the_same
-from pg_scheduler._store.bulk import COPY_FROM, BulkStore
+from pg_scheduler._engine.submission import Submission, _says_the_same
+from pg_scheduler._store.bulk import COPY_FROM, BulkStore, BulkWriter
 from pg_scheduler.errors import InvalidArgument, InvalidPayload, JobExists
 from support.waiting import until
 
@@ -105,6 +106,65 @@ async def test_bulk_leaves_rows_of_custom_resources_alone(world: World, pool: as
     ids = await Scheduler(pool).schedule_bulk(specs([job_id]), conflict_resolution=ConflictResolution.REPLACE)
 
     assert ids == [None]
+
+
+@pytest.fixture
+def small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a call of a few hundred jobs is of several COPYs."""
+    monkeypatch.setattr(bulk_submission, "COPY_ROWS", COPY_FROM)
+
+
+@pytest.mark.usefixtures("small_copies")
+async def test_bulk_or_nothing_checks_a_batch_while_the_one_before_it_is_stored(
+    pool: asyncpg.Pool[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real_add, real_insert = Submission.add, BulkWriter.insert_all
+
+    def add(*args: Any) -> None:
+        done.append("check")
+        real_add(*args)
+
+    async def insert_all(*args: Any) -> None:
+        done.append("store")
+        await real_insert(*args)
+        done.append("stored")
+
+    monkeypatch.setattr(Submission, "add", add)
+    monkeypatch.setattr(BulkWriter, "insert_all", insert_all)
+    await Scheduler(pool).schedule_bulk(
+        specs([None] * 2 * COPY_FROM), conflict_resolution=ConflictResolution.RAISE, batch_size=1
+    )
+
+    checks = ["check"] * COPY_FROM
+    assert done == [*checks, "store", *checks, "stored", "store", "stored"]
+
+
+@pytest.mark.usefixtures("small_copies")
+@pytest.mark.parametrize("place", [0, COPY_FROM, 2 * COPY_FROM + 10])
+async def test_bulk_or_nothing_writes_nothing_where_one_of_many_cannot_be_used(
+    pool: asyncpg.Pool[asyncpg.Record], place: int
+) -> None:
+    many = specs([None] * 3 * COPY_FROM)
+    many[place] = JobSpec(note, LATER)
+
+    with pytest.raises(InvalidArgument, match=rf"jobs\[{place}\].*; 0 jobs before it were submitted"):
+        await Scheduler(pool).schedule_bulk(many, conflict_resolution=ConflictResolution.RAISE, batch_size=1)
+
+    assert await stored(pool) == {}
+
+
+@pytest.mark.usefixtures("small_copies")
+async def test_bulk_or_nothing_tells_of_a_job_that_cannot_be_used_before_an_id_that_is_taken(
+    pool: asyncpg.Pool[asyncpg.Record],
+) -> None:
+    await Scheduler(pool).schedule(note, execution_time=LATER, args=(99,), job_id="a")
+    many = [*specs(["a"]), *specs([None] * 3 * COPY_FROM), JobSpec(note, LATER)]
+
+    with pytest.raises(InvalidArgument, match=rf"jobs\[{len(many) - 1}\]"):
+        await Scheduler(pool).schedule_bulk(many, conflict_resolution=ConflictResolution.RAISE, batch_size=1)
+
+    assert await stored(pool) == {"a": '{"args":[99],"kwargs":{}}'}
 
 
 @pytest.mark.parametrize(

@@ -212,3 +212,14 @@ async def test_a_job_that_exits_ends_itself_and_not_the_worker(bench: Bench) -> 
 
     kinds = [type(outcome) for outcome in bench.outcomes.values()]
     assert sorted(kind.__name__ for kind in kinds) == ["Complete", "Fail", "Fail"]
+
+
+async def test_attempts_are_counted_once_they_begin_and_not_when_a_job_was_stopped_before(bench: Bench) -> None:
+    async def pays() -> None: ...
+
+    stopped = bench.job(pays)
+    stopped.stop(StopReason.SHUTDOWN)
+    bench.executor.start([bench.job(pays), stopped, bench.job(pays)])
+    await bench.slots.wait_idle()
+
+    assert bench.executor.started == 2

@@ -148,12 +148,12 @@ async def test_claims_whose_replies_are_lost_are_handed_back_and_run(
 
     scheduler = await started(note, dsn=proxy.dsn, lease_seconds=1.5)
     for n in range(5):  # a statement that is new to its connection asks for an answer before it is carried out
-        await scheduler.schedule(note, execution_time=now(), args=(100 + n,))
+        await scheduler.schedule(note, execution_time=now(), args=(100 + n,), job_id=f"warm-{n}")
         await until(partial(_completed, pool, n + 1))
     ran.clear()
     proxy.swallow_replies()
     for n in range(3):
-        await scheduler.schedule(note, execution_time=now(), args=(n,))
+        await scheduler.schedule(note, execution_time=now(), args=(n,), job_id=f"job-{n}")
     taken = "SELECT count(*) FROM scheduled_jobs WHERE status = 'running' AND worker_id = $1"
     await until(lambda: pool.fetchval(taken, scheduler.worker_id), timeout=10)
     assert ran == []

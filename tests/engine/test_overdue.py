@@ -97,7 +97,8 @@ async def test_an_overdue_job_that_is_told_of_during_a_claim_is_seen_by_the_look
 ) -> None:
     monkeypatch.setattr(floor, "BELIEVED_SECONDS", 3600.0)
     ran.clear()
-    worker = await started(note, notify_workers=False)
+    await started(note)
+    elsewhere = Scheduler(pool)
     told = asyncio.Event()
     listener = await asyncpg.connect(dsn)
     await listener.add_listener(OVERDUE_CHANNEL, lambda *_: told.set())
@@ -111,10 +112,10 @@ async def test_an_overdue_job_that_is_told_of_during_a_claim_is_seen_by_the_look
             await pool.execute("SELECT")  # so that the worker has heard it too
         return claimed
 
-    await worker.schedule(note, execution_time=datetime.now(UTC), args=("first",))
+    await elsewhere.schedule(note, execution_time=datetime.now(UTC), args=("first",))
     await until(lambda: ran == ["first"])
     monkeypatch.setattr(JobStore, "claim", overtaken)
-    await worker.schedule(note, execution_time=datetime.now(UTC), args=("second",))
+    await elsewhere.schedule(note, execution_time=datetime.now(UTC), args=("second",))
 
     await until(lambda: ran == ["first", "second", "overdue"], timeout=HALF_A_POLL)
     await listener.close()

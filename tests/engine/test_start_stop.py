@@ -37,6 +37,7 @@ SERVICES = [
     "starts",
     "claim loop",
     "second claim",
+    "own submissions",
     "ticker",
     "rescuer",
     "suspicion",
@@ -54,7 +55,7 @@ async def wired(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Services]:
     """The services of a worker that has a lease; nothing runs yet."""
     registry, bell, retention = Registry(), Bell(), VacuumConfig()
     registry.add(a_task)
-    submitting = wire_submission(pool, registry, CONFIG, retention, bell, dict, runs_here=lambda: True)
+    submitting = wire_submission(pool, registry, CONFIG, retention, bell, dict, own_worker=lambda: None)
     parts = await wire_engine(
         pool,
         registry,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pg_scheduler._engine.lease import Lease
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._engine.quarantine import Quarantine
 from pg_scheduler._engine.slots import Slots
 from pg_scheduler._engine.starts import Starts
@@ -80,6 +81,10 @@ MUTANTS = {
     "claim beside the old coroutine": (
         statement("claim_jobs", " AND j.stopping_worker IS NULL", ""),
         "a claim while the old coroutine may run",
+    ),
+    "own submission without a clock": (
+        attribute(OwnWorker, "takes", lambda self, job: self._slots.free > 0 and job.concurrency_key is None),
+        "I5 .* starts before it is due|starts among",
     ),
     "replace under the old token": (statement("replace_job", " token = 0,", ""), "I3 a replaced job keeps its token"),
     "cancel of the ended": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
+from pg_scheduler._store.ledger import LedgerStore
 from pg_scheduler._store.vacuum import VacuumStore
+from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumPolicy
 
@@ -198,6 +200,30 @@ async def test_ledger_of_one_schedule_is_read_by_its_ticks(world: World) -> None
     plan = await world.pool.fetch("EXPLAIN SELECT * FROM scheduler_ledger WHERE schedule_id = 1")
 
     assert not [line for (line,) in plan if "Seq Scan on scheduled_jobs" in line]
+
+
+async def test_totals_are_the_sums_over_one_tenants_schedules(world: World) -> None:
+    store = LedgerStore(world.db)
+    assert set(asdict(await store.totals("")).values()) == {0}
+    for uid, tenant in (("a", ""), ("b", ""), ("c", "another")):
+        key = replace(DEFINITION.key, uid=uid, tenant=tenant)
+        await world.schedules.upsert(replace(DEFINITION, key=key, policy=Policy(missed="skip")))
+    await set_back(world, HOUR)
+    await world.tick()
+    await world.pool.execute("UPDATE scheduler_schedules SET ticks = 7 WHERE tenant = 'another'")
+
+    totals = await store.totals("")
+
+    assert {name: count for name, count in asdict(totals).items() if count} == {"planned": 120, "missed": 120}
+
+
+async def test_totals_are_given_up_after_their_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pg_scheduler._store.ledger.LIMIT_SECONDS", 0.05)
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK scheduler_schedules")
+
+        with pytest.raises(DatabaseBusy, match="the statement took too long"):
+            await asyncio.wait_for(LedgerStore(world.db).totals(""), 5)
 
 
 async def test_a_schedule_whose_last_runs_all_failed_is_halted(world: World) -> None:

@@ -27,6 +27,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "held_tokens": ("scheduled_jobs_running", ["w"]),
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
+    "ledger_totals": ("scheduled_jobs_tick", [""]),
     "schedule_states": ("scheduled_jobs_tick", [[1]]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500, "2026a"]),
 }

@@ -77,6 +77,7 @@ OPEN = frozenset({"pending", "waiting", "running"})
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
 LEGAL: dict[str, set[tuple[str | None, str | None]]] = {
     "insert_job": {(None, "pending"), (None, "expired")},
+    "insert_claimed_job": {(None, "running"), (None, "pending"), (None, "expired")},
     "insert_ticks": {(None, "pending")},
     "claim_jobs": {("pending", "running"), ("pending", "expired")},
     "claim_poison_job": {("pending", "running")},
@@ -260,21 +261,26 @@ class Judge:
         require(self.outcomes[change.old_token or 0] == 1, f"I2 token {change.old_token} has two outcomes")
 
     def _judge_claim_jobs(self, call: Call, change: Change) -> None:
-        self._judge_claim(call, change, ahead=timedelta(seconds=call.values[6]), alone=False)
+        self._judge_claim(call.values[0], change, ahead=timedelta(seconds=call.values[6]), alone=False)
+
+    def _judge_insert_claimed_job(self, call: Call, change: Change) -> None:
+        if change.new_status == "running":
+            worker, seconds = call.values[-2:]
+            self._judge_claim(worker, change, ahead=timedelta(seconds=seconds), alone=False)
 
     def _judge_claim_poison_job(self, call: Call, change: Change) -> None:
-        self._judge_claim(call, change, ahead=timedelta(), alone=True)
+        self._judge_claim(call.values[0], change, ahead=timedelta(), alone=True)
 
     def _judge_claim_keyed_jobs(self, call: Call, change: Change) -> None:
         if change.new_status in {"running", "expired"}:
             ahead = timedelta(seconds=0 if call.values[5] or change.on_full == "replace" else call.values[6])
-            self._judge_claim(call, change, ahead=ahead, alone=call.values[5])
+            self._judge_claim(call.values[0], change, ahead=ahead, alone=call.values[5])
         elif change.new_status == "cancelled":
             self._judge_displaced(change)
 
-    def _judge_claim(self, call: Call, change: Change, *, ahead: timedelta, alone: bool) -> None:
+    def _judge_claim(self, worker: str, change: Change, *, ahead: timedelta, alone: bool) -> None:
         require((change.new_token or 0) > self.highest_token, "I3 a claim drew a token that is not the highest")
-        require(change.new_worker == call.values[0], "a claim for somebody else")
+        require(change.new_worker == worker, "a claim for somebody else")
         require(change.holder_state == "alive", f"I4 a claim by a worker that is {change.holder_state}")
         require(change.holder_lease is not None and change.holder_lease > change.at, "I4 a claim without a lease")
         require(change.old_stopping is None, "a claim while the old coroutine may run")
@@ -374,6 +380,9 @@ def _require_truth(call: Call, all_changes: list[Change]) -> None:
             said, done = {row["token"] for row in reply}, {change.old_token for change in changes}
         case "requeue_orphans":
             said, done = {row["job_id"] for row in reply}, {change.id for change in changes}
+        case "insert_claimed_job":
+            said = {(reply["job_id"], reply["token"], reply["status"])} if reply else set()
+            done = {(change.id, change.new_token, change.new_status) for change in changes}
         case "insert_job" | "fail_job" | "retry_job" | "cancel_job" | "run_job_again":
             said, done = {reply is not None}, {bool(changes)}
         case "replace_job" | "scheduler_enqueue":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from pg_scheduler._store.database import Answered
+
 SURFACE = {
     "scheduler_enqueue": "SELECT scheduler_enqueue($2, args => $3, run_at => $4, job_id => $1,"
     " on_conflict => 'replace', concurrency_key => $5, concurrency_limit => $6, on_full => $7)",
@@ -68,6 +70,9 @@ STAND_INS = ";\n".join(
     [
         clock_saying("current_setting('stepper.now')::timestamptz"),
         """
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+    RETURN pg_catalog.now();
+
 CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE
     RETURN to_timestamp(current_setting('stepper.server')::int);
 
@@ -220,8 +225,11 @@ class Link:
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         return cast("list[asyncpg.Record]", await self._send("fetch", query, values))
 
-    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
-        return cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> asyncpg.Record | None:
+        row = cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+        if answered is not None:
+            answered(row)
+        return row
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         return await self._send("fetchval", query, values)
@@ -270,7 +278,8 @@ class LinkedDatabase(Database):
         self._place = link.place
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, leaves_nothing: bool = False) -> AsyncIterator[Connection]:
+        del leaves_nothing
         yield cast("Connection", self._link)
 
 

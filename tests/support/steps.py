@@ -220,6 +220,28 @@ async def submit(s: Stepper) -> str | None:
     return f"client submits {job.job_id}: {answer}"
 
 
+@step(12)
+async def submit_to_own_worker(s: Stepper) -> str | None:
+    """Where the submitting process has a worker with room."""
+    if s.claimable_jobs() >= OPEN_JOBS_MAX:
+        return None
+    job = s.new_job(s.next_job_id())
+    free = [worker for worker in s.workers if worker.is_free("submit") and not worker.leaving]
+    taking = [worker for worker in free if worker.own_worker.takes(job)]
+    if not taking:
+        return None
+    worker = s.rng.choice(taking)
+    s.unknown.append(job)  # until it is answered
+    worker.begin("submit", acknowledged(s, job, worker.submit(job)))
+    return f"{worker.name} submits {job.job_id} to itself"
+
+
+async def acknowledged(s: Stepper, job: NewJob, submission: Awaitable[bool]) -> None:
+    await submission
+    s.unknown.remove(job)
+    s.acknowledged.add(job.job_id)
+
+
 @step(0.4)
 async def grow_old(s: Stepper) -> str | None:
     """As if two workers had died of it: by themselves the deaths are too rare."""

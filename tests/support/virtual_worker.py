@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler._engine import claim_loop, claiming, performing, quarantine, rescuer, starts, suspicion, turns
+from pg_scheduler._engine import (
+    claim_loop,
+    claiming,
+    own_worker,
+    performing,
+    quarantine,
+    rescuer,
+    starts,
+    suspicion,
+    turns,
+)
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
@@ -26,6 +36,7 @@ from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.offloading import Offloading
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
@@ -46,6 +57,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Iterator
 
+    from pg_scheduler._domain.jobs import NewJob
     from pg_scheduler._engine.config import EngineConfig
     from pg_scheduler._store.database import Connection
     from pg_scheduler._store.jobs import Ahead
@@ -109,10 +121,11 @@ def virtual_clocks(time: VirtualTime, rng: random.Random) -> Iterator[None]:
     """The engine's own clocks and dice for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(performing, "random", rng)
-        for module in (claim_loop, starts, turns):
+        for module in (claim_loop, own_worker, starts, turns):
             patch.setattr(module, "monotonic", time.monotonic)
-        for module in (claiming, quarantine, rescuer):
+        for module in (claiming, own_worker, quarantine, rescuer):
             patch.setattr(module, "boot_seconds", time.monotonic)
+        patch.setattr(own_worker, "PATIENCE", 3600)  # who waits too long for an answer gives up by the stepper's time
         patch.setattr(suspicion, "GRACE_SECONDS", GRACE_SECONDS)
         patch.setattr(starts, "Alarm", VirtualAlarm)
         yield
@@ -285,16 +298,28 @@ class VirtualWorker:
             clock=self._time.monotonic,
         )
         floor = Floor(clock=self._time.monotonic)
+        claiming = Claiming(
+            self.starts,
+            self.slots,
+            registry,
+            lease=self.lease,
+            ghosts=self.ghosts,
+            clock=clock,
+            config=self.config,
+        )
+        self.own_worker = OwnWorker(
+            claiming,
+            self.starts,
+            self.slots,
+            quarantine=quarantine,
+            lease=self.lease,
+            ghosts=self.ghosts,
+            clock=clock,
+            config=self.config,
+            on_idle=self.completions.hurry,
+        )
         self.claim_loop = ClaimLoop(
-            Claiming(
-                self.starts,
-                self.slots,
-                registry,
-                lease=self.lease,
-                ghosts=self.ghosts,
-                clock=clock,
-                config=self.config,
-            ),
+            claiming,
             claims,
             self.starts,
             self.slots,
@@ -326,6 +351,7 @@ class VirtualWorker:
         self.heart = LeaseStore(cast("Connection", self._heart_link), place="")
         self._stopping = asyncio.Event()
         self._starting = asyncio.get_running_loop().create_task(self.starts.run(self._stopping))
+        self._owning = asyncio.get_running_loop().create_task(self.own_worker.run(self._stopping))
 
     def _link(self, strand: str, backend: Backend | None = None) -> Link:
         return Link(self.name, strand, backend or self._backend, self._time, self._waiting)
@@ -466,11 +492,16 @@ class VirtualWorker:
 
     def _look(self, ahead: Ahead) -> None:
         self.looked_at = self._time.elapsed
+        self.own_worker.observe(ahead)
         self.misses_somebody |= ahead.missing
 
     async def suspect(self) -> None:
         self.misses_somebody = False
         await self.suspicion.run_once()
+
+    async def submit(self, job: NewJob) -> bool:
+        """As ``Submission``, of a job that this worker takes; whether the id was free."""
+        return await self.own_worker.submit(self._jobs("submit"), job) is not None
 
     def stop_taking(self) -> None:
         """The beginning of it: what waits for its time or runs is handed back."""
@@ -496,7 +527,7 @@ class VirtualWorker:
         """No word of it any more: what it had sent may still arrive, what it awaited never does."""
         self.gone = True
         self.hang_up()
-        tasks = [*self.strands.values(), self._starting, *self._executor._runners]
+        tasks = [*self.strands.values(), self._starting, self._owning, *self._executor._runners]
         self.strands.clear()
         for _ in range(2):  # a coroutine that was lingering at its cancellation is cancelled again
             for task in tasks:

@@ -94,6 +94,8 @@ def without(*packages: str, run: str) -> subprocess.CompletedProcess[str]:
         ("pydantic", "lint .", "pydantic", "demo"),
         ("yaml", "simulate .", "yaml", "demo"),
         ("pythonjsonlogger", "worker --dsn postgresql://a@b/c --log-format json", "pythonjsonlogger", "worker"),
+        ("aiohttp", "worker --dsn postgresql://a@b/c --http 127.0.0.1:0", "aiohttp", "worker"),
+        ("prometheus_client", "worker --dsn postgresql://a@b/c --http 127.0.0.1:0", "prometheus_client", "worker"),
     ],
 )
 def test_missing_extra_is_one_line_to_paste(missing: str, run: str, package: str, extra: str) -> None:

@@ -17,6 +17,12 @@ PRINTED = {
     "concurrency_key": ["6 jobs ran, at most 2 at a time"],
     "queue_pause": ["text is sent", "mail is paused: the mail server is down", "mail is sent"],
     "results": ["{'order': 1, 'cents': 1190}", "an order cannot cost less than nothing (attempt 1)"],
+    "schedules": [
+        "report-acme: Every second",
+        "report of acme: its first",
+        "report of acme: 0:00:01 after the last",
+        "accounted for: True",
+    ],
     "sync_functions": ["3 pages printed", "2cf24dba, in another process: True"],
 }
 

@@ -100,3 +100,22 @@ def test_a_lost_connection_is_tried_at_most_a_second_apart_for_eight_seconds(mon
 
 def _sums(pauses: list[float]) -> list[float]:
     return [sum(pauses[: n + 1]) for n in range(len(pauses))]
+
+
+def test_seconds_left_count_from_the_last_answered_beat() -> None:
+    worker = Worker()
+
+    worker.beat(at=10)
+    worker.now = 25
+
+    assert worker.lease.seconds_left == LEASE - 15
+
+
+def test_a_lease_that_is_not_held_has_no_seconds_left() -> None:
+    late, unsure, buried = Worker(), Worker(), Worker()
+
+    late.now = LEASE + 1
+    unsure.lease.miss()
+    buried.lease.lose()
+
+    assert [worker.lease.seconds_left for worker in (late, unsure, buried)] == [0, 0, 0]

@@ -24,6 +24,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.lifecycle import Lifecycle, Service, Services
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.older_package import OlderPackage
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._engine.performing import Performer, TimeLimit
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.quarantine import Quarantine
@@ -37,6 +38,7 @@ from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._engine.vacuumer import Vacuumer
+from pg_scheduler._engine.vitals import Vitals, look
 from pg_scheduler._store import migrator
 from pg_scheduler._store.bulk import BulkStore
 from pg_scheduler._store.clock import in_haste
@@ -137,6 +139,8 @@ class EngineParts:
     schedules: ScheduleStore
     lifecycle: Lifecycle
     executor: Executor
+    own_worker: OwnWorker
+    vitals: Callable[[], Vitals]
     close: Callable[[], Awaitable[None]]
 
 
@@ -158,14 +162,14 @@ def wire_submission(
     bell: Bell,
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
     *,
-    runs_here: Callable[[], bool],
+    own_worker: Callable[[], OwnWorker | None],
     notify_workers: bool = True,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool), repeats=True)
     wake_within = config.poll_seconds if notify_workers else None
     jobs = JobStore(database, wake_within_seconds=wake_within)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, runs_here=runs_here)
+    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, own_worker=own_worker)
     bulk = BulkSubmission(
         submission, BulkStore(database, pool), wake_within_seconds=wake_within, on_submitted=bell.ring
     )
@@ -224,6 +228,7 @@ async def wire_engine(
     lease = Lease(config.lease_seconds)
 
     def seen(ahead: Ahead) -> None:
+        own_worker.observe(ahead)
         work.ticker.expect(ahead.tick_in)
         if ahead.missing:
             suspicion.wake()
@@ -242,6 +247,17 @@ async def wire_engine(
         wakes=_Wakes(claim=claim_wake, overdue=overdue_bell.subscribe(), tick=tick_wake),
         on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=seen,
+    )
+    own_worker = OwnWorker(
+        work.claiming,
+        work.starts,
+        work.slots,
+        quarantine=work.quarantine,
+        lease=lease,
+        ghosts=work.ghosts,
+        clock=work.clock,
+        config=config,
+        on_idle=work.completions.hurry,
     )
     suspicion = Suspicion(WorkerStore(lines.database), own_lease=lease, sweep_in=work.rescuer.sweep_in)
     heartbeat = Heartbeat(
@@ -262,6 +278,7 @@ async def wire_engine(
         "starts": work.starts.run,
         "claim loop": work.claim_loop.run,
         "second claim": work.claim_loop.run_beside,
+        "own submissions": own_worker.run,
         "ticker": work.ticker.run,
         "rescuer": work.rescuer.run,
         "suspicion": suspicion.run,
@@ -287,14 +304,27 @@ async def wire_engine(
         slots=work.slots,
         wake=partial(_call_all, wakes),
     )
+    lifecycle = Lifecycle(running, config)
     return EngineParts(
         lease=lease,
         slots=work.slots,
         rescuer=work.rescuer,
         heartbeat=heartbeat,
         schedules=work.schedules,
-        lifecycle=Lifecycle(running, config),
+        lifecycle=lifecycle,
         executor=work.executor,
+        own_worker=own_worker,
+        vitals=partial(
+            look,
+            config,
+            lease=lease,
+            slots=work.slots,
+            lifecycle=lifecycle,
+            executor=work.executor,
+            completions=work.completions,
+            ticker=work.ticker,
+            rescuer=work.rescuer,
+        ),
         close=close,
     )
 
@@ -365,7 +395,10 @@ class _Wakes:
 class _WorkParts:
     """What takes work in and sees it to its end, whoever turns it."""
 
+    clock: DatabaseClock
     ghosts: Ghosts
+    claiming: Claiming
+    quarantine: Quarantine
     slots: Slots
     completions: Completions
     executor: Executor
@@ -403,8 +436,10 @@ def _wire_work(
     ticker = Ticker(
         lines.database, schedules, periodic, lease=lease, config=config, wake=wakes.tick, on_ticked=bell.ring
     )
+    claiming = Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config)
+    quarantine = Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config)
     claim_loop = ClaimLoop(
-        Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config),
+        claiming,
         lines.claims,
         starts,
         slots,
@@ -413,7 +448,7 @@ def _wire_work(
         lease=lease,
         clock=clock,
         floor=Floor(),
-        quarantine=Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config),
+        quarantine=quarantine,
         config=config,
         wakeups=lines.wakeups,
         wake=wakes.claim,
@@ -427,7 +462,10 @@ def _wire_work(
         await lines.close()
 
     return _WorkParts(
+        clock=clock,
         ghosts=ghosts,
+        claiming=claiming,
+        quarantine=quarantine,
         slots=slots,
         completions=completions,
         executor=executor,

@@ -25,6 +25,7 @@
     |   |-- UnknownJob               there is no such job
     |   `-- ResultNotKept            it completed, and its result was not stored
     |-- MainLoopStalled              a worker's event loop has not turned for max_stall
+    |-- CannotListen                 the address of a worker's probes and metrics is not to be had
     |-- DatabaseUnreachable          nobody answers there, or not to us          (.sqlstate)
     |   |-- DatabaseBusy             it has undone the statement: a lock, a time limit, no connection left
     |   |-- TransactionLost          the connection of a job's transaction was lost before its commit
@@ -194,6 +195,12 @@ class MainLoopStalled(PgSchedulerError):
     """A worker's event loop has not turned for ``max_stall``: it has stopped beating, and others take its jobs."""
 
     code = "PGS-015"
+
+
+class CannotListen(PgSchedulerError):
+    """The address for probes and metrics is taken, or not this machine's."""
+
+    code = "PGS-016"
 
 
 class LostClaim(PgSchedulerError):

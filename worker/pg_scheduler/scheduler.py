@@ -20,6 +20,7 @@ from pg_scheduler._engine.calls import Middleware, require_middleware
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._engine.slots import SlotsView
+from pg_scheduler._engine.vitals import Vitals
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import direct_connection, require_pool
 from pg_scheduler._store.wakeups import Bell
@@ -149,10 +150,11 @@ class Scheduler:
             self.vacuum_config,
             self._bell,
             periodic_registry.all,
-            runs_here=lambda: self.is_running,
+            own_worker=lambda: self._engine.own_worker if self._engine else None,
             notify_workers=notify_workers,
         )
         self._engine: EngineParts | None = None
+        self._vitals: Callable[[], Vitals] | None = None
         self._on_stall: Callable[[MainLoopStalled], None] = _only_raise
         self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
@@ -243,6 +245,7 @@ class Scheduler:
         async with self._changing:
             if self._engine is None:
                 self._engine = await self._started()
+                self._vitals = self._engine.vitals
 
     async def shutdown(self) -> None:
         """Stop taking jobs, let those that run end, hand the rest back; nothing happens unless it runs."""
@@ -254,6 +257,13 @@ class Scheduler:
         """Until a part of the engine dies; raises what killed it. Returns at once unless started."""
         if self._engine is not None:
             await self._engine.lifecycle.wait_failed()
+
+    def vitals(self) -> Vitals | None:
+        """What this worker says of itself now, also while it shuts down and after that; probes and metrics show it.
+
+        None before the first start. It costs microseconds and no statement.
+        """
+        return self._vitals() if self._vitals is not None else None
 
     def on_stall(self, callback: Callable[[MainLoopStalled], None]) -> None:
         """Have ``callback`` called when the event loop has stood still for ``max_stall``; before ``start``.
@@ -401,7 +411,7 @@ class Scheduler:
         batch_size: int = 1000,
         connection: "Connection | None" = None,
     ) -> list[str | None]:
-        """Schedule many jobs; a sequence is checked whole before anything is written, an iterator batch by batch.
+        """Schedule many jobs; a sequence is checked whole before anything of it is there, an iterator batch by batch.
 
         ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed alone,
         and an error names how many jobs were submitted before.

@@ -1,6 +1,7 @@
 """What becomes of a job when its coroutine ends: decided here, written by the store under the job's token."""
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -139,6 +140,19 @@ class ReportStopped:
 
 
 Outcome = Complete | CompleteWith | Fail | RetryIn | SnoozeFor | Cancel | Release | ReportStopped | WriteNothing
+
+WORDS: Mapping[type[Outcome], str] = {
+    Complete: "completed",
+    CompleteWith: "completed",
+    Fail: "failed",
+    RetryIn: "retried",
+    SnoozeFor: "snoozed",
+    Cancel: "cancelled",
+    Release: "handed_back",
+}
+"""What an outcome that was written is counted as."""
+DISCARDED = "discarded"
+"""What one is counted as whose token was no longer current."""
 
 _INTERRUPTED = ErrorRecord("Interrupted", "the worker shut down while the job ran, and on_interrupt is 'fail'", "")
 

@@ -1,8 +1,8 @@
 """Many jobs in one call, in bounded memory.
 
-Invariants: a sequence is checked whole before the first insert, an iterable batch by batch; ids come back aligned with
-the input, None where nothing was inserted. RAISE is one transaction for the whole call, IGNORE and REPLACE one for each
-batch.
+Invariants: a sequence is checked whole before anything of it can be seen, an iterable batch by batch; ids come back
+aligned with the input, None where nothing was inserted. RAISE is one transaction for the whole call, so that the server
+may store what has been checked while the rest is; IGNORE and REPLACE are one for each batch.
 """
 
 import asyncio
@@ -35,6 +35,9 @@ SIDE_BY_SIDE_FROM = 5
 COPY_ROWS = 20_000
 """Jobs of one COPY where no batch has to be a transaction: 8 MB of them in memory at a time."""
 
+STRETCH = 250
+"""Jobs that are checked at a time beside a COPY, which goes on sending after 0.2 ms."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -47,6 +50,33 @@ class Batch:
     def is_fresh(self) -> bool:
         """Whether all ids are made here: those cannot be taken (one of 2⁷⁴ in the same millisecond)."""
         return not self.drafts.ids_given and not self.keys
+
+
+class Checking:
+    """Batches of checked jobs: each at once, or by stretches while the one before it is on its way to the server."""
+
+    def __init__(self, steps: Iterator[Batch | None]) -> None:
+        self._steps = steps
+        self._ahead: Batch | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch, self._ahead = self._ahead, None
+        return batch or next(step for step in self._steps if step is not None)
+
+    def begins(self) -> bool:
+        """Check the first batch; whether there is one."""
+        self._ahead = next(self, None)
+        return self._ahead is not None
+
+    def beside(self, jobs: Iterable[NewJob]) -> Iterator[NewJob]:
+        """These jobs; with each stretch that is taken, one of the next batch is checked."""
+        for place, job in enumerate(jobs):
+            if place % STRETCH == 0 and self._ahead is None:
+                self._ahead = next(self._steps, None)
+            yield job
 
 
 class BulkSubmission:
@@ -79,17 +109,15 @@ class BulkSubmission:
         if connection is not None:
             require_transaction(connection)
         ids: list[str | None] = []
-        batches: Iterable[Batch] = self._checked_batches(specs, conflict, size, ids)
-        few, most = False, 1
-        if isinstance(specs, Sequence):
-            batches, few = list(batches), len(specs) < COPY_FROM
-            if not batches:
-                return []
-            if conflict is not ConflictResolution.RAISE and len(batches) >= SIDE_BY_SIDE_FROM and _are_apart(batches):
-                most = LANES
-        async with self._store.writers(few=few, connection=connection, most=most) as writers:
-            if conflict is ConflictResolution.RAISE:
-                ids += await self._write_all_or_nothing(writers[0], batches)
+        checking = Checking(self._checked(specs, conflict, size, ids))
+        all_or_nothing = conflict is ConflictResolution.RAISE
+        batches = list(checking) if isinstance(specs, Sequence) and not all_or_nothing else checking
+        if not batches or (all_or_nothing and not checking.begins()):
+            return []
+        few = isinstance(specs, Sequence) and len(specs) < COPY_FROM
+        async with self._store.writers(few=few, connection=connection, most=_lanes(batches)) as writers:
+            if all_or_nothing:
+                ids += await self._write_all_or_nothing(writers[0], checking)
             else:
                 await self._write(writers, batches, conflict, ids)
         warn_of_expired([job_id for writer in writers for job_id in writer.expired])
@@ -97,24 +125,37 @@ class BulkSubmission:
             self._on_submitted()
         return ids
 
-    def _checked_batches(
+    def _checked(
         self, specs: Iterable[JobSpec], conflict: ConflictResolution, size: int, committed: Sequence[object]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Batch | None]:
+        """Each batch once all of it is checked; before that None for each stretch of it."""
         given, first = iter(specs), 0
         while chunk := list(islice(given, size)):
             batch = Batch(Drafts(new_job_ids(len(chunk))))
-            for spec in chunk:
-                try:
-                    if type(spec) is JobSpec and spec.unique is None:
-                        self._submission.add(spec, batch.drafts)
-                    else:
-                        self._add_other(spec, conflict, batch)
-                except (TypeError, ValueError) as error:
-                    index = first + len(batch.drafts)
-                    error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
-                    raise
+            for start in range(0, len(chunk), STRETCH):
+                self._check(chunk[start : start + STRETCH], conflict, batch, first, committed)
+                yield None
             first += len(chunk)
             yield batch
+
+    def _check(
+        self,
+        specs: Iterable[JobSpec],
+        conflict: ConflictResolution,
+        batch: Batch,
+        first: int,
+        committed: Sequence[object],
+    ) -> None:
+        for spec in specs:
+            try:
+                if type(spec) is JobSpec and spec.unique is None:
+                    self._submission.add(spec, batch.drafts)
+                else:
+                    self._add_other(spec, conflict, batch)
+            except (TypeError, ValueError) as error:
+                index = first + len(batch.drafts)
+                error.args = (f"jobs[{index}]: {error}; {len(committed)} jobs before it were submitted",)
+                raise
 
     def _add_other(self, spec: JobSpec, conflict: ConflictResolution, batch: Batch) -> None:
         if not isinstance(spec, JobSpec):
@@ -157,15 +198,17 @@ class BulkSubmission:
             raise group.exceptions[0] from None
         return [job_id for number in sorted(written) for job_id in written[number]]
 
-    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Iterable[Batch]) -> list[str | None]:
+    async def _write_all_or_nothing(self, writer: BulkWriter, batches: Checking) -> list[str | None]:
         written: list[str | None] = []
         soon = False
         async with writer.connection.transaction():
             for batch in batches:
                 jobs = batch.drafts if batch.is_fresh else await self._without_equals(writer, batch, [*batch.drafts])
                 try:
-                    await writer.insert_all(jobs, batch.drafts.extent)
+                    await writer.insert_all(batches.beside(jobs), batch.drafts.extent)
                 except IdTaken as error:
+                    for _ in batches:
+                        pass  # a job that cannot be used is told of first
                     last = len(written) + len(batch.drafts) - 1
                     raise JobExists(
                         f"one of jobs[{len(written)}] to jobs[{last}] has an id that exists",
@@ -211,6 +254,11 @@ class BulkSubmission:
 
     def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
         return self._wake_within is not None and batch.drafts.extent.earliest <= writer.now + self._wake_within
+
+
+def _lanes(batches: Iterable[Batch]) -> int:
+    """Over how many connections to write them at most."""
+    return LANES if isinstance(batches, list) and len(batches) >= SIDE_BY_SIDE_FROM and _are_apart(batches) else 1
 
 
 def _are_apart(batches: Sequence[Batch]) -> bool:

@@ -234,6 +234,8 @@ class HandDriven:
         while await self._stop_lost():
             await self._all_asleep(patience_seconds)
         await self._completions.run_once()
+        if self._ticker.must_judge:
+            await self._ticker.run_once()
         ended = self._runs.take_ended()
         statuses = await self._jobs.statuses([run.job.job_id for run in ended]) if ended else {}
         for run in ended:

@@ -57,6 +57,10 @@ class Claiming:
             return 0
         return min(self._slots.free, self._config.claim_limit)
 
+    def serves(self, queue: str, task: str) -> bool:
+        """Whether a claim could bring such a job."""
+        return self._lease.is_valid and queue in self._config.queues and task in self._registry.claimable()
+
     async def take(self, jobs: JobStore, limit: int, *, keyed: bool = False, floor: datetime | None = None) -> int:
         """Claim once, and see that what came is started, by priority and time; how many came."""
         with self._ghosts.claim(boot_seconds()), self._slots.reserved(limit):

@@ -14,6 +14,8 @@ from typing import assert_never
 
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import (
+    DISCARDED,
+    WORDS,
     Cancel,
     Complete,
     CompleteWith,
@@ -38,11 +40,16 @@ logger = logging.getLogger("pg_scheduler.engine")
 
 
 class Completions:
-    """The buffer and the service that empties it."""
+    """The buffer and the service that empties it.
+
+    Attributes:
+        ended: how many attempts have ended in each way, by the words of ``_domain.outcomes``.
+    """
 
     def __init__(self, jobs: JobStore, *, on_tick_failed: Callable[[], None] = lambda: None) -> None:
         self._jobs = jobs
         self._on_tick_failed = on_tick_failed
+        self.ended = dict.fromkeys((*WORDS.values(), DISCARDED), 0)
         self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -106,7 +113,7 @@ class Completions:
             written = await write(batch, worker_id)
             for job in batch:
                 if job.token in written:
-                    del self._waiting[job.token]
+                    self._count(self._waiting.pop(job.token)[1])
                 else:
                     await self._refused(job)
 
@@ -132,6 +139,7 @@ class Completions:
                 assert_never(outcome)
         if held:
             del self._waiting[job.token]
+            self._count(outcome)
         else:
             await self._refused(job)
 
@@ -140,3 +148,7 @@ class Completions:
         await self._jobs.report_stopped(job)
         logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
         del self._waiting[job.token]
+        self.ended[DISCARDED] += 1
+
+    def _count(self, outcome: Outcome) -> None:
+        self.ended[WORDS[type(outcome)]] += 1

@@ -22,7 +22,12 @@ AT_MOST_ONCE = "fail"
 
 
 class Executor:
-    """Starts jobs and sees each to its outcome."""
+    """Starts jobs and sees each to its outcome.
+
+    Attributes:
+        started: how many attempts it has begun.
+        settled: how many jobs have completed in a transaction of their own.
+    """
 
     def __init__(self, performer: Performer, slots: Slots, completions: Completions) -> None:
         self._perform = performer.perform
@@ -31,6 +36,7 @@ class Executor:
         self._queue: deque[HeldJob] = deque()
         self._runners: set[asyncio.Task[None]] = set()
         self._runner_is_coming = False
+        self.started = self.settled = 0
 
     def start(self, jobs: Iterable[HeldJob]) -> None:
         """Start jobs that have their slot, in this order, once the caller waits for something."""
@@ -68,11 +74,15 @@ class Executor:
 
     async def _run(self, held: HeldJob, me: asyncio.Task[None]) -> bool:
         """See a job to its outcome; whether it has waited for something, so that ``me`` is its task and no other's."""
+        if held.stop_reason is None:
+            self.started += 1
         self._hand_on(held.job, await self._perform(held, me))
         return held.task is not None
 
     def _hand_on(self, job: ClaimedJob, outcome: Outcome) -> None:
-        if not isinstance(outcome, WriteNothing):
+        if isinstance(outcome, WriteNothing):
+            self.settled += 1
+        else:
             self._completions.add(job, outcome)
             if job.flush_now or job.on_interrupt == AT_MOST_ONCE:
                 self._completions.hurry()

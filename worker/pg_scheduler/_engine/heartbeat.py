@@ -72,6 +72,7 @@ class Heartbeat:
         self._new_worker_id = new_worker_id
         self._on_stall = on_stall
         self._watch = MainLoopWatch(max_stall_seconds=config.max_stall_seconds)
+        self._beater = threading.Thread(target=self._thread, name="pg_scheduler heartbeat", daemon=True)
         self._registered: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._main: asyncio.AbstractEventLoop
@@ -88,12 +89,17 @@ class Heartbeat:
         """
         self._main = asyncio.get_running_loop()
         self._watch.attach()
-        threading.Thread(target=self._thread, name="pg_scheduler heartbeat", daemon=True).start()
+        self._beater.start()
         await asyncio.wrap_future(self._registered)
 
     async def run(self, _stopping: asyncio.Event) -> None:
         """Until the thread has ended; raises what ended it."""
         await asyncio.shield(asyncio.wrap_future(self._ended))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._beater.is_alive()
 
     def beat_soon(self) -> None:
         """Beat without waiting for the next one's time."""

@@ -61,6 +61,12 @@ class Lease:
         return self._follows(self._clock())
 
     @property
+    def seconds_left(self) -> float:
+        """How long new jobs may start without another beat; 0 unless it is valid."""
+        acknowledged = self._acknowledged
+        return self.seconds - (self._clock() - acknowledged) if self.is_valid and acknowledged is not None else 0.0
+
+    @property
     def held_for_one_full_lease(self) -> bool:
         """Whether beats have come without a gap for a whole lease: then who has not beaten meanwhile is really gone."""
         unbroken_since = self._unbroken_since

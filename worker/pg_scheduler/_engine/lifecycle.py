@@ -48,7 +48,20 @@ class Lifecycle:
         self._taking: list[asyncio.Task[None]] = []
         self._flushing: list[asyncio.Task[None]] = []
         self._beating: list[asyncio.Task[None]] = []
+        self._dead_part: str | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is taken any more, by a stop or because a part has died."""
+        return self._stop_taking.is_set()
+
+    @property
+    def dead_part(self) -> str | None:
+        """The service that died first; None while all of them live, or ended in order."""
+        if self._dead_part is None and not self._stop_flushing.is_set() and not self._services.heartbeat.is_alive:
+            return _task_name("heartbeat")
+        return self._dead_part
 
     async def start(self) -> None:
         """Register the worker, then start every service."""
@@ -113,6 +126,7 @@ class Lifecycle:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._failed.done():
             logger.critical("%s died; this worker stops", task.get_name(), exc_info=error)
+            self._dead_part = task.get_name()
             self._failed.set_exception(error)
             self._failed.exception()  # a caller that never waits for it is not warned twice
             self._stop_taking.set()

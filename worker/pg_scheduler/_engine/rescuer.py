@@ -35,7 +35,11 @@ class Rescued:
 
 
 class Rescuer:
-    """The sweep."""
+    """The sweep.
+
+    Attributes:
+        rescued: how many jobs of dead workers, of whatever tenant, it has given each status.
+    """
 
     def __init__(self, workers: WorkerStore, jobs: JobStore, *, own_lease: Lease, config: EngineConfig) -> None:
         self._workers = workers
@@ -45,6 +49,7 @@ class Rescuer:
         self._wake = asyncio.Event()
         self._sweeps = 0
         self._planned_at: float | None = None
+        self.rescued = {JobStatus.PENDING: 0, JobStatus.FAILED: 0}
 
     async def run_once(self) -> Rescued:
         """Mark the dead, then take their jobs: two statements, since the second needs a snapshot after the first."""
@@ -97,6 +102,8 @@ class Rescuer:
         while True:
             batch = await self._jobs.requeue_orphans(self._config.max_interruptions)
             taken += batch
+            for status in batch:
+                self.rescued[status] += 1
             if len(batch) < ORPHANS_MAX:
                 return taken
 

@@ -16,6 +16,7 @@ from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, 
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.job_ids import new_job_id
+from pg_scheduler._engine.own_worker import OwnWorker
 from pg_scheduler._store.callers import require_transaction
 from pg_scheduler._store.jobs import JobStore, Stored
 from pg_scheduler.conflict_resolution import ConflictResolution
@@ -46,13 +47,13 @@ class Submission:
         *,
         config: EngineConfig,
         on_submitted: Callable[[], None],
-        runs_here: Callable[[], bool],
+        own_worker: Callable[[], OwnWorker | None],
     ) -> None:
         self._jobs = jobs
         self._registry = registry
         self._config = config
         self._on_submitted = on_submitted
-        self._runs_here = runs_here
+        self._own_worker = own_worker
         self._tasks: dict[int, tuple[str, TaskFunction]] = {}
         self._kept: dict[int, tuple[JobSpec, Common]] = {}
 
@@ -153,7 +154,7 @@ class Submission:
 
     def _warn_of_main(self, task: str) -> None:
         """Once for a function: every script has a ``__main__`` of its own, and here none runs what this one has."""
-        if task.startswith("__main__:") and not self._runs_here():
+        if task.startswith("__main__:") and self._own_worker() is None:
             logger.warning(
                 "task %s is known to this script only: put it into a module, or name it with @task(name=…), so that "
                 "a worker that runs another script can have it",
@@ -209,11 +210,15 @@ class Submission:
         key = self.unique_key(spec, job, conflict)
         if connection is not None:
             require_transaction(connection)
-        stored = await self._insert(job, key, checks.checked_conflict(conflict), connection)
+        conflict = checks.checked_conflict(conflict)
+        own = self._own_worker() if connection is None and key is None and spec.job_id is None else None
+        if own is not None and own.takes(job):
+            stored = Stored(job.job_id, await own.submit(self._jobs, job))
+        else:
+            stored = await self._insert(job, key, conflict, connection)
         warn_of_expired([stored.job_id] if stored.status is JobStatus.EXPIRED else [])
-        if (
-            connection is None
-        ):  # else it is not there yet for a worker to find: the NOTIFY comes with the caller's commit
+        # In the caller's transaction it is not there yet for a worker to find: the NOTIFY comes with the commit.
+        if connection is None and stored.status is not JobStatus.RUNNING:
             self._on_submitted()
         return stored.job_id
 

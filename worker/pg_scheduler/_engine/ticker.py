@@ -33,7 +33,11 @@ logger = logging.getLogger("pg_scheduler.engine")
 
 
 class Ticker:
-    """Ticks the schedules of one tenant."""
+    """Ticks the schedules of one tenant.
+
+    Attributes:
+        made: how many jobs it has made of ticks.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Ticker:
         self._has_replanned = False
         self._run_has_failed = False
         self._unreadable: set[int] = set()
+        self.made = 0
 
     async def run_once(self) -> int:
         """Make the ticks that are due within one poll; how many jobs are new."""
@@ -69,6 +74,7 @@ class Ticker:
             planned = self._plan(due, {schedule.id for schedule in halted})
             made = await self._schedules.record_ticks(connection, planned) if planned else 0
             await self._periodic.look(connection, self._schedules)
+        self.made += made
         self._tell_of(due.unreadable)
         for schedule in halted:
             logger.warning("schedule %s is suspended: %s", schedule.name, schedule.reason)
@@ -106,8 +112,13 @@ class Ticker:
             if schedules < BATCH:
                 return
 
+    @property
+    def must_judge(self) -> bool:
+        """Whether a run has failed since the last pass, which may have been one too many."""
+        return self._run_has_failed
+
     def run_failed(self) -> None:
-        """A run of some schedule has failed for good: it may have been one too many."""
+        """A run of some schedule has failed for good: look at once."""
         self._run_has_failed = True
         self._wake.set()
 

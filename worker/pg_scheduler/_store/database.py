@@ -8,7 +8,7 @@ message holds a value of a statement, nor the server's own text, which may quote
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
@@ -29,7 +29,7 @@ from pg_scheduler.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     from asyncpg.pool import PoolConnectionProxy
 
@@ -37,6 +37,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Record: TypeAlias = asyncpg.Record
 Answer = TypeVar("Answer")
+Answered: TypeAlias = Callable[[Record | None], None]
 _Connect: TypeAlias = "Callable[..., Coroutine[Any, Any, asyncpg.Connection[Record]]]"
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -49,6 +50,8 @@ that a commit with one more was undone."""
 
 _NO_FLOOR = 0
 """A pool that keeps a number of connections open logs a traceback for each try in an outage."""
+
+_RESET_TEXT = "_reset_query"
 
 _FIX = "check the address, the server and the password"
 
@@ -65,8 +68,8 @@ class Statements(Protocol):
         """Every row."""
         ...
 
-    async def fetchrow(self, query: str, *values: Any) -> Record | None:
-        """The first row."""
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> Record | None:
+        """The first row; ``answered`` gets it first, before the connection is free again."""
         ...
 
     async def fetchval(self, query: str, *values: Any) -> Any:
@@ -95,8 +98,8 @@ class Database:
         return self._place
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, given back at the end.
+    async def connection(self, *, leaves_nothing: bool = False) -> AsyncIterator[Connection]:
+        """A connection of the pool, given back at the end; ``leaves_nothing`` in its session that a reset would undo.
 
         Raises:
             InvalidArgument: the pool has been closed, or belongs to another event loop.
@@ -104,11 +107,13 @@ class Database:
         require_pool(self._pool)
         require_loop(self._pool)
         proxy = await self._acquired()
+        is_clean = False
         try:
             with translated(self._place, proxy):
                 yield proxy
+            is_clean = leaves_nothing
         finally:
-            with translated(self._place):
+            with translated(self._place), _unreset(self._pool, proxy) if is_clean else contextlib.nullcontext():
                 await self._pool.release(proxy, timeout=self._acquire_seconds)
 
     @asynccontextmanager
@@ -121,9 +126,16 @@ class Database:
         """Every row."""
         return await self._single(lambda connection: connection.fetch(query, *values))
 
-    async def fetchrow(self, query: str, *values: Any) -> Record | None:
-        """The first row."""
-        return await self._single(lambda connection: connection.fetchrow(query, *values))
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> Record | None:
+        """The first row; ``answered`` gets it first, before the connection is given back."""
+
+        async def send(connection: Connection) -> Record | None:
+            row = await connection.fetchrow(query, *values)
+            if answered is not None:
+                answered(row)
+            return row
+
+        return await self._single(send)
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         """The first column of the first row."""
@@ -136,13 +148,13 @@ class Database:
     async def _single(self, send: "Callable[[Connection], Awaitable[Answer]]") -> Answer:
         for pause in self._pauses:
             try:
-                async with self.connection() as connection:
+                async with self.connection(leaves_nothing=True) as connection:
                     return await send(connection)
             except DatabaseBusy as error:
                 if error.sqlstate == NOTIFY_QUEUE_FULL:
                     raise
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
-        async with self.connection() as connection:
+        async with self.connection(leaves_nothing=True) as connection:
             return await send(connection)
 
     async def _acquired(self) -> "PoolConnectionProxy[Record]":
@@ -158,6 +170,25 @@ class Database:
                     why=f"{self._place}; all {self._pool.get_max_size()} are in use",
                     fix="give connections back sooner, or make the pool larger",
                 ) from error
+
+
+@contextmanager
+def _unreset(pool: Pool, proxy: "PoolConnectionProxy[Record]") -> Iterator[None]:
+    """Within the block the connection goes back to the caller's pool without a reset, a quarter of what a job costs.
+
+    asyncpg keeps the reset's text in a private attribute, read in the first step of a release; this function and its
+    test are the only place that knows. A pool with hooks keeps to them: what they leave in a session we cannot know.
+    """
+    connection = attrgetter("_con")(proxy)
+    if any(attrgetter("_setup", "_reset")(pool)) or not hasattr(connection, _RESET_TEXT):
+        yield
+        return
+    text = getattr(connection, _RESET_TEXT)
+    setattr(connection, _RESET_TEXT, "")
+    try:
+        yield
+    finally:
+        setattr(connection, _RESET_TEXT, text)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Invariant: every write of an outcome is fenced by id, token and worker; what does not come back was not ours any more.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
-from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Connection, Record, Statements, translated
+from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Answered, Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
@@ -72,6 +72,22 @@ class JobStore:
         if row is None:  # the id is taken
             return Stored(job.job_id, None)
         return Stored(row["job_id"], JobStatus(row["status"]) if row["status"] else None)
+
+    async def insert_claimed(
+        self, job: NewJob, worker_id: str, *, within_seconds: float, on_claimed: Callable[[ClaimedJob], None]
+    ) -> JobStatus | None:
+        """As ``insert``; a job without a concurrency key that is due ``within_seconds`` is stored as claimed by this
+        worker if it lives, does not drain, and the queue is not paused.
+
+        Then ``on_claimed`` gets it as soon as it is known, before the connection is given back.
+        """
+
+        def answered(row: Record | None) -> None:
+            if row is not None and row["status"] == JobStatus.RUNNING:
+                on_claimed(ClaimedJob._make(row[: len(ClaimedJob._fields)]))
+
+        row = await self._submitted("insert_claimed_job", None, job, worker_id, within_seconds, answered=answered)
+        return None if row is None else JobStatus(row["status"])
 
     async def replace(self, job: NewJob, connection: "Connection | None" = None) -> JobStatus | None:
         """Insert or overwrite, and the status that the row has now; None when a custom resource owns it."""
@@ -237,17 +253,30 @@ class JobStore:
         await self._db.fetchrow(QUERIES["wake_workers"])
 
     async def _submitted(
-        self, query: str, connection: "Connection | None", job: NewJob, *more: object
+        self,
+        query: str,
+        connection: "Connection | None",
+        job: NewJob,
+        *more: object,
+        answered: Answered | None = None,
     ) -> Record | None:
         try:
-            return await self._submit(query, connection, *job, self._wake_within, *more)
+            return await self._submit(query, connection, *job, self._wake_within, *more, answered=answered)
         except DatabaseBusy as error:
             if connection is not None or error.sqlstate != NOTIFY_QUEUE_FULL:
                 raise
             # The notification undid the insert too. Without one, the next poll finds the job.
-            return await self._submit(query, None, *job, None, *more)
+            return await self._submit(query, None, *job, None, *more, answered=answered)
 
-    async def _submit(self, query: str, connection: "Connection | None", *values: object) -> Record | None:
+    async def _submit(
+        self,
+        query: str,
+        connection: "Connection | None",
+        *values: object,
+        answered: Answered | None = None,
+    ) -> Record | None:
+        if answered is not None:
+            return await self._db.fetchrow(QUERIES[query], *values, answered=answered)
         if connection is None:
             return await self._db.fetchrow(QUERIES[query], *values)
         with translated(self._db.place, connection):

@@ -6,7 +6,7 @@ between. So a claim can be sent and the jobs of the one before it be run while t
 
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler._store.database import Record, close_quietly, translated
+from pg_scheduler._store.database import Answered, Record, close_quietly, translated
 from pg_scheduler._store.keepalive import of_own_session
 from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 
@@ -36,9 +36,12 @@ class KeptConnection:
             await self.close()
             raise
 
-    async def fetchrow(self, query: str, *values: Any) -> Record | None:
-        """The first row."""
-        return next(iter(await self.fetch(query, *values)), None)
+    async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> Record | None:
+        """The first row; ``answered`` gets it first."""
+        row = next(iter(await self.fetch(query, *values)), None)
+        if answered is not None:
+            answered(row)
+        return row
 
     async def fetchval(self, query: str, *values: Any) -> Any:
         """The first column of the first row."""

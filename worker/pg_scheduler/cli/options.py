@@ -6,6 +6,7 @@ Invariant: each setting has one name as an option and one as a variable, and no 
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DSN_VARIABLE = "PGSCHEDULER_DSN"
+PORT_MAX = 65_535
+
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
 
 
 class Seconds(click.FloatRange):
@@ -33,6 +37,17 @@ class Seconds(click.FloatRange):
         if not is_number:
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def http_address(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """``HOST:PORT`` as a pair; an IPv6 host stands in brackets, as in URLs."""
+    del context, parameter
+    if value is None:
+        return None
+    given = _ADDRESS.fullmatch(value)
+    if given is None or int(given["port"]) > PORT_MAX:
+        raise click.BadParameter(f"{value!r} is no HOST:PORT, such as 0.0.0.0:8080 or [::]:8080")
+    return given["ipv6"] or given["host"], int(given["port"])
 
 
 def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:

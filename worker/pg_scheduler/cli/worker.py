@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from pg_scheduler.cli import logs
-from pg_scheduler.cli.options import Seconds, dsn_in_use, dsn_option, log_format_option
+from pg_scheduler.cli.options import Seconds, dsn_in_use, dsn_option, http_address, log_format_option
 from pg_scheduler.cli.worker_process import WorkerSettings, run
 
 if TYPE_CHECKING:
@@ -105,6 +105,14 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
     default=60,
     show_default=True,
     help="How long to try to reach the database at start; then exit 3.",
+)
+@click.option(
+    "--http",
+    callback=http_address,
+    envvar="PGSCHEDULER_HTTP",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Serve /livez, /readyz and /metrics there; port 0 takes a free one, which the log names. Off unless given.",
 )
 @log_format_option
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="End when the parent process is gone.")

@@ -10,11 +10,14 @@ import asyncio
 import inspect
 import logging
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pg_scheduler._store.database import open_pool
+from pg_scheduler._store.database import Database, open_pool, place_of
+from pg_scheduler._store.ledger import LedgerStore
 from pg_scheduler.cli import app_loading
+from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.first_contact import first_contact
 from pg_scheduler.cli.ping import add_ping
 from pg_scheduler.cli.reporting import EXIT_STALLED
@@ -25,6 +28,7 @@ from pg_scheduler.scheduler import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pg_scheduler._serving.server import WorkerServer
     from pg_scheduler._store.database import Pool
     from pg_scheduler.cli.app_loading import App
     from pg_scheduler.errors import MainLoopStalled
@@ -50,6 +54,7 @@ class WorkerSettings:
     max_stall_seconds: float
     shutdown_seconds: float
     database_wait_seconds: float
+    http: tuple[str, int] | None
     until_stdin_closes: bool
 
 
@@ -59,17 +64,27 @@ def run(settings: WorkerSettings) -> int:
     Raises:
         AppNotFound: something that was named is not there or holds no task.
         DatabaseUnreachable: not within the time to wait for it.
+        CannotListen: not where probes and metrics were asked for.
+        MissingExtra: probes and metrics were asked for and need a package.
     """
+    server = _server(settings)
     apps = [app_loading.load(name) for name in settings.apps]
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, apps))
+        return runner.run(_serve(settings, apps, server))
 
 
-async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
+async def _serve(settings: WorkerSettings, apps: Sequence[App], server: WorkerServer | None) -> int:
     signals = StopSignals()
     signals.install()
     if settings.until_stdin_closes:
         signals.stop_when_stdin_closes()
+    async with server or nullcontext():  # from before the database answers until the last job has ended
+        return await _work(settings, apps, signals, server)
+
+
+async def _work(
+    settings: WorkerSettings, apps: Sequence[App], signals: StopSignals, server: WorkerServer | None
+) -> int:
     connecting = first_contact(
         lambda: open_pool(settings.dsn, size=POOL_SIZE, eager=True), wait_seconds=settings.database_wait_seconds
     )
@@ -79,10 +94,12 @@ async def _serve(settings: WorkerSettings, apps: Sequence[App]) -> int:
     try:
         scheduler = await _scheduler(settings, apps, pool)
         scheduler.on_stall(_end_at_once)
+        if server is not None:
+            server.watch(scheduler.vitals)
         add_ping(lambda: scheduler.worker_id)
         await signals.unless_asked_to_end(_start(scheduler))
         try:
-            await signals.unless_asked_to_end(scheduler.wait_failed())
+            await signals.unless_asked_to_end(_until_failed(scheduler, server, pool))
         finally:
             await scheduler.shutdown()
     finally:
@@ -95,6 +112,13 @@ async def _start(scheduler: Scheduler) -> None:
     await scheduler.start()
     keys = sorted(scheduler.task_map)
     logger.info("worker %s started with %d tasks: %s", scheduler.worker_id, len(keys), ", ".join(keys))
+
+
+async def _until_failed(scheduler: Scheduler, server: WorkerServer | None, pool: Pool) -> None:
+    async with asyncio.TaskGroup() as parts:
+        parts.create_task(scheduler.wait_failed())
+        if server is not None:
+            parts.create_task(server.read_ledger(LedgerStore(Database(pool, place=place_of(pool)))))
 
 
 def _end_at_once(error: MainLoopStalled) -> None:
@@ -148,6 +172,14 @@ async def _made_by(app: App, pool: Pool) -> Scheduler:
             fix="after the colon stands a function that takes a connection pool and returns a Scheduler",
         )
     return made
+
+
+def _server(settings: WorkerSettings) -> WorkerServer | None:
+    if settings.http is None:
+        return None
+    with needs_extra("worker"):
+        from pg_scheduler._serving.server import WorkerServer  # noqa: PLC0415  (an extra, and only for this option)
+    return WorkerServer(*settings.http)
 
 
 async def _close(pool: Pool) -> None:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One planned instant that has a job."""
+    """One planned instant that has a job; ``asks_at`` is when it is due, or due again."""
 
     __slots__ = (
+        "asks_at",
         "attempt",
         "due_at",
         "grace",
@@ -56,7 +57,7 @@ class Job:
     ) -> None:
         self.line = line
         self.planned_at = planned_at
-        self.due_at = due_at
+        self.due_at = self.asks_at = due_at
         self.priority = priority
         self.overlap = overlap
         self.grace = deadline_seconds

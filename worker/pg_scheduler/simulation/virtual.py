@@ -184,7 +184,7 @@ class VirtualFleet:
         line = job.line
         line.ask(job)
         self._recount(line)
-        heappush(self._due, (job.priority, job.due_at, line.number, next(self._numbers), job))
+        heappush(self._due, (job.priority, job.asks_at, line.number, next(self._numbers), job))
 
     def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
         self._ask(one_off.job())
@@ -197,6 +197,9 @@ class VirtualFleet:
             self._recount(job.line)
             if job.grace is not None and job.is_late(self._served_since):
                 self._end(now, job, "missed")
+            elif job.attempt and job.line.replacements_due:  # one that takes its place is due as well
+                job.line.retrying.remove(job)
+                self._end(now, job, "cancelled")
             elif job.attempt or job.overlap == "allow":
                 self._start(now, job)
             else:
@@ -295,7 +298,8 @@ class VirtualFleet:
         if job.overlap != "allow":
             job.line.retrying.append(job)
         seconds = delay_seconds(policy_of(job.retry_policy, None), job.attempt - 1, chance=0.5)
-        self._at(now + timedelta(seconds=seconds), _DUE, self._asks_again, job)
+        job.asks_at = now + timedelta(seconds=seconds)
+        self._at(job.asks_at, _DUE, self._asks_again, job)
 
     def _asks_again(self, _: datetime, job: Job, __: int) -> None:
         if job in job.line.open:  # or else it was replaced

@@ -19,6 +19,39 @@ RETURNING job_id, status,
         pg_notify('scheduler_wakeup', '') IS NULL END,
     CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END;
 
+-- name: insert_claimed_job
+-- As insert_job, claimed by worker $24 as claim_jobs would claim it, if it is due within $25 seconds: in the order of
+-- ClaimedJob's fields, then the status. Else as insert_job. Without a lock on the worker's row: who buries it meanwhile does
+-- so after the lease that this statement has seen, and rescues the job as any other of that worker.
+INSERT INTO scheduled_jobs (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
+                            misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
+                            max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
+                            on_full, concurrency_limit, status, finished_at, error_message,
+                            worker_id, attempt, token, started_at)
+SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text, $12::float8,
+       $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
+       $21::text, $22::int,
+       CASE WHEN late THEN 'expired' WHEN mine THEN 'running' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
+       CASE WHEN late THEN 'expired: too late when it was submitted' END,
+       CASE WHEN mine THEN $24::text END, mine::int, CASE WHEN mine THEN nextval('scheduler_token') ELSE 0 END,
+       CASE WHEN mine THEN greatest(scheduler_now(), $7) END
+FROM (SELECT late, late IS NOT TRUE AND $7 <= scheduler_now() + make_interval(secs => $25)
+             AND EXISTS (SELECT FROM scheduler_workers w
+                         WHERE w.id = $24 AND w.state = 'alive' AND w.lease_until > scheduler_now()
+                           AND (w.drain_until IS NULL OR w.drain_until < scheduler_now()))
+             AND NOT EXISTS (SELECT FROM scheduler_queues s
+                             WHERE s.tenant = $2 AND s.queue = $3 AND s.paused_at IS NOT NULL) AS mine
+      FROM (SELECT scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late) l
+      OFFSET 0) l
+ON CONFLICT (job_id) DO NOTHING
+RETURNING id, job_id, token, worker_id, task, task_data::text, queue, priority,
+    greatest(execution_time, timestamptz '0001-01-02 00:00+00'), attempt, retry_count, max_retries, tick_at, previous_tick_at,
+    concurrency_key, timeout_seconds, retry_policy::text, on_interrupt, keep_result, flush_now, status,
+    CASE WHEN status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23)
+              AND execution_time < scheduler_now() - interval '5 seconds' THEN pg_notify('scheduler_overdue', '') IS NULL END,
+    CASE WHEN status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) THEN
+        pg_notify('scheduler_wakeup', '') IS NULL END;
+
 -- name: insert_unequal_job
 -- As insert_job, where an equal job ($24, for $25) may be there: then its id comes back, and no status.
 WITH holder AS MATERIALIZED (
