@@ -249,6 +249,9 @@ async def test_a_schedule_whose_last_runs_all_failed_is_halted(world: World) -> 
     assert halted["halted_reason"] == "its last 3 runs failed"
     assert halted["next_tick_at"] is None
     assert not halted["suspended"]
+    await world.stand_at(NOW + HOUR)
+    await world.schedules.suspend(DEFINITION.key, suspended=False)
+    assert (await ledger(world))["skipped_suspended"] == 60  # what had been put ahead and was taken back is among them
 
 
 async def test_a_halted_schedule_ticks_again_once_it_is_resumed(world: World) -> None:

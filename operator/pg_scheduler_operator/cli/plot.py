@@ -50,7 +50,8 @@ def draw(played: Sequence[Played], wish: Wish, file: Path) -> None:
 def _draw_slots(axes: Any, played: Played, instants: Sequence[Any]) -> None:
     peak, place = played.trace.peak, f"namespace {played.namespace.name}"
     edges = date2num(instants)
-    axes.stairs(played.occupancy.due_or_running(), edges, fill=True, color=DUE, label="due, not started")
+    wanted = played.occupancy.due_or_running()
+    axes.stairs(wanted, edges, fill=True, color=DUE, label="due, not started")
     axes.stairs(played.occupancy.running(), edges, fill=True, color=RUNNING, label="running")
     if played.slots is not None:
         axes.axhline(played.slots, color=LIMIT, linewidth=1, linestyle="--", label=f"{played.slots} slots")
@@ -61,7 +62,7 @@ def _draw_slots(axes: Any, played: Played, instants: Sequence[Any]) -> None:
     )
     axes.set_title(f"{place}: {most}", fontsize=9, loc="left")
     axes.set_ylabel("jobs", fontsize=9)
-    axes.set_ylim(0, 1.1 * max(peak.wanted, played.slots or 0, 1))
+    axes.set_ylim(0, 1.1 * max(*wanted, peak.wanted, played.slots or 0, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.1)
     _strip(axes)

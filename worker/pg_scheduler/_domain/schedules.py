@@ -170,7 +170,7 @@ def is_changed(row: StoredSchedule, definition: ScheduleDefinition, *, resumes: 
 
 def changed(row: StoredSchedule, definition: ScheduleDefinition, now: datetime) -> Change:
     """What ``definition`` changes in a row whose ticks ahead have been taken back."""
-    last = _last_made(row, now)
+    last = last_made(row, now)
     if _is_other_rule(row.definition, definition) or (definition.runs and not row.is_ticking):
         return Change(grid=_anchored(definition, now, last, row.runs), passed=_never_run(row, last, now))
     return Change(grid=Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=_next(definition, row, now)))
@@ -183,7 +183,7 @@ def is_planned_otherwise(row: StoredSchedule) -> bool:
 
 def replanned(row: StoredSchedule, now: datetime) -> Grid:
     """The grid by the zone data of this process, of a row whose ticks ahead have been taken back."""
-    last = _last_made(row, now)
+    last = last_made(row, now)
     following = _planned_after(row, max(last or row.anchor_at, row.anchor_at))
     return Grid(anchor_at=row.anchor_at, last_tick_at=last, next_tick_at=following)
 
@@ -202,7 +202,8 @@ def _anchored(definition: ScheduleDefinition, now: datetime, last: datetime | No
     return Grid(anchor_at=anchor, last_tick_at=last, next_tick_at=following)
 
 
-def _last_made(row: StoredSchedule, now: datetime) -> datetime | None:
+def last_made(row: StoredSchedule, now: datetime) -> datetime | None:
+    """The high-water mark of a row whose ticks ahead have been taken back."""
     if row.last_tick_at is None or row.last_tick_at <= now:
         return row.last_tick_at
     return latest_until(row.definition.rule, now, anchor=row.anchor_at)

@@ -22,6 +22,7 @@ from pg_scheduler._domain.schedules import (
     first_grid,
     is_changed,
     is_planned_otherwise,
+    last_made,
     replanned,
     suspension,
 )
@@ -213,8 +214,8 @@ class ScheduleStore:
         rows = await connection.fetch(QUERIES["failing_schedules"], tenant, None if ids is None else list(ids))
         halted = [Halted(row["id"], row["source_name"], row["suspend_after_failures"]) for row in rows]
         for row, schedule in zip(rows, halted, strict=True):
-            await _take_back(connection, stored_schedule(row), now)
-            await connection.execute(QUERIES["halt_schedule"], schedule.id, schedule.reason)
+            left = await _take_back(connection, stored_schedule(row), now)
+            await connection.execute(QUERIES["halt_schedule"], schedule.id, schedule.reason, last_made(left, now))
         return halted
 
     async def replan(self, tenant: str, limit: int) -> tuple[int, list[Replanned]]:

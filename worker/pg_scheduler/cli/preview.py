@@ -43,7 +43,10 @@ def _in_range(context: click.Context, parameter: click.Parameter, value: datetim
     return value
 
 
-@click.command(short_help="Show when a cron rule runs.")
+@click.command(
+    short_help="Show when a cron rule runs.",
+    epilog='Example: pgscheduler preview "30 2 * * *" --tz America/New_York --around 2026-03-08',
+)
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
 @click.option("--tz", "time_zone", default="Etc/UTC", show_default=True, metavar="ZONE", help="IANA zone of the rule.")
 @click.option(
@@ -91,12 +94,9 @@ def preview(
     ambiguous: Ambiguous,
     output: Output,
 ) -> None:
-    r"""Show when a cron RULE runs, in its zone and in UTC, with notes on changes of clocks.
+    """Show when a cron RULE runs, in its zone and in UTC, with notes on changes of clocks.
 
     Several rules are one: it runs whenever one of them does. Nothing is read but the zone data of this release.
-
-    \b
-    Example: pgscheduler preview "30 2 * * *" --tz America/New_York --around 2026-03-08
     """
     if around and (since or context.get_parameter_source("count") is ParameterSource.COMMANDLINE):
         raise click.UsageError("--from and --count are not for --around: it shows one day")

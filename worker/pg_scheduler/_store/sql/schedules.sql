@@ -132,7 +132,8 @@ FOR NO KEY UPDATE OF s SKIP LOCKED;
 
 -- name: halt_schedule
 -- It ticks no more until somebody resumes or changes it. Without a next tick a worker of an older release leaves it alone too.
-UPDATE scheduler_schedules SET halted_at = scheduler_now(), halted_reason = $2, next_tick_at = NULL WHERE id = $1;
+UPDATE scheduler_schedules SET halted_at = scheduler_now(), halted_reason = $2, last_tick_at = $3, next_tick_at = NULL
+WHERE id = $1;
 
 -- name: schedules_of_older_zones
 -- Cron schedules whose next tick older zone data has planned, or a release that did not say.
