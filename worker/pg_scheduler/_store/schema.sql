@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 788fb77e1042891cf2454651929f9f4c11b11650774b8781173934f800199d13
+-- digest: 6b460d62c5a77ded806d37e988bda8827eacd25cd5d65ce7ec0c01bf03deda79
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -275,6 +275,33 @@ BEGIN
 
         EXIT WHEN won IS NOT NULL OR seen < take;
     END LOOP;
+END $$;
+
+-- object: FUNCTION scheduler_delete_ended(tid[])
+CREATE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RETURN QUERY WITH gone AS (
+        DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
+        RETURNING job_id, schedule_id, tick_at, status, error_message),
+    ranges AS (
+        SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
+               date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
+               max(g.tick_at) AS last_tick_at, count(*) AS ticks, count(*) FILTER (WHERE g.status = 'failed') AS failed
+        FROM gone g WHERE g.tick_at BETWEEN '0001-01-02' AND '9999-01-01'
+        GROUP BY 1, 2, 3),
+    alive AS MATERIALIZED (
+        SELECT id FROM scheduler_schedules WHERE id IN (SELECT schedule_id FROM ranges) FOR KEY SHARE),
+    told AS (
+        INSERT INTO scheduler_occurrences AS o (schedule_id, outcome, month, first_tick_at, last_tick_at, ticks, failed)
+        SELECT r.schedule_id, r.outcome, r.month, r.first_tick_at, r.last_tick_at, r.ticks, r.failed
+        FROM ranges r JOIN alive a ON a.id = r.schedule_id ORDER BY 1, 2, 3
+        ON CONFLICT (schedule_id, outcome, month) WHERE month IS NOT NULL DO UPDATE SET
+            first_tick_at = least(o.first_tick_at, excluded.first_tick_at),
+            last_tick_at = greatest(o.last_tick_at, excluded.last_tick_at),
+            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed)
+    SELECT g.job_id FROM gone g;
 END $$;
 
 -- object: FUNCTION scheduler_enqueue(text, json, json, timestamp with time zone, text, text, text, text, text, integer, integer, double precision, json, text, text[], json, timestamp with time zone, boolean, text, integer, text, interval, integer, text)
@@ -925,6 +952,32 @@ CREATE TABLE scheduler_results (
     CONSTRAINT scheduler_results_kept_or_refused CHECK (((result IS NULL) OR (refused IS NULL))),
     CONSTRAINT scheduler_results_progress_check CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision)))
 );
+
+-- object: VIEW scheduler_schedule_runs
+CREATE VIEW scheduler_schedule_runs AS
+ SELECT s.id AS schedule_id,
+    COALESCE(ahead.tick_at, s.next_tick_at) AS next_run_at,
+    newest.started_at AS last_run_at,
+    newest.status AS last_status
+   FROM ((scheduler_schedules s
+     CROSS JOIN LATERAL ( SELECT min(j.tick_at) AS tick_at
+           FROM scheduled_jobs j
+          WHERE ((j.schedule_id = s.id) AND (j.tick_at > scheduler_now()))) ahead)
+     LEFT JOIN LATERAL (( SELECT j.started_at,
+            j.status
+           FROM scheduled_jobs j
+          WHERE ((j.schedule_id = s.id) AND (j.tick_at <= scheduler_now()) AND (j.started_at IS NOT NULL))
+          ORDER BY j.tick_at DESC
+         LIMIT 1)
+        UNION ALL
+        ( SELECT j.started_at,
+            j.status
+           FROM scheduled_jobs j
+          WHERE ((j.schedule_id = s.id) AND (j.tick_at IS NULL) AND (j.started_at IS NOT NULL))
+          ORDER BY j.started_at DESC
+         LIMIT 1)
+  ORDER BY 1 DESC
+ LIMIT 1) newest ON (true));
 
 -- object: SEQUENCE scheduler_schedules_id_seq
 ALTER TABLE scheduler_schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (

@@ -59,6 +59,53 @@ CREATE TABLE scheduler_occurrences (
 CREATE UNIQUE INDEX scheduler_occurrences_month ON scheduler_occurrences (schedule_id, outcome, month) WHERE month IS NOT NULL;
 CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences (schedule_id, first_tick_at);
 
+-- How a schedule stands beside its row. The newest start is found by the index of the ticks, from its end, and among the extra
+-- runs, which are few.
+CREATE VIEW scheduler_schedule_runs AS
+SELECT s.id AS schedule_id, coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at, newest.started_at AS last_run_at,
+       newest.status AS last_status
+FROM scheduler_schedules s
+CROSS JOIN LATERAL (
+    SELECT min(j.tick_at) AS tick_at FROM scheduled_jobs j
+    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
+LEFT JOIN LATERAL (
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND j.started_at IS NOT NULL
+     ORDER BY j.tick_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT j.started_at, j.status FROM scheduled_jobs j
+     WHERE j.schedule_id = s.id AND j.tick_at IS NULL AND j.started_at IS NOT NULL
+     ORDER BY j.started_at DESC LIMIT 1)
+    ORDER BY started_at DESC LIMIT 1) newest ON true;
+
+-- Delete ended jobs by their places; the job of a tick is the record of its tick, so that what is deleted is added to the ranges
+-- of its schedule, a month and an outcome each, unless the schedule is gone.
+CREATE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN QUERY WITH gone AS (
+        DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
+        RETURNING job_id, schedule_id, tick_at, status, error_message),
+    ranges AS (
+        SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
+               date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
+               max(g.tick_at) AS last_tick_at, count(*) AS ticks, count(*) FILTER (WHERE g.status = 'failed') AS failed
+        FROM gone g WHERE g.tick_at BETWEEN '0001-01-02' AND '9999-01-01'
+        GROUP BY 1, 2, 3),
+    alive AS MATERIALIZED (
+        SELECT id FROM scheduler_schedules WHERE id IN (SELECT schedule_id FROM ranges) FOR KEY SHARE),
+    told AS (
+        INSERT INTO scheduler_occurrences AS o (schedule_id, outcome, month, first_tick_at, last_tick_at, ticks, failed)
+        SELECT r.schedule_id, r.outcome, r.month, r.first_tick_at, r.last_tick_at, r.ticks, r.failed
+        FROM ranges r JOIN alive a ON a.id = r.schedule_id ORDER BY 1, 2, 3
+        ON CONFLICT (schedule_id, outcome, month) WHERE month IS NOT NULL DO UPDATE SET
+            first_tick_at = least(o.first_tick_at, excluded.first_tick_at),
+            last_tick_at = greatest(o.last_tick_at, excluded.last_tick_at),
+            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed)
+    SELECT g.job_id FROM gone g;
+END $$;
+
 -- planned = open + ran + coalesced + skipped_overlap + skipped_suspended + missed + cancelled + unrecorded, or unaccounted
 -- says by how much not. failed are among those that ran.
 CREATE VIEW scheduler_ledger AS

@@ -1,43 +1,15 @@
 -- name: schedule_views
--- What a process asks of its own schedules at every poll. The newest start is found by the index of the ticks, from its
--- end, and among the extra runs, which are few.
+-- What a process asks of its own schedules at every poll.
 SELECT s.source_uid AS uid, s.enabled AND NOT s.suspended AND s.halted_at IS NULL AS runs, s.suspended, s.suspended_at,
-       s.suspended_by, s.suspend_reason, s.halted_reason, s.retired_reason,
-       coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at, newest.started_at AS last_run_at,
-       newest.status AS last_status
-FROM scheduler_schedules s
-CROSS JOIN LATERAL (
-    SELECT min(j.tick_at) AS tick_at FROM scheduled_jobs j
-    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
-LEFT JOIN LATERAL (
-    (SELECT j.started_at, j.status FROM scheduled_jobs j
-     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND j.started_at IS NOT NULL
-     ORDER BY j.tick_at DESC LIMIT 1)
-    UNION ALL
-    (SELECT j.started_at, j.status FROM scheduled_jobs j
-     WHERE j.schedule_id = s.id AND j.tick_at IS NULL AND j.started_at IS NOT NULL
-     ORDER BY j.started_at DESC LIMIT 1)
-    ORDER BY started_at DESC LIMIT 1) newest ON true
+       s.suspended_by, s.suspend_reason, s.halted_reason, s.retired_reason, r.next_run_at, r.last_run_at, r.last_status
+FROM scheduler_schedules s JOIN scheduler_schedule_runs r ON r.schedule_id = s.id
 WHERE s.tenant = $1 AND s.source_kind = 'code' AND s.source_cluster = '' AND s.source_uid = ANY($2::text[]);
 
 -- name: list_schedules
 -- All of the tenant, or that of one source; of whatever source, by name.
 SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
-       s.metadata::text AS metadata_text, coalesce(ahead.tick_at, s.next_tick_at) AS next_run_at,
-       newest.started_at AS last_run_at, newest.status AS last_status
-FROM scheduler_schedules s
-CROSS JOIN LATERAL (
-    SELECT min(j.tick_at) AS tick_at FROM scheduled_jobs j
-    WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
-LEFT JOIN LATERAL (
-    (SELECT j.started_at, j.status FROM scheduled_jobs j
-     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND j.started_at IS NOT NULL
-     ORDER BY j.tick_at DESC LIMIT 1)
-    UNION ALL
-    (SELECT j.started_at, j.status FROM scheduled_jobs j
-     WHERE j.schedule_id = s.id AND j.tick_at IS NULL AND j.started_at IS NOT NULL
-     ORDER BY j.started_at DESC LIMIT 1)
-    ORDER BY started_at DESC LIMIT 1) newest ON true
+       s.metadata::text AS metadata_text, r.next_run_at, r.last_run_at, r.last_status
+FROM scheduler_schedules s JOIN scheduler_schedule_runs r ON r.schedule_id = s.id
 WHERE s.tenant = $1 AND ($2::text IS NULL OR s.source_kind = $2 AND s.source_cluster = $3 AND s.source_uid = $4)
 ORDER BY s.source_name, s.id;
 
