@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pg_scheduler._domain import zones
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._domain.rules import Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
@@ -412,7 +413,7 @@ async def _in_an_outcome(closed: Gate, worker: str) -> None:
 
 
 async def _in_a_tick(closed: Gate, _worker: str) -> None:
-    await closed.connection.fetch(QUERIES["due_schedules"], "", 5.0, 10)
+    await closed.connection.fetch(QUERIES["due_schedules"], "", 5.0, 10, zones.version())
 
 
 async def _in_a_sweep(closed: Gate, _worker: str) -> None:
@@ -539,7 +540,7 @@ async def test_tickers_that_take_no_locks_wait_for_each_other(world: World) -> N
     """The naive half of the test above; that no tick doubles even then is the table's own rule."""
     await world.schedules.upsert(every_second("a"))
     schedule_id = await world.pool.fetchval("SELECT id FROM scheduler_schedules")
-    tick = (["x"], [schedule_id], [LONG_AGO])
+    tick = (["x"], [schedule_id], [LONG_AGO], [LONG_AGO], [None])
     async with gate(world) as closed:
         await closed.connection.fetch(QUERIES["insert_ticks"], *tick)
         late = await at_the_gate(world, QUERIES["insert_ticks"], ["y"], *tick[1:])

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import pytest
 
 FILLED_BY_ADOPTION = ("rows scheduled_jobs", "rows scheduler_adopted", "rows scheduler_workers", "rows vacuum_stats")
-WAITS_FOR_OLDER_WORKERS = ("rows scheduler_migrations", "migrations 22")
-"""A step that comes once no worker of a release 0.2 lives; such are those of the older package too."""
 
 
 async def migrated(dsn: str, *, by_files: bool) -> dict[str, tuple[object, ...]]:
@@ -54,7 +52,7 @@ async def test_adopted_equals_migrated(new_database: Callable[..., str]) -> None
     adopted = await migrated(older, by_files=False)
     fresh = await migrated(new_database(template=EMPTY), by_files=False)
 
-    assert set(difference(adopted, fresh)) == {*FILLED_BY_ADOPTION, *WAITS_FOR_OLDER_WORKERS}
+    assert set(difference(adopted, fresh)) == set(FILLED_BY_ADOPTION)
 
 
 async def test_a_stale_schema_file_is_not_believed(

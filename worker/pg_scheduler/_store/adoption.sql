@@ -193,7 +193,7 @@ ALTER TABLE vacuum_stats
 -- Older workers may still run what they hold: each stands as a worker that can take nothing, until the last of its leases
 -- has run out. Then the sweep of any worker takes its jobs back, as it does for every worker that falls silent.
 INSERT INTO scheduler_workers (id, tenant, queues, tasks, slots, lease_until, version)
-SELECT worker_id, '', '{}', '{}', least(count(*), 100000), max(lease_until), '0.2.3'
+SELECT worker_id, '', '{}', '{}', least(count(*), 100000), max(lease_until), 'pg-scheduler 0.2.3'
 FROM scheduled_jobs WHERE status = 'running' GROUP BY worker_id;
 
 -- name: drop_older_columns
