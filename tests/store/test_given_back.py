@@ -91,7 +91,11 @@ async def test_a_pool_with_a_reset_of_its_own_keeps_to_it(dsn: str) -> None:
 
 
 def test_no_statement_but_those_of_own_sessions_leaves_anything_in_one() -> None:
-    assert {name for name, text in QUERIES.items() if SESSION.search(text)} == {"keep_alive", "plan_once"}
+    assert {name for name, text in QUERIES.items() if SESSION.search(text)} == {
+        "keep_alive",
+        "plan_once",
+        "commit_in_haste",
+    }
 
 
 async def test_no_function_of_ours_leaves_anything_in_a_session(pool: asyncpg.Pool[asyncpg.Record]) -> None:

@@ -131,7 +131,7 @@ async def test_options_reach_the_worker_row(start_worker: StartCommand, pool: as
     )
     assert row is not None
     assert (row["queues"], row["slots"], row["tasks"]) == (["mail", "slow"], 3, ["pgscheduler.ping"])
-    assert 60 < row["lease"].total_seconds() <= 120
+    assert 60 < row["lease"].total_seconds() < 121  # a beat may have its moment after that of this look
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
