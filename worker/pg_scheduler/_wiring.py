@@ -248,17 +248,7 @@ async def wire_engine(
         on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=seen,
     )
-    own_worker = OwnWorker(
-        work.claiming,
-        work.starts,
-        work.slots,
-        quarantine=work.quarantine,
-        lease=lease,
-        ghosts=work.ghosts,
-        clock=work.clock,
-        config=config,
-        on_idle=work.completions.hurry,
-    )
+    own_worker = _wire_own_worker(work, lease, config)
     suspicion = Suspicion(WorkerStore(lines.database), own_lease=lease, sweep_in=work.rescuer.sweep_in)
     heartbeat = Heartbeat(
         lines.pool,
@@ -314,18 +304,36 @@ async def wire_engine(
         lifecycle=lifecycle,
         executor=work.executor,
         own_worker=own_worker,
-        vitals=partial(
-            look,
-            config,
-            lease=lease,
-            slots=work.slots,
-            lifecycle=lifecycle,
-            executor=work.executor,
-            completions=work.completions,
-            ticker=work.ticker,
-            rescuer=work.rescuer,
-        ),
+        vitals=_wire_vitals(work, lease, lifecycle, config),
         close=close,
+    )
+
+
+def _wire_own_worker(work: "_WorkParts", lease: Lease, config: EngineConfig) -> OwnWorker:
+    return OwnWorker(
+        work.claiming,
+        work.starts,
+        work.slots,
+        quarantine=work.quarantine,
+        lease=lease,
+        ghosts=work.ghosts,
+        clock=work.clock,
+        config=config,
+        on_idle=work.completions.hurry,
+    )
+
+
+def _wire_vitals(work: "_WorkParts", lease: Lease, lifecycle: Lifecycle, config: EngineConfig) -> Callable[[], Vitals]:
+    return partial(
+        look,
+        config,
+        lease=lease,
+        slots=work.slots,
+        lifecycle=lifecycle,
+        executor=work.executor,
+        completions=work.completions,
+        ticker=work.ticker,
+        rescuer=work.rescuer,
     )
 
 
