@@ -18,11 +18,12 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler.errors import DatabaseUnreachable
 from support.proxy import Proxy
+from support.told import tell_of_calls
 from support.waiting import until
 from support.world import new_job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from typing import TypeAlias
 
     from engine.conftest import MakeScheduler
@@ -41,20 +42,7 @@ def now() -> datetime:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The claims and own submissions as they begin, and the jobs."""
-    told: list[str] = []
-
-    def telling(name: str) -> None:
-        real: Callable[..., Awaitable[Any]] = getattr(JobStore, name)
-
-        async def told_of(*args: Any, **named: Any) -> Any:
-            told.append(name)
-            return await real(*args, **named)
-
-        monkeypatch.setattr(JobStore, name, told_of)
-
-    telling("claim")
-    telling("insert_claimed")
-    return told
+    return tell_of_calls(monkeypatch, "claim", "insert_claimed")
 
 
 @pytest.fixture

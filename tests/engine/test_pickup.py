@@ -10,11 +10,10 @@ import pytest
 from pg_scheduler import JobStatus, Scheduler
 from pg_scheduler._engine import completions
 from pg_scheduler._store.jobs import JobStore
+from support.told import tell_of_calls
 from support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from engine.conftest import MakeScheduler
 
 AN_HOUR = 3600.0
@@ -23,20 +22,7 @@ AN_HOUR = 3600.0
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The claims and looks as they begin, and the jobs."""
-    told: list[str] = []
-
-    def telling(name: str) -> None:
-        real: Callable[..., Awaitable[Any]] = getattr(JobStore, name)
-
-        async def told_of(*args: Any, **named: Any) -> Any:
-            told.append(name)
-            return await real(*args, **named)
-
-        monkeypatch.setattr(JobStore, name, told_of)
-
-    telling("claim")
-    telling("look_ahead")
-    return told
+    return tell_of_calls(monkeypatch, "claim", "look_ahead")
 
 
 def lately() -> datetime:

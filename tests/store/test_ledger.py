@@ -23,6 +23,7 @@ from pg_scheduler.vacuum import VacuumPolicy
 if TYPE_CHECKING:
     import asyncpg
 
+    from pg_scheduler._domain.policies import Overlap
     from support.world import World
 
 DEFINITION = ScheduleDefinition(
@@ -302,11 +303,9 @@ async def test_everything_of_a_definition_is_stored_and_read_again(world: World)
     assert (await row(world))["suspended_by"] == "PeriodicJob"
 
 
-@pytest.mark.parametrize(("overlap", "on_full"), [("skip", "skip"), ("queue", "queue"), ("replace", "replace")])
-async def test_runs_that_must_not_overlap_hold_the_key_of_their_schedule(
-    world: World, overlap: str, on_full: str
-) -> None:
-    policy = Policy(overlap=overlap, starting_deadline_seconds=60)  # type: ignore[arg-type]
+@pytest.mark.parametrize("overlap", ["skip", "queue", "replace"])
+async def test_runs_that_must_not_overlap_hold_the_key_of_their_schedule(world: World, overlap: Overlap) -> None:
+    policy = Policy(overlap=overlap, starting_deadline_seconds=60)
     await world.schedules.upsert(replace(DEFINITION, policy=policy, bounds=Bounds(jitter_seconds=10)))
     await set_back(world, timedelta(minutes=5))
 
@@ -314,7 +313,7 @@ async def test_runs_that_must_not_overlap_hold_the_key_of_their_schedule(
 
     (job,) = await world.pool.fetch("SELECT * FROM scheduled_jobs")
     assert job["concurrency_key"] == f"schedule:{job['schedule_id']}"
-    assert job["on_full"] == on_full
+    assert job["on_full"] == overlap
     assert job["misfire_grace_time"] == 60
     assert timedelta(0) <= job["execution_time"] - job["tick_at"] <= timedelta(seconds=10)
 
