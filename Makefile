@@ -22,8 +22,9 @@ help: ## show this
 demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its own, live in the terminal
 	@$(BIN)/pgscheduler demo examples/manifests
 
+# In several processes (tests/support/progress.py says in how many): ARGS=-n0 runs them in one.
 test: venv ## every test but the cluster tier; lists what this machine lacks
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Tests of `make test` that prove the more the longer they run, at the design's figures.
 chaos: venv ## 10,000 rounds of every race, 50 kills in 100,000 jobs, 20 failovers, wrong clocks; an hour, ARGS='-k pg18' half of it

@@ -45,7 +45,7 @@ async def test_the_example_suspends_triggers_and_resumes(
 
 
 @pytest.mark.parametrize(
-    "parameter", [*(set(inspect.signature(periodic).parameters) - {"options"}), *ScheduleOptions.__annotations__]
+    "parameter", sorted({*inspect.signature(periodic).parameters, *ScheduleOptions.__annotations__} - {"options"})
 )
 def test_every_parameter_is_described(parameter: str) -> None:
     assert f"`{parameter}`" in REFERENCE
