@@ -1,16 +1,18 @@
-"""What a run has found out is on the screen before the run is over: it may be cut off from outside.
+"""What a run has found out is on the screen before the run is over, which may be cut off from outside.
 
-Invariant: a failure is told when it happens, in full only at the end; a run that was interrupted names the tests that it
-was in. How many processes share the tests where ``-n auto`` asks for them: tests wait for PostgreSQL, for processes and
-for leases more than they compute.
+Invariant: a failure is told when it happens, in full only at the end; an interrupted run names the tests it was in.
+Also in how many processes ``-n auto`` runs the tests: most wait for PostgreSQL, for a process or for a lease.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROCESSES_PER_CORE = 2
 MOST_PROCESSES = 8
