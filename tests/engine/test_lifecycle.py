@@ -23,7 +23,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.rescuer import Rescued, Rescuer
 from pg_scheduler.errors import SchemaMismatch
 from support.paths import ROOT
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ async def test_a_claim_whose_reply_was_lost_is_handed_back(world: World, started
         scheduler.worker_id,
     )
 
-    await asyncio.wait_for(ran.wait(), 10)
+    await asyncio.wait_for(ran.wait(), PATIENCE)
 
     row = await world.row("ghost")
     assert (row["attempt"], row["interruptions"]) == (1, 0)
@@ -172,7 +172,7 @@ async def test_a_part_that_dies_stops_the_scheduler_loudly(
     await pool.execute("SELECT pg_notify('scheduler_wakeup', '')")
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(SchemaMismatch):
-        await asyncio.wait_for(scheduler.wait_failed(), 10)
+        await asyncio.wait_for(scheduler.wait_failed(), PATIENCE)
 
     assert "died" in caplog.text
 
@@ -198,7 +198,7 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
     lease_seconds = 2.0
     async with worker_process(dsn, lease_seconds) as victim:
         await Scheduler(pool).schedule_job("__main__:hang", now(), {}, job_id="doomed")
-        await until(lambda: _holder(world, "doomed"), timeout=20)
+        await until(lambda: _holder(world, "doomed"))
         stale = await world.row("doomed")
         victim.send_signal(signal.SIGKILL)
         await victim.wait()
@@ -211,7 +211,7 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
 
         survivor = await started(lease_seconds=lease_seconds)
         survivor._registry.add(finish, "__main__:hang")
-        await asyncio.wait_for(finished.wait(), 15)
+        await asyncio.wait_for(finished.wait(), PATIENCE)
 
     async def completed() -> bool:
         return str((await world.row("doomed"))["status"]) == "completed"
@@ -248,7 +248,7 @@ async def test_a_worker_that_was_buried_stops_what_it_ran_and_goes_on_under_a_ne
 
     await world.pool.execute("UPDATE scheduler_workers SET state = 'dead'")
 
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE)
     await until(lambda: scheduler.worker_id != first_id)
 
 

@@ -130,7 +130,7 @@ async def test_a_server_without_a_free_connection_costs_patience_and_no_worker(
                 assert ran == [1]
                 await pool.execute("ALTER ROLE app CONNECTION LIMIT -1")
 
-                await until(lambda: _completed(pool, 2), timeout=20)
+                await until(lambda: _completed(pool, 2))
     assert ran == [1, 2]
     assert len(caplog.records) < 30  # one line a service, and one a second of the heartbeat
 
@@ -177,7 +177,7 @@ async def test_a_full_disk_is_told_by_type_and_work_goes_on_once_there_is_space(
             await until(lambda: pool.fetchval(later, beats))
             ballast.unlink()
             freed_at = loop.time()
-            await until(lambda: _accepted(scheduler, note), timeout=10)
+            await until(lambda: _accepted(scheduler, note))
             await until(lambda: -1 in ran, timeout=10 - (loop.time() - freed_at))
 
     assert (caught.value.code, caught.value.sqlstate) == ("PGS-021", "53100")

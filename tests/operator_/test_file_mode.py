@@ -13,7 +13,7 @@ import yaml
 from pg_scheduler.control import Control
 from pg_scheduler_operator import file_mode
 from pg_scheduler_operator.errors import InvalidManifest
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -54,7 +54,7 @@ async def served(dsn: str, folder: Path, **options: Any) -> AsyncIterator[dict[s
             yield statuses
         finally:
             stop.set()
-            await asyncio.wait_for(task, 2)
+            await asyncio.wait_for(task, PATIENCE)
 
 
 def ready(statuses: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -26,7 +26,7 @@ import pytest
 from pg_scheduler._store.migrator import migrate
 from pg_scheduler.embedded import EmbeddedPostgres, find_binaries
 from support.needs import PROGRAMS, needs
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -45,7 +45,7 @@ EVERY_RELEASE = {"store", "engine"}
 MIGRATED, EMPTY = "migrated", "template0"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a clone takes 12 ms there, up to 350 on a busy disk
 MEMORY_BYTES = 2**30
-CLOSING_SECONDS = 5
+CLOSING_SECONDS = 20
 ADVISORY_LOCKS = (
     "SELECT count(*) FROM pg_locks LEFT JOIN pg_database d ON d.oid = database"
     " WHERE locktype = 'advisory' AND ($1::text IS NULL OR datname = $1)"
@@ -214,7 +214,7 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=10)
     yield pool
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             if not pool.is_closing():  # a lock of a session would go with it: look before that
                 name = urlsplit(dsn).path.removeprefix("/")
                 assert await pool.fetchval(ADVISORY_LOCKS, name) == 0, "an advisory lock outlived its transaction"

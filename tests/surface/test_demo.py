@@ -138,7 +138,7 @@ async def test_demo_that_is_ended_early_leaves_nothing(
     )
     (folder / "often.yaml").write_text(every_15_s.replace("examples.disk_space", "pgscheduler.ping"))
     demo = start_pgscheduler("demo", str(folder), env=mark)
-    await until(lambda: "Ready" in demo.out, timeout=20)
+    await until(lambda: "Ready" in demo.out)
     assert len(processes_with(mark)) > 3
 
     demo.process.send_signal(number)

@@ -77,7 +77,7 @@ async def test_saved_manifest_is_a_row_within_a_second_and_has_a_status_beside_i
     async def is_stored(text: str) -> bool:
         return text in await stored()
 
-    await until(lambda: is_stored("FIRST"), timeout=20)
+    await until(lambda: is_stored("FIRST"))
     saved_at = time.monotonic()
     file.write_text(MANIFEST.replace("FIRST", "SECOND"))
     await until(lambda: is_stored("SECOND"))
@@ -98,7 +98,7 @@ async def test_saved_code_is_run_by_a_new_worker(
     await dev.says("tasks.py has changed")
     (tmp_path / "manifests" / "now.yaml").write_text(MANIFEST.replace("2999", "2020").replace("FIRST", "code"))
 
-    await until((tmp_path / "noted").exists, timeout=20)
+    await until((tmp_path / "noted").exists)
     assert (tmp_path / "noted").read_text() == "mended code"
     await until(lambda: _alive(database, 1))
 
@@ -117,7 +117,7 @@ async def test_broken_code_is_told_and_waited_for(start_dev: Callable[[], Runnin
     started_before = dev.err.count("started with 2 tasks")
     (tmp_path / "tasks.py").write_text(APP)
 
-    await until(lambda: dev.err.count("started with 2 tasks") > started_before, timeout=20)
+    await until(lambda: dev.err.count("started with 2 tasks") > started_before)
     assert "Traceback" not in dev.err
 
 

@@ -188,7 +188,7 @@ async def test_signal_ends_a_start_that_waits_for_a_lock(start_worker: StartComm
         async def waits() -> bool:
             return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
-        await until(waits, timeout=20)
+        await until(waits)
         worker.process.terminate()
         code = await asyncio.to_thread(worker.wait, 5)
 
