@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from engine.conftest import MakeScheduler
     from support.world import World
+
+pytestmark = pytest.mark.newest_postgres
 
 
 def now() -> datetime:
@@ -125,14 +126,12 @@ async def test_start_and_stop_under_load_leave_nothing(pool: asyncpg.Pool[asyncp
     assert await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'") == 0
 
 
-async def test_an_idle_shutdown_takes_less_than_a_second(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    scheduler = Scheduler(pool)
+@pytest.mark.usefixtures("unpolled")
+async def test_an_idle_shutdown_waits_for_nothing(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    scheduler = Scheduler(pool, lease_seconds=3600, shutdown_timeout=600)
     await scheduler.start()
 
-    begun = time.monotonic()
-    await scheduler.shutdown()
-
-    assert time.monotonic() - begun < 1
+    await asyncio.wait_for(scheduler.shutdown(), PATIENCE)
 
 
 async def test_the_callers_pool_stays_open_with_every_connection(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -202,7 +201,6 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
         stale = await world.row("doomed")
         victim.send_signal(signal.SIGKILL)
         await victim.wait()
-        killed_at = time.monotonic()
 
         finished = asyncio.Event()
 
@@ -220,8 +218,6 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
     row = await world.row("doomed")
     assert row["token"] > stale["token"]
     assert (row["attempt"], row["interruptions"], row["worker_id"]) == (2, 1, survivor.worker_id)
-    # A survivor that has only just started waits one whole lease before it may sweep (design page 7, F1).
-    assert time.monotonic() - killed_at < 3 * lease_seconds + 2
 
 
 async def _holder(world: World, job_id: str) -> str | None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from engine.conftest import MakeScheduler
     from support.world import World
 
+pytestmark = pytest.mark.newest_postgres
+
 HERE = "tests/engine/test_older_package_faults.py"
 LEASE = "tests/faults/test_older_package_faults_lease.py"
 OUTAGES = "tests/faults/test_outages.py"
@@ -77,7 +79,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "SIGTERM under uvicorn or plain": (
         f"{HERE}::test_sigterm_ends_a_program_whether_it_handles_it_or_not",
         f"{HERE}::test_signals_are_for_the_command_line_alone",
-        "tests/engine/test_lifecycle.py::test_an_idle_shutdown_takes_less_than_a_second",
+        "tests/engine/test_lifecycle.py::test_an_idle_shutdown_waits_for_nothing",
         "tests/surface/test_worker_command.py::test_idle_worker_ends_in_order_on_a_signal",
     ),
     "shutdown with a long job": (

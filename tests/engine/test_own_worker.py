@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
+pytestmark = pytest.mark.newest_postgres
+
 NOTHING_AHEAD = Ahead(datetime(2030, 1, 1, tzinfo=UTC), None, None, None, False, False, 0.0)
 
 

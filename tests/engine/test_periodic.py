@@ -89,6 +89,7 @@ async def test_an_interval_ticks_on_its_grid_once_over_three_workers(
     assert all(row["started_at"] >= row["tick_at"] for row in rows)
 
 
+@pytest.mark.newest_postgres
 async def test_three_workers_run_a_daily_rule_once_in_the_night_that_shows_its_minute_twice(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -157,6 +158,7 @@ async def suspended(world: World) -> bool:
     return bool(await world.pool.fetchval("SELECT suspended FROM scheduler_schedules"))
 
 
+@pytest.mark.newest_postgres
 async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
 from pg_scheduler import Scheduler
 from pg_scheduler._store.queries import QUERIES
@@ -19,10 +20,10 @@ from support.waiting import PATIENCE, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
-
     from engine.conftest import MakeScheduler
     from support.world import World
+
+pytestmark = pytest.mark.newest_postgres
 
 SCRIPT = ROOT / "tests" / "fixtures" / "older" / "script.py"
 

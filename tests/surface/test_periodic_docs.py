@@ -36,7 +36,7 @@ async def test_the_example_suspends_triggers_and_resumes(
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
     )
 
     assert (ran.returncode, ran.stderr, ran.stdout) == (0, "", "True\n")
