@@ -18,7 +18,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_have_defaults_but_for_the_database() -> None:
     loaded = settings.load()
 
-    assert loaded.dsn.get_secret_value() == DSN
+    assert loaded.read_dsn() == DSN
     assert (loaded.cluster_name, loaded.watch_namespaces) == ("default", ())
 
 

@@ -57,6 +57,6 @@ async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(kopf, "operator", forbidden)
 
     with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
-        await watch(KeyQueue(), namespaces=[], started=asyncio.Event())
+        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None)
 
     assert "c4n4ry" not in str(caught.value)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from pg_scheduler_operator.resources import Meta, TargetRef
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 CLUSTER = "default"
@@ -115,6 +115,7 @@ class FakeCluster:
         self.objects: dict[Key, dict[str, Any]] = {}
         self.deployments: dict[str, TargetScale] = {}
         self.notices: dict[str, Notice] = {}
+        self.warnings: list[tuple[Reason, str]] = []
         self.writes: list[tuple[str, Key]] = []
         self.fault: Callable[[str], None] = lambda _: None
         self._numbers = count(1)
@@ -192,6 +193,9 @@ class FakeCluster:
     async def tell(self, notice: Notice) -> None:
         self.fault("tell")
         self.notices.setdefault(notice.name, notice)
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        self.warnings.append((reason, note))
 
     async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
         self.fault("scale_of")

@@ -20,6 +20,7 @@ from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.operations import Operations
 from pg_scheduler.recurrence import Bounds, Policy
 
 if TYPE_CHECKING:
@@ -210,13 +211,14 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str) -> None:
-        """Keep ``dsn``, a ``postgresql://`` URL; connect when needed.
+    def __init__(self, dsn: str | Callable[[], str]) -> None:
+        """Keep ``dsn``, a ``postgresql://`` URL, or a function that each connection asks for it; connect when needed.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
-        self._dsn = checked_dsn(dsn)
+        checked_dsn(dsn if isinstance(dsn, str) else dsn())
+        self._dsn = dsn
         self._parts: _wiring.ControlParts
 
     async def __aenter__(self) -> Control:
@@ -236,6 +238,15 @@ class Control:
         """
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
+
+    @property
+    def operations(self) -> Operations:
+        """Maintenance, restores, and who serves which cluster's rows."""
+        return Operations(self._parts.operations)
+
+    async def check(self) -> None:
+        """Raise ``DatabaseUnreachable`` unless the server answers."""
+        await self._parts.operations.answer()
 
     async def pending_migrations(self) -> Sequence[str]:
         """The names of what ``migrate`` would apply."""

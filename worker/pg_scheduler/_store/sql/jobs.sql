@@ -143,7 +143,7 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- name: look_ahead
 -- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
--- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. From a time of
+-- that are paused and for maintenance, whose ends wake. Two index probes for each queue and priority; $4 is the floor of claim_jobs. From a time of
 -- -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle worker asks one question a
 -- poll: whether a job that has outlived two workers is due, which is claimed alone; whether suspect_workers would find somebody
 -- for worker $5; and how long the answer took, for who maps the database's time to a clock of its own.
@@ -156,9 +156,11 @@ SELECT scheduler_now() AS now, (
           AND j.execution_time >= coalesce($4, timestamptz '-infinity') AND j.interruptions < 2
         ORDER BY j.execution_time, j.id LIMIT 1) d
     WHERE NOT EXISTS (
-        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS due_in, (
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)) AS due_in, (
     SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
     ) AS tick_in, (
@@ -170,7 +172,8 @@ SELECT scheduler_now() AS now, (
           AND j.interruptions < 2
         ORDER BY j.execution_time, j.id LIMIT 1) d
     WHERE NOT EXISTS (
-        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)) AS keyed_in,
+        SELECT 1 FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = q.queue AND s.paused_at IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)) AS keyed_in,
     EXISTS (SELECT 1 FROM scheduled_jobs j
             WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
               AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
