@@ -95,20 +95,33 @@ class Election:
         """One look; whether the Lease is ours now."""
         now = self._clock()
         record = await self._lease.read()
-        if self._observed is None or self._observed.record != record:
-            self._observed = Observed(record=record, since=self._clock())
-            if record.holder:
-                logger.info("standing by: %s leads", record.holder)
-        if record.holder and now - self._observed.since < LEASE_SECONDS:
+        since = self._observe(record)
+        if record.holder not in {"", self._identity} and now - since < LEASE_SECONDS:
             return False
         stamp = datetime.now(UTC)
-        wish = replace(record, holder=self._identity, acquired_at=stamp, renewed_at=stamp)
+        wish = replace(
+            record,
+            holder=self._identity,
+            acquired_at=stamp,
+            renewed_at=stamp,
+            transitions=record.transitions + 1,
+        )
         try:
             self._held = await self._lease.write(wish)
         except ObjectChanged:  # somebody was faster
             return False
         self._renewed_at = now
         return True
+
+    def _observe(self, record: LeaseRecord) -> float:
+        """Since when the record has stood like this, as far as we have seen."""
+        before = self._observed
+        if before is not None and before.record == record:
+            return before.since
+        if record.holder and (before is None or before.record.holder != record.holder):
+            logger.info("standing by: %s leads", record.holder)
+        self._observed = Observed(record=record, since=self._clock())
+        return self._observed.since
 
     async def hold(self) -> NoReturn:
         """Renew the Lease for as long as that goes.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.operations import Owner
 from pg_scheduler.recurrence import Bounds, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
@@ -111,7 +112,8 @@ class FakeCluster:
     ``fault`` is asked before each call of the gateway with its name, and may raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, identity: str = "one") -> None:
+        self._identity = identity
         self.objects: dict[Key, dict[str, Any]] = {}
         self.deployments: dict[str, TargetScale] = {}
         self.notices: dict[str, Notice] = {}
@@ -169,6 +171,21 @@ class FakeCluster:
     async def uids(self) -> Collection[str]:
         self.fault("uids")
         return {live["metadata"]["uid"] for live in self.objects.values()}
+
+    async def identity(self) -> str:
+        return self._identity
+
+    async def owners(self) -> Collection[Owner]:
+        return [
+            Owner(
+                kind=key.kind.value,
+                tenant=key.namespace,
+                name=key.name,
+                uid=live["metadata"]["uid"],
+                generation=live["metadata"]["generation"],
+            )
+            for key, live in self.objects.items()
+        ]
 
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         self.fault("set_finalizers")
