@@ -23,6 +23,7 @@ from pg_scheduler_operator.reconcile.actions import (
     ResumeSchedule,
     Scale,
     SetStatus,
+    SettleJob,
     UpsertJob,
     UpsertSchedule,
     WithdrawJob,
@@ -72,7 +73,15 @@ class Executor:
         plan_again, status_in_seconds = False, None
         for action in actions:
             match action:
-                case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | ResumeSchedule() | DeleteSchedule():
+                case (
+                    UpsertJob()
+                    | CancelJob()
+                    | WithdrawJob()
+                    | SettleJob()
+                    | UpsertSchedule()
+                    | ResumeSchedule()
+                    | DeleteSchedule()
+                ):
                     plan_again = True
                     refusal = await self._change(action)
                     if refusal is not None:
@@ -105,6 +114,16 @@ class Executor:
                     await self._rows.cancel_job(change.source, change.job_id)
                 case WithdrawJob():
                     await self._rows.withdraw_job(change.source, change.job_id)
+                case SettleJob():
+                    await self._rows.settle_job(
+                        change.source,
+                        change.job_id,
+                        change.status,
+                        attempt=change.attempt,
+                        worker_id=change.worker_id,
+                        started_at=change.started_at,
+                        finished_at=change.finished_at,
+                    )
                 case UpsertSchedule():
                     await self._rows.upsert_schedule(change.desired)
                 case ResumeSchedule():

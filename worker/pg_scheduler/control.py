@@ -281,6 +281,33 @@ class Control:
         await self._parts.sources.withdraw_job(job_id, source.uid)
         return await self.job(job_id)
 
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> JobState | None:
+        """Write an end into the open row of a job that is known to have ended; the row as it then stands.
+
+        After a restore: the row is older than what its source has seen. Its attempts are at least as many, and none
+        that runs elsewhere can end it any more.
+        """
+        await self._parts.sources.settle_job(
+            job_id,
+            source.uid,
+            status.value,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+        return await self.job(job_id)
+
     async def job(self, job_id: str) -> JobState | None:
         """The row as it stands."""
         return next(iter(await self._jobs([job_id])), None)

@@ -12,6 +12,7 @@ from pg_scheduler.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from pg_scheduler.control import (
         Control,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ScheduleState,
         Source,
     )
+    from pg_scheduler.job_status import JobStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,28 @@ class Rows:
     async def withdraw_job(self, source: Source, job_id: str) -> None:
         """Cancel a job unless it has started."""
         await self._control.withdraw_job(source, job_id)
+
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """Write the end of a job into a row that does not know of it."""
+        await self._control.settle_job(
+            source,
+            job_id,
+            status,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
 
     async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
+    from pg_scheduler.job_status import JobStatus
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -48,6 +50,19 @@ class WithdrawJob:
 
     source: Source
     job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleJob:
+    """Write into the row of a job the end that its object has seen, of which a restored row knows nothing."""
+
+    source: Source
+    job_id: str
+    status: JobStatus
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +112,7 @@ class EmitEvent:
     notice: Notice
 
 
-RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
+RowChange = UpsertJob | CancelJob | WithdrawJob | SettleJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
 Action = AddFinalizer | RemoveFinalizer | RowChange | Scale | SetStatus | EmitEvent
