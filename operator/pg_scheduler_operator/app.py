@@ -96,10 +96,13 @@ class _Operator:
         """Know whether the database answers."""
 
         async def look() -> None:
-            self._metrics.set(DATABASE_UP, 0)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._control.check()
-            self._metrics.set(DATABASE_UP, 1)
+            answers = False
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._control.check()
+                answers = True
+            finally:
+                self._metrics.set(DATABASE_UP, answers)
 
         await repeat(Loop.DATABASE, look, LOOK_SECONDS, at_most_seconds=LOOK_SECONDS, metrics=self._metrics)
 

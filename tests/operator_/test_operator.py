@@ -23,6 +23,7 @@ from pg_scheduler_operator.resources import Kind
 from pg_scheduler_operator.settings import Settings
 from support.api_server import LEASE_PATH, OURS, ApiServer
 from support.operator_world import periodic_job, scheduled_job, worker_pool
+from support.proxy import Proxy
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractAsyncContextManager["Running"]]
 
 FUTURE = "2030-01-01T00:00:00Z"
+NOWHERE = "postgresql://nobody@/nothing?host=/nowhere&port=1"
 
 
 class Running:
@@ -56,9 +58,9 @@ class Running:
             return response.status, (await response.text()).strip()
 
     async def ready(self) -> None:
-        await until(lambda: self._says("readyz", (200, "ok")), timeout=10)
+        await until(lambda: self.says("readyz", (200, "ok")), timeout=10)
 
-    async def _says(self, page: str, answer: tuple[int, str]) -> bool:
+    async def says(self, page: str, answer: tuple[int, str]) -> bool:
         try:
             given = await self.get(page)
             assert given == answer
@@ -250,6 +252,27 @@ async def test_what_was_asked_for_during_a_fault_of_the_api_server_is_done_after
     rows = await pool.fetch("SELECT source_name, suspended FROM scheduled_jobs ORDER BY 1")
     assert [tuple(row) for row in rows] == [("edited", True), ("made", False)]
     assert written == 1
+
+
+@pytest.mark.parametrize("at_start", [True, False], ids=["from-the-start", "later"])
+async def test_without_its_database_an_operator_is_live_and_not_ready_and_makes_up_for_it(
+    run: Run, api: ApiServer, dsn: str, *, at_start: bool
+) -> None:
+    async with Proxy.to(dsn) as proxy:
+        if at_start:
+            proxy.lead_to(NOWHERE)
+        async with run(dsn=proxy.dsn) as operator:
+            if not at_start:
+                await operator.ready()
+                proxy.lead_to(NOWHERE)
+            path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+            await until(partial(operator.says, "readyz", (503, "database")))
+            assert await operator.get("livez") == (200, "ok")
+
+            proxy.lead_to(dsn)
+
+            await operator.ready()
+            await until(lambda: api.condition(path, "Ready") == "True", timeout=30)
 
 
 async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> None:
