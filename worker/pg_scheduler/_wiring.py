@@ -53,6 +53,7 @@ from pg_scheduler._store.database import (
     open_pool_like,
     place_of,
 )
+from pg_scheduler._store.demand import DemandStore
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
@@ -151,6 +152,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
 
 
@@ -620,6 +622,7 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),
     )
 

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 6b460d62c5a77ded806d37e988bda8827eacd25cd5d65ce7ec0c01bf03deda79
+-- digest: 9ffa49579a722838d6011bdb70deb6cc95e80fd46b0ba0ba80ab725608d171b5
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -815,6 +815,7 @@ CREATE TABLE scheduler_workers (
     backend_pid integer,
     backend_started_at timestamp with time zone,
     backend_watched boolean DEFAULT false NOT NULL,
+    drain_since timestamp with time zone,
     CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
     CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
 )
@@ -839,6 +840,16 @@ ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+-- object: TABLE scheduler_pools
+CREATE TABLE scheduler_pools (
+    tenant text NOT NULL,
+    name text NOT NULL,
+    tasks text[] NOT NULL,
+    strangers json NOT NULL,
+    starts json NOT NULL,
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
@@ -1041,6 +1052,10 @@ ALTER TABLE ONLY scheduler_keys
 -- object: CONSTRAINT scheduler_occurrences scheduler_occurrences_pkey
 ALTER TABLE ONLY scheduler_occurrences
     ADD CONSTRAINT scheduler_occurrences_pkey PRIMARY KEY (id);
+
+-- object: CONSTRAINT scheduler_pools scheduler_pools_pkey
+ALTER TABLE ONLY scheduler_pools
+    ADD CONSTRAINT scheduler_pools_pkey PRIMARY KEY (tenant, name);
 
 -- object: CONSTRAINT scheduler_queues scheduler_queues_pkey
 ALTER TABLE ONLY scheduler_queues
