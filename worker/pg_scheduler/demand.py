@@ -59,6 +59,7 @@ class Demand:
         paused: queues that nobody claims from.
         has_schedules: whether any schedule has a tick to come.
         schema_version: the newest migration that was applied.
+        is_schema_current: whether that is the newest of this release.
     """
 
     at: datetime
@@ -69,6 +70,7 @@ class Demand:
     paused: Sequence[str] = ()
     has_schedules: bool = False
     schema_version: int = 0
+    is_schema_current: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

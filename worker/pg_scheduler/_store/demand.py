@@ -8,6 +8,7 @@ from math import ceil
 from pg_scheduler._domain.schedules import StoredSchedule
 from pg_scheduler._domain.ticking import plan_ticks
 from pg_scheduler._store.database import Database, Record
+from pg_scheduler._store.migration_files import migrations
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler.demand import Demand, PoolRecord, Running, Waiting, WorkerLoad
@@ -26,15 +27,17 @@ class DemandStore:
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
         schedules = await self._db.fetch(QUERIES["schedules_ahead"], tenant, ahead_seconds)
+        jobs = [Waiting(*each) for each in json.loads(row["waiting"])]
         return Demand(
             at=row["at"],
-            waiting=[*(Waiting(*each) for each in json.loads(row["waiting"])), *_ticks(schedules, row["at"], ahead_seconds)],
+            waiting=[*jobs, *_ticks(schedules, row["at"], timedelta(seconds=ahead_seconds))],
             running=[Running(*each) for each in json.loads(row["running"])],
             workers=[_worker(each) for each in json.loads(row["workers"])],
             median_seconds=json.loads(row["medians"]),
             paused=row["paused"],
             has_schedules=row["has_schedules"],
             schema_version=row["schema_version"],
+            is_schema_current=row["schema_version"] == migrations()[-1].version,
         )
 
     async def drain(self, tenant: str, pod_uids: Collection[str]) -> None:
@@ -62,13 +65,13 @@ class DemandStore:
         )
 
 
-def _ticks(rows: Collection[Record], now: datetime, ahead_seconds: float) -> Iterator[Waiting]:
+def _ticks(rows: Collection[Record], now: datetime, ahead: timedelta) -> Iterator[Waiting]:
     for row in rows:
         try:
             schedule = stored_schedule(row)
         except InvalidSchedule:  # of a newer release: its workers will make jobs of it, and those count
             continue
-        yield from _ticks_of(schedule, now, timedelta(seconds=ahead_seconds))
+        yield from _ticks_of(schedule, now, ahead)
 
 
 def _ticks_of(schedule: StoredSchedule, now: datetime, ahead: timedelta) -> Iterator[Waiting]:
