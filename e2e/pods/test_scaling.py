@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,22 +49,26 @@ def test_no_busy_pod_is_taken_away(
             tenant.wait("marks", lambda: _marked(tenant))
             cluster.kubectl("delete", "pods", "--all", "--namespace", operator_namespace, "--grace-period=0", "--force")
             killed = True
-        tenant.wait(f"{wish} replicas", lambda wish=wish: deployments.ready() == wish, timeout_seconds=60)
+        _wait_for_replicas(tenant, deployments, wish)
         assert not _marked(tenant)
         removed += _MOST - wish
         tenant.kubectl("scale", "wpool/pool", f"--replicas={_MOST}")
-        tenant.wait("all replicas", lambda: deployments.ready() == _MOST, timeout_seconds=60)
+        _wait_for_replicas(tenant, deployments, _MOST)
     cut = _cut(tenant)
 
     tenant.kubectl("delete", "wpool/pool")
     deployments.scale(2)
-    tenant.wait("2 replicas", lambda: deployments.ready() == 2, timeout_seconds=60)
+    _wait_for_replicas(tenant, deployments, 2)
     progress.say(
         f"{removed} pods taken away under load, the operator killed in between: {cut} runs cut off;"
         f" {_MOST - 2} taken away without draining: {_cut(tenant) - cut} runs cut off"
     )
     assert cut == 0
     assert _cut(tenant) > 0
+
+
+def _wait_for_replicas(tenant: Tenant, deployments: Deployments, replicas: int) -> None:
+    tenant.wait(f"{replicas} replicas", lambda: deployments.ready() == replicas, timeout_seconds=60)
 
 
 def _marked(tenant: Tenant) -> int:
@@ -88,7 +92,7 @@ def test_workers_are_there_when_the_schedule_needs_them(
 ) -> None:
     """Pods take three seconds to start and the process after that."""
     deployments.deploy_workers(replicas=0, start_seconds=3, PGSCHEDULER_SLOTS=_SLOTS)
-    pool = {"slots_hint": int(_SLOTS), "maxReplicas": 8, "scaleDown": AT_ONCE}
+    pool: dict[str, Any] = {"slots_hint": int(_SLOTS), "maxReplicas": 8, "scaleDown": AT_ONCE}
     every = {"schedule": {"intervalSeconds": 24}}
     ping = {"spec": {"task": "pgscheduler.ping"}}
     tenant.apply(worker_pool("pool", target="workers", **pool), periodic_job("tick", ping, **every))
