@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Fleet:
-    """Keeps as many of ``serve_one`` under way as are wanted; each is told a number and a uid, and returns if it gives up."""
+    """Keeps as many of ``serve_one`` under way as are wanted; each is told a number and a uid, and may give up."""
 
     def __init__(self, workers: LocalWorkers, serve_one: ServeOne) -> None:
         self._workers = workers
