@@ -39,7 +39,7 @@ def test_no_busy_pod_is_taken_away(
     deployments.deploy_workers(replicas=_MOST, PGSCHEDULER_SLOTS="3", PGSCHEDULER_SHUTDOWN_TIMEOUT="0")
     load = [periodic_job(f"p{n}", task("nap", label=f"p{n}", seconds=1.5), overlapPolicy="Allow") for n in range(_LOAD)]
     tenant.apply(worker_pool("pool", target="workers", replicas=_MOST, mode="External", maxReplicas=_MOST), *load)
-    tenant.wait("load", lambda: len(tenant.ledger.all_runs()) > _LOAD)
+    tenant.wait("load", lambda: len(tenant.ledger.all_runs()) > _LOAD, timeout_seconds=60)
 
     removed, sizes, killed = 0, random.Random(7), False  # noqa: S311
     while removed < _REMOVALS:
