@@ -17,7 +17,8 @@ from pg_scheduler_operator.reconcile.actions import (
     SetStatus,
     SparePods,
 )
-from pg_scheduler_operator.reconcile.pool_look import Look, Memory, Sibling
+from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
+from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconcile.worker_pool import PoolPlan, plan
 from pg_scheduler_operator.resources import Kind, Pod, Resource, TargetScale, WorkerPoolSpec, read
