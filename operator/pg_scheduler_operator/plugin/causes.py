@@ -38,6 +38,8 @@ from pg_scheduler_operator.plugin.facts import (
 )
 from pg_scheduler_operator.plugin.picture import Cause, Finding
 from pg_scheduler_operator.plugin.ticks import shown
+from pg_scheduler_operator.resources import OverlapPolicy
+from pg_scheduler_operator.status import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +199,7 @@ def _retry_waits(picture: Picture) -> Finding | None:
 
 
 def _run_goes_on(picture: Picture) -> Finding | None:
-    policy = spec_of(picture.body).get("overlapPolicy", "Skip")
+    policy = spec_of(picture.body).get("overlapPolicy", OverlapPolicy.SKIP)
     if policy not in _WHILE_ONE_RUNS or state_of(picture.body) != "Running":
         return None
     run = job_of(picture.body)
@@ -208,9 +210,9 @@ def _run_goes_on(picture: Picture) -> Finding | None:
     )
 
 
-_WHILE_ONE_RUNS: Final = {
-    "Skip": "until it ends, ticks do not run (overlapPolicy Skip)",
-    "Queue": "until it ends, one tick waits and others do not run (overlapPolicy Queue)",
+_WHILE_ONE_RUNS: Final[Mapping[str, str]] = {
+    OverlapPolicy.SKIP: "until it ends, ticks do not run (overlapPolicy Skip)",
+    OverlapPolicy.QUEUE: "until it ends, one tick waits and others do not run (overlapPolicy Queue)",
 }
 
 
@@ -271,7 +273,7 @@ def _task_unknown(picture: Picture) -> Finding | None:
     """By the tasks that pools have seen in heartbeats; where none tells any, by the operator's event."""
     task = task_of(picture.work)
     tasks = [told for pool in picture.pools if (told := status_of(pool).get("tasks"))]
-    if any(task in told for told in tasks) or not (tasks or _was_told(picture, "UnknownTask")):
+    if any(task in told for told in tasks) or not (tasks or _was_told(picture, Reason.UNKNOWN_TASK)):
         return None
     return Finding(
         cause=Cause.TASK_UNKNOWN,
@@ -280,7 +282,7 @@ def _task_unknown(picture: Picture) -> Finding | None:
     )
 
 
-def _was_told(picture: Picture, reason: str) -> bool:
+def _was_told(picture: Picture, reason: Reason) -> bool:
     return any(event.get("reason") == reason for event in picture.events)
 
 

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.plugin.references import PLURALS, Reference
+from pg_scheduler_operator.resources import ScalingMode
+from pg_scheduler_operator.status import Reason, live_condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,8 +53,7 @@ def status_of(body: Body) -> Body:
 
 def condition(body: Body, name: str) -> Body:
     """One condition; empty when it is not there."""
-    told = status_of(body).get("conditions") or ()
-    return next((each for each in told if each["type"] == name), _NOTHING)
+    return live_condition(status_of(body), name)
 
 
 def holds(body: Body, name: str) -> bool:
@@ -122,7 +123,7 @@ def queue_settings(pool: Body, queue: str) -> Body:
 def replicas_most(pool: Body) -> int | None:
     """How many replicas it may have; None without limit, or when somebody else scales."""
     scaling = spec_of(pool).get("autoscaling") or _NOTHING
-    return None if scaling.get("mode") == "Off" else scaling.get("maxReplicas")
+    return None if scaling.get("mode") == ScalingMode.OFF else scaling.get("maxReplicas")
 
 
 def ready_replicas(pool: Body) -> int:
@@ -149,4 +150,4 @@ def instant_in(text: str | None) -> datetime | None:
 def is_halted(periodic_job: Body) -> bool:
     """Whether failures in a row have suspended it."""
     told = condition(periodic_job, "Suspended")
-    return bool(told.get("status") == "True" and told.get("reason") == "SuspendedAfterFailures")
+    return bool(told.get("status") == "True" and told.get("reason") == Reason.SUSPENDED_AFTER_FAILURES)

@@ -77,7 +77,7 @@ class Kubectl:
         """Make objects; those that are made, without the ones whose names are taken already."""
         given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         flags = ["--filename=-", "--output=json", f"--field-manager={FIELD_MANAGER}", *_dry(dry_run)]
-        return _objects_in(self._run("create", *flags, given=given, passes=_only_exists))
+        return objects_in(self._run("create", *flags, given=given, passes=_only_exists))
 
     def patch(self, reference: Reference, body: Body, *, dry_run: bool) -> None:
         """Merge ``body`` into an object."""
@@ -116,7 +116,7 @@ def _only_exists(complaints: str) -> bool:
     return bool(lines) and all(map(_EXISTS.match, lines))
 
 
-def _objects_in(text: str) -> list[Body]:
+def objects_in(text: str) -> list[Body]:
     """The objects of one JSON text after the other, with lists opened."""
     decoder, at = json.JSONDecoder(), 0
     found: list[Body] = []

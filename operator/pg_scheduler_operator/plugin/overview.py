@@ -25,6 +25,7 @@ from pg_scheduler_operator.plugin.facts import (
     status_of,
 )
 from pg_scheduler_operator.plugin.ticks import shown
+from pg_scheduler_operator.resources import ScalingMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -125,7 +126,7 @@ def _complaints(body: Body) -> Iterator[tuple[str, str]]:
     for name in ("DatabaseReachable", "OnSchedule", "LastRunSucceeded"):
         if fails(body, name):
             yield f"not {name}", said(condition(body, name))
-    if fails(body, "ScalingActive") and (spec_of(body).get("autoscaling") or {}).get("mode") != "Off":
+    if fails(body, "ScalingActive") and (spec_of(body).get("autoscaling") or {}).get("mode") != ScalingMode.OFF:
         yield "not ScalingActive", said(condition(body, "ScalingActive"))
 
 

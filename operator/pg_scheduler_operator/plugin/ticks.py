@@ -51,12 +51,12 @@ def upcoming(periodic_job: Body, *, count: int, now: datetime) -> Upcoming:
     """
     spec = checked_spec(periodic_job)
     rule = spec.schedule.rule
-    told = _told(periodic_job, now)
+    told = _told(periodic_job)
     if told and (spec.max_runs is not None or len(told) < TOLD_MOST):
-        ticks = told[:count]  # how many runs are left only the database knows
+        ticks = [tick for tick in told if tick > now][:count]  # how many runs are left only the database knows
     else:
         ticks = list(islice(_ticks(spec, _grid(rule, told, now), now), count))
-    return Upcoming(rule=rule, ticks=ticks, remarks=list(_remarks(periodic_job, spec, told, count)))
+    return Upcoming(rule=rule, ticks=ticks, remarks=list(_remarks(periodic_job, spec, is_short=len(ticks) < count)))
 
 
 def ticks_between(periodic_job: Body, since: datetime, until: datetime, *, most: int) -> list[datetime]:
@@ -93,11 +93,11 @@ def checked_spec(periodic_job: Body) -> PeriodicJobSpec:
     return spec
 
 
-def _told(periodic_job: Body, now: datetime) -> list[datetime]:
-    """The ticks to come that the status lists for this very spec, while none is held back."""
+def _told(periodic_job: Body) -> Sequence[datetime]:
+    """The ticks that the status lists for this very spec, while none is held back; some may have passed since."""
     if is_behind(periodic_job) or holds(periodic_job, "Stalled") or holds(periodic_job, "Suspended"):
         return []
-    return [tick for tick in next_times(periodic_job) if tick > now]
+    return next_times(periodic_job)
 
 
 def _grid(rule: Rule, told: Sequence[datetime], now: datetime) -> datetime:
@@ -136,7 +136,7 @@ def _ticks(spec: PeriodicJobSpec, anchor: datetime, after: datetime, until: date
         tick = next_after(rule, tick, anchor=anchor)
 
 
-def _remarks(periodic_job: Body, spec: PeriodicJobSpec, told: Sequence[datetime], count: int) -> Iterator[str]:
+def _remarks(periodic_job: Body, spec: PeriodicJobSpec, *, is_short: bool) -> Iterator[str]:
     if holds(periodic_job, "Exhausted"):
         yield f"it ticks no more ({said(condition(periodic_job, 'Exhausted'))})"
     if spec_of(periodic_job).get("suspend"):
@@ -148,7 +148,7 @@ def _remarks(periodic_job: Body, spec: PeriodicJobSpec, told: Sequence[datetime]
     elif is_behind(periodic_job):
         counted = "; an interval is counted from now" if isinstance(spec.schedule.rule, Interval) else ""
         yield f"the operator has not taken over this spec yet{counted}"
-    if spec.max_runs is not None and len(told) < count:
+    if spec.max_runs is not None and is_short:
         yield "it has maxRuns: only the ticks that the operator tells are listed"
 
 
