@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler_operator.plugin.causes import LOOKS
-from pg_scheduler_operator.plugin.explanation import Explanation, explain
+from pg_scheduler_operator.plugin.explanation import Explanation, explain, lines_of
 from pg_scheduler_operator.plugin.leader import leaders
 from pg_scheduler_operator.plugin.picture import Cause, Picture
 from support.live_objects import TASK, conditions, lease, pjob, pool, sjob
@@ -308,3 +308,15 @@ def test_no_argument_is_told() -> None:
     body = sjob(template={"args": ["s3cret"], "kwargs": {"token": "s3cret"}}, state="Waiting")
 
     assert "s3cret" not in str(explained(body, pool(tasks=["other"])))
+
+
+def test_explanation_reads_like_this() -> None:
+    held = sjob(spec={"suspend": True, "runAt": "2026-12-01T09:00:00Z"})
+
+    assert lines_of(explained(held, pool()))[:5] == [
+        "sjob/once in billing: it is suspended by its spec",
+        "  fix:        kubectl pgscheduler resume sjob/once",
+        "  also:       it is due at 2026-12-01T09:00:00Z, in 6d 21h",
+        "  fix:        change spec.runAt to run it earlier",
+        "  object:     generation 3, the operator has seen 3",
+    ]

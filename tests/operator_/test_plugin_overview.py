@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler_operator.plugin.leader import leaders
-from pg_scheduler_operator.plugin.overview import overview
+from pg_scheduler_operator.plugin.overview import lines_of, overview
 from support.live_objects import conditions, lease, pjob, pool, sjob
 
 if TYPE_CHECKING:
@@ -134,3 +134,30 @@ def test_next_ticks_of_all_come_in_their_order_and_fit_the_screen() -> None:
         ("15", "pjob/a"), ("15", "pjob/b"), ("15", "pjob/c"),
         ("16", "pjob/a"),
     ]  # fmt: skip
+
+
+def test_screen_reads_like_this() -> None:
+    shown = lines_of(
+        seen(pool(schemaVersion=12), pjob(conditions=conditions(Stalled=(True, "InvalidSpec", "x"))), leases=[lease()])
+    )
+
+    assert shown == [
+        "operator  operator-0 leads, in namespace pgscheduler",
+        "database  reachable, schema 12",
+        "",
+        "POOL     NAMESPACE  READY  DESIRED  DUE  RUNNING  ORPHANED  SCALING",
+        "reports  billing    4      4        0    61       0         Scaling",
+        "",
+        "OBJECT        NAMESPACE  PROBLEM  WHY",
+        "pjob/nightly  billing    Stalled  InvalidSpec: x",
+        "",
+        "AT                    OBJECT        NAMESPACE",
+        "2026-11-25T02:00:00Z  pjob/nightly  billing",
+    ]
+
+
+def test_screen_without_anything_says_so_and_a_long_one_is_cut() -> None:
+    failed = [sjob(f"job-{n}", conditions=conditions(Failed=(True, "Failed"))) for n in range(12)]
+
+    assert lines_of(seen())[-5:] == ["no WorkerPool", "", "no object in trouble", "", "no tick to come"]
+    assert "and 2 more: -o json shows all" in lines_of(seen(*failed))

@@ -47,6 +47,16 @@ def explain(picture: Picture) -> Explanation:
     )
 
 
+def lines_of(explained: Explanation) -> list[str]:
+    """The answer as text: the first line is what one asked for."""
+    first, *others = explained.findings
+    rows = [("fix", first.fix)]
+    for finding in others:
+        rows += [("also", finding.what), ("fix", finding.fix)]
+    shown = [f"  {name + ':':<12}{text}" for name, text in [*rows, *explained.chain.items()] if text]
+    return [f"{explained.object}: {first.what}", *shown]
+
+
 def _nothing(picture: Picture) -> Finding:
     if picture.short == "wpool":
         return Finding(cause=Cause.NOTHING, what="it follows the demand: nothing holds it back")

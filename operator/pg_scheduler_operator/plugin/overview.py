@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pg_scheduler.cli.output import plain_lines
 from pg_scheduler_operator.plugin.facts import (
     condition,
     demand_of,
@@ -64,6 +65,22 @@ def overview(objects: Sequence[Body], leaders: Sequence[Leader] | None, *, now: 
         problems=[*_problems(objects)],
         next=_next(of_kind(objects, "pjob"), now),
     )
+
+
+def lines_of(seen: Overview) -> list[str]:
+    """The screen as text."""
+    more = len(seen.problems) - SHOWN_MOST
+    return [
+        *(f"operator  {line}" for line in seen.operators),
+        f"database  {seen.database}",
+        "",
+        *(plain_lines(seen.pools) or ["no WorkerPool"]),
+        "",
+        *(plain_lines(seen.problems[:SHOWN_MOST]) or ["no object in trouble"]),
+        *([f"and {more} more: -o json shows all"] if more > 0 else []),
+        "",
+        *(plain_lines(seen.next) or ["no tick to come"]),
+    ]
 
 
 def _operators(objects: Sequence[Body], leaders: Sequence[Leader] | None) -> list[str]:

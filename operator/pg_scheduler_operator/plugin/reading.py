@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pg_scheduler.cli.extras import needs_extra
-from pg_scheduler.cli.output import output_option, plain_lines, print_records, progress
+from pg_scheduler.cli.output import output_option, print_records, progress
 from pg_scheduler.cli.reporting import EXIT_NO
 from pg_scheduler_operator.cli.parameters import duration_option, instant_of, since_option, slots_option
 from pg_scheduler_operator.plugin.parameters import cluster_options, everywhere_option, object_argument
@@ -44,32 +44,11 @@ def status(*, flags: Sequence[str], everywhere: bool, output: Output) -> None:
     """Show how all is, on one screen: operator, database, pools, objects in trouble, next ticks."""
     with needs_extra("kubectl"):
         from pg_scheduler_operator.plugin.kubectl import Kubectl
-        from pg_scheduler_operator.plugin.overview import overview
+        from pg_scheduler_operator.plugin.overview import lines_of, overview
     kubectl, now = Kubectl(flags), datetime.now(UTC)
     objects = kubectl.all_of("pjob", "sjob", "wpool", everywhere=everywhere)
     seen = overview(objects, _leaders(kubectl, now), now=now)
-    if output == "json":
-        click.echo(json.dumps(asdict(seen), ensure_ascii=False, indent=2))
-        return
-    for line in _screen(seen):
-        click.echo(line)
-
-
-def _screen(seen: Overview) -> list[str]:
-    from pg_scheduler_operator.plugin.overview import SHOWN_MOST
-
-    lines = [f"operator  {line}" for line in seen.operators]
-    lines.append(f"database  {seen.database}")
-    left = len(seen.problems) - SHOWN_MOST
-    for records, none in (
-        (seen.pools, "pools     none"),
-        (seen.problems[:SHOWN_MOST], "problems  none"),
-        (seen.next, "next      no tick"),
-    ):
-        lines += ["", *(plain_lines(records) or [none])]
-        if records is not seen.pools and records is not seen.next and left > 0:
-            lines.append(f"and {left} more: -o json shows all")
-    return lines
+    _print(seen, lines_of(seen), output)
 
 
 @click.command(
@@ -175,22 +154,12 @@ def explain(words: Sequence[str], *, flags: Sequence[str], output: Output) -> No
         leaders=_leaders(kubectl, now),
         now=now,
     )
-    _show(explanation.explain(picture), output)
+    explained = explanation.explain(picture)
+    _print(explained, explanation.lines_of(explained), output)
 
 
-def _show(explained: Explanation, output: Output) -> None:
-    if output == "json":
-        click.echo(json.dumps(asdict(explained), ensure_ascii=False, indent=2))
-        return
-    first, *others = explained.findings
-    click.echo(f"{explained.object}: {first.what}")
-    rows = [
-        ("fix", first.fix),
-        *((name, text) for each in others for name, text in (("also", each.what), ("fix", each.fix))),
-    ]
-    for name, text in [*rows, *explained.chain.items()]:
-        if text:
-            click.echo(f"  {name + ':':<12}{text}")
+def _print(value: Explanation | Overview, lines: Sequence[str], output: Output) -> None:
+    click.echo(json.dumps(asdict(value), ensure_ascii=False, indent=2) if output == "json" else "\n".join(lines))
 
 
 def _events_of(kubectl: Kubectl, uid: str) -> list[Mapping[str, object]]:
