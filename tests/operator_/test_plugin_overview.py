@@ -25,7 +25,8 @@ def seen(*objects: Body, leases: list[Body] | None = None) -> Any:
     ("leases", "line"),
     [
         ([lease()], "operator-0 leads, in namespace pgscheduler"),
-        ([lease("2026-11-24T11:59:45.000000Z")], "nobody has led in namespace pgscheduler since 2026-11-24T11:59:45Z"),
+        ([lease("2026-11-24T11:58:46.000000Z")], "operator-0 leads"),
+        ([lease("2026-11-24T11:58:45.000000Z")], "nobody has led in namespace pgscheduler since 2026-11-24T11:58:45Z"),
         ([lease(holder="")], "nobody has led in namespace pgscheduler since"),
         ([{"metadata": {"name": "l", "namespace": "ops"}}], "nobody has led in namespace ops ever"),
         ([], "unknown: there is no Lease of it"),

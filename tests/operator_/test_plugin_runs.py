@@ -118,8 +118,8 @@ def test_suspending_changes_what_is_not_so(body: Body, reason: str, patch: Body 
     [
         (sjob(), "why", InvalidArgument, "a ScheduledJob keeps no reason"),
         (pjob(), "x" * 257, InvalidArgument, "at most 256"),
-        (sjob(conditions=ENDED), "", IllegalTransition, "sjob/once has ended"),
-        (sjob(conditions=conditions(Started=(True, "Started"))), "", IllegalTransition, "sjob/once has started"),
+        (sjob(state="Failed", conditions=ENDED), "", IllegalTransition, "not pending. it is Failed"),
+        (sjob(state="Running"), "", IllegalTransition, "not pending. it is Running"),
     ],
 )
 def test_suspending_refuses_what_cannot_be(body: Body, reason: str, error: type[Exception], words: str) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SELECTOR: Final = "app.kubernetes.io/name=pgscheduler,app.kubernetes.io/component=operator"
 _DURATION_SECONDS: Final = 15
+_CLOCKS_APART: Final = timedelta(seconds=60)
+"""By how much this machine's clock may be off before a living operator seems dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,5 +58,5 @@ def _leader(lease: Body, now: datetime) -> Leader:
         namespace=lease["metadata"]["namespace"],
         holder=holder,
         renewed_at=renewed_at,
-        is_alive=bool(holder) and renewed_at is not None and now - renewed_at < lasts,
+        is_alive=bool(holder) and renewed_at is not None and now - renewed_at < lasts + _CLOCKS_APART,
     )

@@ -24,7 +24,7 @@ def suspending(body: Body, reason: str) -> dict[str, Any] | None:
 
     Raises:
         InvalidArgument: a reason that it cannot keep.
-        IllegalTransition: it is a job that has begun or ended.
+        IllegalTransition: it is a job that runs, or has ended.
     """
     which = reference_to(body)
     if reason and which.short != "pjob":
@@ -57,8 +57,9 @@ def _after_halt(body: Body, now: datetime) -> datetime:
 
 
 def _require_pending(body: Body) -> None:
-    for name, verb in (("Finished", "ended"), ("Started", "started")):
-        if holds(body, name):
-            raise IllegalTransition(
-                f"{reference_to(body)} has {verb}", why=f"it is {state_of(body)}", fix="only a pending job is suspended"
-            )
+    if holds(body, "Finished") or state_of(body) == "Running":
+        raise IllegalTransition(
+            f"{reference_to(body)} is not pending",
+            why=f"it is {state_of(body)}",
+            fix="a job is suspended before it starts, or before it is tried again",
+        )

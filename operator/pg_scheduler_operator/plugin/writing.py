@@ -51,8 +51,8 @@ def trigger(
 ) -> None:
     """Run a PeriodicJob once, now, beside its schedule: it makes a ScheduledJob, whose name is printed.
 
-    The extra run is no tick: it counts in no figure of the schedule and heeds neither its suspension nor its
-    overlapPolicy. It obeys the template's concurrency key.
+    The extra run is no tick: it counts in no figure of the schedule and heeds no overlapPolicy. It obeys the
+    template's concurrency key.
     """
     with needs_extra("kubectl"):
         from pg_scheduler_operator.plugin import runs
