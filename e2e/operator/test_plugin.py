@@ -115,7 +115,7 @@ def test_schedules_are_shown_as_they_are(tenant: Tenant, plugin: Callable[..., E
     assert [each["at"][4:] for each in yearly] == ["-12-24T02:00:00Z"] * 2
     assert [each["local"] for each in hourly[:5]] == tenant.get("pjob/hourly")["status"]["nextScheduleTimes"]
     schedules = simulated.json["namespaces"][0]["schedules"]
-    assert {each["schedule"]: each["planned"] for each in schedules}[f"{tenant.name}/yearly"] == 1
+    assert {each["name"]: each["planned"] for each in schedules}[f"{tenant.name}/yearly"] == 1
     assert f"PeriodicJob {tenant.name}/typo is left out: hour '25'" in simulated.err
 
 
@@ -125,7 +125,7 @@ def test_suspended_schedule_is_explained_and_resumed(tenant: Tenant, plugin: Cal
     tenant.wait_for("pjob/yearly", "condition=Ready")
 
     plugin("suspend", "pjob/yearly", "--reason", "stock-taking", "--dry-run")
-    assert "suspend" not in tenant.get("pjob/yearly")["spec"]
+    assert not tenant.get("pjob/yearly")["spec"]["suspend"]
     plugin("suspend", "pjob/yearly", "--reason", "stock-taking")
     plugin("suspend", "sjob/later")
     tenant.wait_for("pjob/yearly", "condition=Suspended")
@@ -204,7 +204,7 @@ def test_rights_that_the_page_names_are_enough_and_no_more(tenant: Tenant, as_an
     tenant.apply(periodic_job("yearly", **_YEARLY), scheduled_job("later", runAt=FAR_AWAY))
     tenant.wait_for("pjob/yearly", "condition=Ready")
     looks = [("status",), ("next", "yearly"), ("simulate", "--to", soon), ("explain", "sjob/later")]
-    writes = [("suspend", "pjob/yearly"), ("resume", "pjob/yearly"), ("suspend", "sjob/later"), ("trigger", "yearly")]
+    writes = [("suspend", "pjob/yearly"), ("suspend", "sjob/later"), ("trigger", "yearly")]
 
     seen = [as_ann("pgscheduler-look", *command) for command in looks]
     refused = [as_ann("pgscheduler-look", *command) for command in writes]
@@ -212,6 +212,6 @@ def test_rights_that_the_page_names_are_enough_and_no_more(tenant: Tenant, as_an
 
     assert [ended.exit_code for ended in seen] == [0] * 4, seen
     assert "operator  unknown: you may not read Leases" in seen[0].out
-    assert [(ended.exit_code, "PGS-057" in ended.err) for ended in refused] == [(1, True)] * 4
-    assert [ended.exit_code for ended in done] == [0] * 4, done
+    assert [(ended.exit_code, "PGS-057" in ended.err) for ended in refused] == [(1, True)] * 3
+    assert [ended.exit_code for ended in done] == [0] * 3, done
     assert _run(tenant, "explain", "sjob/nowhere").exit_code == 1
