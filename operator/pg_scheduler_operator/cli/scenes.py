@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pg_scheduler.errors import InvalidArgument, InvalidSchedule
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.simulation import Fleet, Scene, SimulatedJob, SimulatedSchedule, definition
 from pg_scheduler_operator.errors import InvalidManifest, InvalidSpec
 from pg_scheduler_operator.gateway.files import manifest_files
-from pg_scheduler_operator.gateway.manifests import Manifest, read_manifests
+from pg_scheduler_operator.gateway.manifests import read_manifests
 from pg_scheduler_operator.resources import (
     GROUP,
-    Key,
     Kind,
     PeriodicJobSpec,
     ScalingMode,
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pg_scheduler.errors import PgSchedulerError
+    from pg_scheduler_operator.gateway.manifests import Manifest
+    from pg_scheduler_operator.resources import Key
 
 DURATION: Final = f"{GROUP}/expected-duration-seconds"
 """The annotation that says how long a run takes."""
@@ -108,14 +109,6 @@ def declared_in(paths: Iterable[Path]) -> tuple[list[Declared], list[Refused]]:
                     twice = InvalidManifest(f"it is in {first.file} already", fix="keep one of the two")
                     refused.append(Refused(file=str(file), key=manifest.key, error=twice))
     return list(found.values()), refused
-
-
-def declared_as(place: str, body: Mapping[str, Any]) -> Declared:
-    """An object that an API server holds."""
-    metadata = body["metadata"]
-    key = Key(kind=Kind(body["kind"]), namespace=metadata["namespace"], name=metadata["name"])
-    annotations = metadata.get("annotations") or {}
-    return Declared(file=place, manifest=Manifest(key=key, spec=body.get("spec"), annotations=annotations))
 
 
 def namespaces(objects: Sequence[Declared], wish: Wish) -> tuple[list[Namespace], list[Refused]]:

@@ -113,15 +113,14 @@ def simulate(
     simulation does.
     """
     with needs_extra("kubectl"):
-        from pg_scheduler_operator.cli.scenes import Wish, declared_as, namespaces
+        from pg_scheduler_operator.cli.scenes import Wish, namespaces
         from pg_scheduler_operator.cli.simulate import play, show
-        from pg_scheduler_operator.plugin import facts
         from pg_scheduler_operator.plugin.kubectl import Kubectl
+        from pg_scheduler_operator.plugin.simulated import declared
     objects = Kubectl(flags).all_of("pjob", "sjob", "wpool", everywhere=everywhere)
-    to_come = [declared_as("the cluster", body) for body in objects if not facts.holds(body, "Finished")]
     begins_at = since or datetime.now(UTC).replace(microsecond=0)
     wish = Wish(begins_at=begins_at, ends_at=until or begins_at + timedelta(days=1), slots=slots, durations=durations)
-    found, refused = namespaces(to_come, wish)
+    found, refused = namespaces(declared(objects), wish)
     for each in refused:
         progress(f"note: {each.key} is left out: {each.error}")
     show(play(found, runs=runs, occupancy=False), wish, output, runs=runs)
