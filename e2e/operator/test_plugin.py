@@ -136,7 +136,7 @@ def test_suspended_schedule_is_explained_and_resumed(tenant: Tenant, plugin: Cal
     plugin("resume", "pjob/yearly")
     plugin("resume", "sjob/later")
     tenant.wait_for("pjob/yearly", "condition=Suspended=False")
-    assert "suspendReason" not in tenant.get("pjob/yearly")["spec"]
+    assert not tenant.get("pjob/yearly")["spec"].get("suspendReason")
     assert [each["cause"] for each in plugin("explain", "sjob/later", "-o", "json").json["findings"]] == ["NotDue"]
 
 
@@ -184,6 +184,17 @@ def test_backfill_makes_each_tick_once(tenant: Tenant, plugin: Callable[..., End
     tenant.wait_for("sjob --all", "condition=Complete")
     assert len(tenant.ledger.runs("yearly")) == 3
     assert tenant.row("yearly-20201224t020000z")["execution_time"] == datetime(2020, 12, 24, 2, tzinfo=UTC)
+
+
+@pytest.mark.usefixtures("operator_and_worker")
+def test_unknown_task_is_explained_by_the_operators_event(tenant: Tenant, plugin: Callable[..., Ended]) -> None:
+    tenant.apply(scheduled_job("lost", task("nowhere")))
+    tenant.wait_for("sjob/lost", "condition=Ready")
+
+    explained = plugin("explain", "sjob/lost", "-o", "json").json
+
+    assert explained["findings"][0]["cause"] == "TaskUnknown"
+    assert explained["chain"]["events"].startswith("UnknownTask: ")
 
 
 @pytest.mark.usefixtures("operator_and_worker")

@@ -283,6 +283,12 @@ def test_a_pool_that_may_grow_is_not_at_its_maximum() -> None:
     assert explained(sjob(), pool(demand=demand)).findings[0].cause is Cause.NOTHING
 
 
+def test_a_pool_at_its_maximum_with_nothing_due_is_well() -> None:
+    idle = pool(replicas=20, readyReplicas=20, demand={"due": 0, "running": 2, "orphaned": 0})
+
+    assert explained(idle).findings[0].cause is Cause.NOTHING
+
+
 def test_chain_leads_from_the_object_to_the_workers() -> None:
     body = sjob(template=KEY, conditions=conditions(Ready=(True, "Accepted")))
 

@@ -21,7 +21,10 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TICK = datetime(2026, 11, 24, 2, tzinfo=UTC)
 ENDED = conditions(Finished=(True, "Failed"))
 HALTED = conditions(Suspended=(True, "SuspendedAfterFailures"))
-NAMES = st.builds("{}{}".format, st.text("ab-.", max_size=62), st.just("c")).filter(lambda name: name[0].isalnum())
+LONG = st.builds("{}{}c".format, st.just("a" * 44), st.text("ab-.", max_size=18))
+NAMES = LONG | st.builds("{}{}".format, st.text("ab-.", max_size=62), st.just("c")).filter(
+    lambda name: name[0].isalnum()
+)
 
 
 def test_extra_run_names_its_periodic_job() -> None:
@@ -106,6 +109,7 @@ def test_generated_name_leaves_room_for_what_the_api_server_adds(name: str) -> N
         (pjob(spec={"suspend": True, "suspendReason": "a"}), "b", {"spec": {"suspend": True, "suspendReason": "b"}}),
         (pjob(spec={"suspend": True, "suspendReason": "a"}), "a", None),
         (pjob(spec={"suspend": True, "suspendReason": "a"}), "", None),
+        (pjob(spec={"suspend": False, "suspendReason": "a"}), "", {"spec": {"suspend": True, "suspendReason": None}}),
         (sjob(), "", {"spec": {"suspend": True}}),
     ],
 )

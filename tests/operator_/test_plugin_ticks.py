@@ -55,6 +55,12 @@ def test_tick_that_has_passed_since_the_status_was_written_is_left_out() -> None
     assert len(found.ticks) == 5
 
 
+def test_interval_of_an_edited_spec_leaves_the_old_grid() -> None:
+    body = pjob(spec=EVERY_HOUR, observedGeneration=2, nextScheduleTimes=FIVE)
+
+    assert upcoming(body, count=1, now=NOW).ticks == at(13)
+
+
 @pytest.mark.parametrize(
     ("changed", "remark"),
     [
@@ -82,6 +88,7 @@ def test_ticks_of_a_schedule_that_ends_are_those_of_its_status() -> None:
     body = pjob(spec={"maxRuns": 100}, nextScheduleTimes=["2026-11-25T02:00:00+00:00"])
 
     assert upcoming(body, count=5, now=NOW).ticks == at(26)
+    assert upcoming(body, count=5, now=NOW + timedelta(days=1)).ticks == []
 
 
 def test_end_time_ends_the_ticks() -> None:

@@ -329,7 +329,7 @@ def _is_full(pool: Body) -> bool:
 def _own_pool_at_maximum(picture: Picture) -> Finding | None:
     pool = picture.body
     most = replicas_most(pool)
-    if most is None or status_of(pool).get("replicas", 0) < most:
+    if most is None or status_of(pool).get("replicas", 0) < most or demand_of(pool, "due") == 0:
         return None
     what = f"it is at its maximum, {most} replicas: {demand_of(pool, 'due')} due, {demand_of(pool, 'running')} running"
     return Finding(cause=Cause.POOL_AT_MAXIMUM, what=what, fix="raise spec.autoscaling.maxReplicas")

@@ -39,6 +39,11 @@ _EXISTS: Final = re.compile(r"Error from server \(AlreadyExists\)")
 _INVALID_VALUE: Final = re.compile(r"Invalid value: .*: ", re.DOTALL)
 
 
+def _never(complaints: str) -> bool:
+    del complaints
+    return False
+
+
 class Kubectl:
     """kubectl with some flags: context, kubeconfig, namespace."""
 
@@ -73,11 +78,11 @@ class Kubectl:
         """The objects of some of our kinds."""
         return self.objects(*map(resource_of, shorts), everywhere=everywhere)
 
-    def create(self, *manifests: Body, dry_run: bool) -> list[Body]:
-        """Make objects; those that are made, without the ones whose names are taken already."""
+    def create(self, *manifests: Body, dry_run: bool, may_exist: bool = False) -> list[Body]:
+        """Make objects, and answer them; with ``may_exist`` without those whose names are taken already."""
         given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         flags = ["--filename=-", "--output=json", f"--field-manager={FIELD_MANAGER}", *_dry(dry_run)]
-        return objects_in(self._run("create", *flags, given=given, passes=_only_exists))
+        return objects_in(self._run("create", *flags, given=given, passes=_only_exists if may_exist else _never))
 
     def patch(self, reference: Reference, body: Body, *, dry_run: bool) -> None:
         """Merge ``body`` into an object."""
@@ -92,7 +97,7 @@ class Kubectl:
         """
         self._run("wait", reference.in_full, f"--for=condition={condition}", f"--timeout={seconds}s")
 
-    def _run(self, *arguments: str, given: str = "", passes: Callable[[str], bool] = lambda _: False) -> str:
+    def _run(self, *arguments: str, given: str = "", passes: Callable[[str], bool] = _never) -> str:
         """What it prints; ``passes`` judges its complaints."""
         ran = subprocess.run(  # noqa: S603 (the user's own program, and no shell)
             [self._program, *arguments, *self._flags],

@@ -33,10 +33,13 @@ def suspending(body: Body, reason: str) -> dict[str, Any] | None:
         raise InvalidArgument(f"a reason of {len(reason)} characters", fix=f"give at most {REASON_MAX}")
     if which.short == "sjob":
         _require_pending(body)
-    wish = {"suspend": True} | ({"suspendReason": reason} if reason else {})
-    if all(spec_of(body).get(name) == value for name, value in wish.items()):
-        return None
-    return {"spec": wish}
+    spec = spec_of(body)
+    wish: dict[str, Any] = {"suspend": True}
+    if reason:
+        wish["suspendReason"] = reason
+    elif not spec.get("suspend") and spec.get("suspendReason"):
+        wish["suspendReason"] = None  # of an earlier time
+    return None if all(spec.get(name) == value for name, value in wish.items()) else {"spec": wish}
 
 
 def resuming(body: Body, *, now: datetime) -> dict[str, Any] | None:
@@ -44,7 +47,7 @@ def resuming(body: Body, *, now: datetime) -> dict[str, Any] | None:
     spec = spec_of(body)
     patch: dict[str, Any] = {}
     if spec.get("suspend"):
-        patch["spec"] = {"suspend": False} | ({"suspendReason": None} if "suspendReason" in spec else {})
+        patch["spec"] = {"suspend": False} | ({"suspendReason": None} if spec.get("suspendReason") else {})
     if is_halted(body):
         patch["metadata"] = {"annotations": {RESUME_REQUESTED_AT: stamp(_after_halt(body, now))}}
     return patch or None

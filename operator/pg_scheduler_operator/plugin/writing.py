@@ -189,7 +189,7 @@ def backfill(
     )
     if plan.missing and not dry_run:
         _require_assent(context, yes=yes)
-    made = kubectl.create(*plan.missing, dry_run=dry_run) if plan.missing else []
+    made = kubectl.create(*plan.missing, dry_run=dry_run, may_exist=True) if plan.missing else []
     names = {body["metadata"]["name"] for body in made}
     print_records(
         [
