@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from pg_scheduler_operator.plugin.explanation import Explanation, explain, lines
 from pg_scheduler_operator.plugin.leader import leaders
 from pg_scheduler_operator.plugin.picture import Cause, Picture
 from support.live_objects import TASK, conditions, lease, pjob, pool, sjob
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +176,7 @@ CASES = [
         sjob(template={"queue": "mail"}),
         [pool(spec={"queues": [{"name": "mail", "paused": True}]})],
         Cause.QUEUE_PAUSED,
-        "its queue mail is paused by the WorkerPool reports",
+        "its queue mail is paused by wpool/reports",
         id="queue paused",
     ),
     pytest.param(
@@ -189,15 +191,8 @@ CASES = [
         sjob(),
         [pool(replicas=0, readyReplicas=0, conditions=conditions(ScalingActive=(False, "DemandUnknown", "stays")))],
         Cause.NO_WORKERS,
-        "no worker is ready for the queue default (reports: DemandUnknown: stays)",
+        "no worker of this namespace is ready (reports: DemandUnknown: stays)",
         id="no worker",
-    ),
-    pytest.param(
-        sjob(template={"queue": "mail"}),
-        [pool(spec={"queues": [{"name": "default"}]})],
-        Cause.NO_WORKERS,
-        "no WorkerPool of this namespace serves the queue mail",
-        id="no pool for the queue",
     ),
     pytest.param(
         sjob(),
@@ -244,6 +239,26 @@ def test_cause_is_the_answer(body: Body, others: Sequence[Body], cause: Cause, w
 
 def test_every_cause_has_its_case() -> None:
     assert {case.values[2] for case in CASES} == set(Cause)
+
+
+def test_of_two_pools_that_name_a_queue_the_older_counts() -> None:
+    mail = sjob(template={"queue": "mail"})
+    pauses = pool("a", spec={"queues": [{"name": "mail", "paused": True}]})
+    lets_go = pool("b", spec={"queues": [{"name": "mail", "concurrency": 40}]})
+    pauses["metadata"]["creationTimestamp"] = "2026-11-02T00:00:00Z"
+    lets_go["metadata"]["creationTimestamp"] = "2026-11-01T00:00:00Z"
+
+    told = explained(mail, pauses, lets_go)
+
+    assert told.findings[0].cause is Cause.NOTHING
+    assert told.chain["queue"] == "mail: at most 40 at a time, by wpool/b"
+
+
+def test_pool_that_allows_nothing_allows_nothing_and_another_may_allow_it() -> None:
+    closed = pool(spec={"allowedTasks": []})
+
+    assert explained(sjob(), closed).findings[0].cause is Cause.TASK_NOT_ALLOWED
+    assert explained(sjob(), closed, pool("open")).findings[0].cause is Cause.NOTHING
 
 
 def test_task_that_no_pool_tells_of_is_unknown_by_the_operators_event() -> None:
@@ -326,3 +341,13 @@ def test_explanation_reads_like_this() -> None:
         "  fix:        change spec.runAt to run it earlier",
         "  object:     generation 3, the operator has seen 3",
     ]
+
+
+def test_the_how_to_shows_what_is_printed() -> None:
+    page = (ROOT / "docs" / "how-to" / "kubectl-plugin.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    task = "billing.send_invoices"
+    body = sjob("send-invoices", template={"task": task, "queue": "mail"})
+    pauses = pool(spec={"queues": [{"name": "mail", "paused": True}]}, tasks=[task])
+
+    assert "\n".join(lines_of(explained(body, pauses))) + "\n" == shown

@@ -26,7 +26,7 @@ from pg_scheduler_operator.plugin.facts import (
     next_times,
     of_kind,
     queue_of,
-    queue_settings,
+    queue_rule,
     ready_replicas,
     reference_to,
     replicas_most,
@@ -245,21 +245,21 @@ def _holders(picture: Picture) -> list[str]:
 
 def _queue_paused(picture: Picture) -> Finding | None:
     queue = queue_of(picture.work)
-    by = next((pool for pool in picture.pools if queue_settings(pool, queue).get("paused")), None)
-    if by is None:
+    rule = queue_rule(picture.pools, queue)
+    if rule is None or not rule[1].get("paused"):
         return None
-    pool = by["metadata"]["name"]
+    pool = reference_to(rule[0])
     return Finding(
         cause=Cause.QUEUE_PAUSED,
-        what=f"its queue {queue} is paused by the WorkerPool {pool}",
-        fix=f"take paused out of spec.queues of wpool/{pool}",
+        what=f"its queue {queue} is paused by {pool}",
+        fix=f"take paused out of spec.queues of {pool}",
     )
 
 
 def _task_not_allowed(picture: Picture) -> Finding | None:
     task = task_of(picture.work)
     allowed: list[Sequence[str] | None] = [spec_of(pool).get("allowedTasks") for pool in picture.pools]
-    if not allowed or not all(allowed) or any(fnmatchcase(task, glob) for globs in allowed for glob in globs or ()):
+    if not allowed or any(globs is None or any(fnmatchcase(task, glob) for glob in globs) for globs in allowed):
         return None
     names = ", ".join(pool["metadata"]["name"] for pool in picture.pools)
     return Finding(
@@ -287,21 +287,17 @@ def _was_told(picture: Picture, reason: Reason) -> bool:
 
 
 def _no_workers(picture: Picture) -> Finding | None:
+    """Without a pool nobody tells: workers may live without one."""
     pools = picture.pools
-    queue = queue_of(picture.work)
-    if not pools:
-        others = of_kind(picture.objects, "wpool")
-        what = f"no WorkerPool of this namespace serves the queue {queue}"
-        return Finding(cause=Cause.NO_WORKERS, what=what, fix="add it to spec.queues of one") if others else None
-    if any(map(ready_replicas, pools)):
+    if not pools or any(map(ready_replicas, pools)):
         return None
     told = "; ".join(
-        f"{pool['metadata']['name']}: {said(condition(pool, 'ScalingActive')) or 'it says nothing'}" for pool in pools
+        f"{pool['metadata']['name']}: {said(condition(pool, 'ScalingActive')) or 'silent'}" for pool in pools
     )
     return Finding(
         cause=Cause.NO_WORKERS,
-        what=f"no worker is ready for the queue {queue} ({told})",
-        fix=f"kubectl pgscheduler explain wpool/{pools[0]['metadata']['name']}; kubectl get pods",
+        what=f"no worker of this namespace is ready ({told})",
+        fix=f"kubectl pgscheduler explain {reference_to(pools[0])}; kubectl get pods",
     )
 
 

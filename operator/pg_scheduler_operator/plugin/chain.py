@@ -12,7 +12,9 @@ from pg_scheduler_operator.plugin.facts import (
     job_of,
     key_of,
     queue_of,
+    queue_rule,
     ready_replicas,
+    reference_to,
     replicas_most,
     status_of,
     task_of,
@@ -60,8 +62,23 @@ def _wanted(picture: Picture) -> str:
     return f"task {task_of(picture.work)}, queue {queue_of(picture.work)}{held}"
 
 
+def _queue(picture: Picture) -> str:
+    """What pools say of its queue; a worker serves those of its PGSCHEDULER_QUEUES."""
+    rule = queue_rule(picture.pools, queue_of(picture.work))
+    if rule is None:
+        return ""
+    rate = rule[1].get("rateLimit") or {}
+    limits = {
+        "paused": rule[1].get("paused"),
+        f"at most {rule[1].get('concurrency')} at a time": "concurrency" in rule[1],
+        f"at most {rate.get('limit')} starts in {rate.get('perSeconds')} s": rate,
+    }
+    told = ", ".join(text for text, holds in limits.items() if holds) or "no limit"
+    return f"{queue_of(picture.work)}: {told}, by {reference_to(rule[0])}"
+
+
 def _pools(picture: Picture) -> str:
-    return "; ".join(map(_figures, picture.pools)) or "no WorkerPool serves this queue; workers may live without one"
+    return "; ".join(map(_figures, picture.pools)) or "there is no WorkerPool; workers may live without one"
 
 
 def _figures(pool: Body) -> str:
@@ -101,6 +118,7 @@ _OF_JOB: Final[Mapping[str, Callable[[Picture], str]]] = {
     "conditions": _conditions,
     "wants": _wanted,
     "row": _row,
+    "queue": _queue,
     "pools": _pools,
     "workers": _knowing,
     "events": _events,

@@ -63,5 +63,6 @@ def _nothing(picture: Picture) -> Finding:
     return Finding(
         cause=Cause.NOTHING,
         what="no object tells what holds it back: a worker should start it within seconds",
-        fix="see the workers' logs; a queue that was paused by hand is seen in the database only",
+        fix="see the workers' logs, and whether their PGSCHEDULER_QUEUES names its queue;"
+        " a queue that was paused by hand is seen in the database only",
     )

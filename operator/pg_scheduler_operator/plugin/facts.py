@@ -109,15 +109,14 @@ def key_of(body: Body) -> tuple[str, int] | None:
     return None if not concurrency else (str(concurrency.get("key")), int(concurrency.get("limit", 1)))
 
 
-def serves(pool: Body, queue: str) -> bool:
-    """Whether a pool's workers may serve a queue; one that names no queues may serve any."""
-    named = [each["name"] for each in spec_of(pool).get("queues") or ()]
-    return not named or queue in named
+def queue_rule(pools: Iterable[Body], queue: str) -> tuple[Body, Body] | None:
+    """What holds for a queue, for all workers of the namespace, and the pool that says it: the oldest that names it."""
+    found = [(pool, rule) for pool in pools for rule in spec_of(pool).get("queues") or () if rule["name"] == queue]
+    return min(found, key=lambda each: _age(each[0]), default=None)
 
 
-def queue_settings(pool: Body, queue: str) -> Body:
-    """What a pool says of a queue."""
-    return next((each for each in spec_of(pool).get("queues") or () if each["name"] == queue), _NOTHING)
+def _age(body: Body) -> tuple[str, str]:
+    return str(body["metadata"].get("creationTimestamp", "")), body["metadata"]["name"]
 
 
 def replicas_most(pool: Body) -> int | None:

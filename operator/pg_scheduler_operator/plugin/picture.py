@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pg_scheduler_operator.plugin.facts import of_kind, queue_of, reference_to, serves, spec_of
+from pg_scheduler_operator.plugin.facts import of_kind, reference_to, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,5 +93,5 @@ class Picture:
 
     @property
     def pools(self) -> list[Body]:
-        """The pools whose workers may serve its queue."""
-        return [pool for pool in of_kind(self.objects, "wpool") if serves(pool, queue_of(self.work))]
+        """Those of its namespace. Which queues their workers serve no object tells."""
+        return of_kind(self.objects, "wpool")

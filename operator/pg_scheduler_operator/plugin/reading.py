@@ -137,7 +137,7 @@ def explain(words: Sequence[str], *, flags: Sequence[str], output: Output) -> No
     """Say why a job does not run, a schedule does not tick, or a pool does not scale, and what to do about it.
 
     The first line is the answer. Other things that stand in the way follow, then what each link of the chain says:
-    the object, its conditions, its row, the pools that serve its queue, the tasks that their workers know, events.
+    the object, its conditions, its row, its queue, the pools, the tasks that their workers know, events.
     """
     with needs_extra("kubectl"):
         from pg_scheduler_operator.plugin import explanation
