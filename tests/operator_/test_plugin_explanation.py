@@ -304,6 +304,13 @@ def test_a_pool_at_its_maximum_with_nothing_due_is_well() -> None:
     assert explained(idle).findings[0].cause is Cause.NOTHING
 
 
+def test_accepted_extra_run_does_not_miss_its_periodic_job() -> None:
+    body = sjob(spec={"periodicJobRef": {"name": "gone"}}, conditions=conditions(Ready=(True, "Accepted")))
+
+    assert explained(body, pool(spec={"allowedTasks": ["mail.*"]})).findings[0].cause is Cause.NOTHING
+    assert explained(body, pool()).findings[0].cause is Cause.NOTHING
+
+
 def test_chain_leads_from_the_object_to_the_workers() -> None:
     body = sjob(template=KEY, conditions=conditions(Ready=(True, "Accepted")))
 

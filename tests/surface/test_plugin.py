@@ -12,12 +12,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from pg_scheduler_operator.errors import ObjectChanged, RightMissing
 from pg_scheduler_operator.plugin.group import plugin
+from pg_scheduler_operator.plugin.kubectl import Kubectl
 from pg_scheduler_operator.plugin.picture import Cause
 from support.commands import Ended, RunCommand
 from support.paths import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PAGE = (ROOT / "docs" / "reference" / "kubectl-plugin.md").read_text(encoding="utf-8")
@@ -26,15 +29,25 @@ OF_ALL = {"namespace", "context", "kubeconfig", "output"}
 
 
 @pytest.fixture
-def kubectl_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunCommand:
-    """Run the plugin with a kubectl that complains: ``kubectl_says("Error …", "status")``."""
+def kubectl_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Put a kubectl on the PATH that complains; what it was asked is in the file ``asked``."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
-    def run(complaint: str, *arguments: str) -> Ended:
+    def fail(complaint: str) -> None:
         stand_in = tmp_path / "kubectl"
         (tmp_path / "complaint").write_text(complaint)
         stand_in.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/asked"\ncat "{tmp_path}/complaint" >&2\nexit 1\n')
         stand_in.chmod(0o755)
+
+    return fail
+
+
+@pytest.fixture
+def kubectl_says(kubectl_fails: Callable[[str], None]) -> RunCommand:
+    """Run the plugin with a kubectl that complains: ``kubectl_says("Error …", "status")``."""
+
+    def run(complaint: str, *arguments: str) -> Ended:
+        kubectl_fails(complaint)
         return run_plugin(*arguments)
 
     return run
@@ -76,6 +89,22 @@ def test_options_of_kubectl_go_on_to_it(kubectl_says: RunCommand, tmp_path: Path
         "--context=c",
         "--kubeconfig=f",
     ]
+
+
+def test_objects_that_exist_already_may_be_made_again(kubectl_fails: Callable[[str], None]) -> None:
+    exists = 'Error from server (AlreadyExists): scheduledjobs.pgscheduler.io "{}" already exists\n'
+    kubectl_fails(exists.format("a") + exists.format("b"))
+
+    assert Kubectl().create({}, {}, dry_run=False, may_exist=True) == []
+    with pytest.raises(ObjectChanged):
+        Kubectl().create({}, dry_run=False)
+
+
+def test_objects_that_exist_already_do_not_hide_another_error(kubectl_fails: Callable[[str], None]) -> None:
+    kubectl_fails("Error from server (AlreadyExists): a\nError from server (Forbidden): b\n")
+
+    with pytest.raises(RightMissing):
+        Kubectl().create({}, {}, dry_run=False, may_exist=True)
 
 
 def test_without_kubectl_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

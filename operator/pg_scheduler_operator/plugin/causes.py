@@ -82,17 +82,19 @@ def _refused(picture: Picture) -> Finding | None:
 
 
 def _operator_away(picture: Picture) -> Finding | None:
-    look = "kubectl pgscheduler status; kubectl get pods -A -l app.kubernetes.io/component=operator"
-    generation, seen = picture.body["metadata"].get("generation"), status_of(picture.body).get("observedGeneration")
-    dead = picture.leaders is not None and picture.leaders and not any(each.is_alive for each in picture.leaders)
+    lost = picture.lost_leader
+    told = []
     if is_behind(picture.body):
+        seen = status_of(picture.body).get("observedGeneration")
         answered = "none yet" if seen is None else f"generation {seen}"
-        why = f": {picture.leaders[0].text}" if dead and picture.leaders else ""
-        what = f"the operator has not answered generation {generation} of it, it has answered {answered}{why}"
-        return Finding(cause=Cause.OPERATOR_AWAY, what=what, fix=look)
-    if dead and picture.leaders:
-        return Finding(cause=Cause.OPERATOR_AWAY, what=f"no operator lives: {picture.leaders[0].text}", fix=look)
-    return None
+        generation = picture.body["metadata"].get("generation")
+        told.append(f"the operator has not answered generation {generation} of it, it has answered {answered}")
+    if lost is not None:
+        told.append(f"no operator lives: {lost.text}")
+    if not told:
+        return None
+    look = "kubectl pgscheduler status; kubectl get pods -A -l app.kubernetes.io/component=operator"
+    return Finding(cause=Cause.OPERATOR_AWAY, what="; ".join(told), fix=look)
 
 
 def _database_unreachable(picture: Picture) -> Finding | None:
@@ -108,7 +110,8 @@ def _database_unreachable(picture: Picture) -> Finding | None:
 
 
 def _periodic_job_missing(picture: Picture) -> Finding | None:
-    if picture.work:
+    """One that is gone since the job was accepted is not missed: its template was copied then."""
+    if picture.work or holds(picture.body, "Ready"):
         return None
     name = spec_of(picture.body)["periodicJobRef"].get("name")
     return Finding(
@@ -259,7 +262,11 @@ def _queue_paused(picture: Picture) -> Finding | None:
 def _task_not_allowed(picture: Picture) -> Finding | None:
     task = task_of(picture.work)
     allowed: list[Sequence[str] | None] = [spec_of(pool).get("allowedTasks") for pool in picture.pools]
-    if not allowed or any(globs is None or any(fnmatchcase(task, glob) for glob in globs) for globs in allowed):
+    if (
+        not task
+        or not allowed
+        or any(globs is None or any(fnmatchcase(task, glob) for glob in globs) for globs in allowed)
+    ):
         return None
     names = ", ".join(pool["metadata"]["name"] for pool in picture.pools)
     return Finding(
@@ -273,7 +280,7 @@ def _task_unknown(picture: Picture) -> Finding | None:
     """By the tasks that pools have seen in heartbeats; where none tells any, by the operator's event."""
     task = task_of(picture.work)
     tasks = [told for pool in picture.pools if (told := status_of(pool).get("tasks"))]
-    if any(task in told for told in tasks) or not (tasks or _was_told(picture, Reason.UNKNOWN_TASK)):
+    if not task or any(task in told for told in tasks) or not (tasks or _was_told(picture, Reason.UNKNOWN_TASK)):
         return None
     return Finding(
         cause=Cause.TASK_UNKNOWN,

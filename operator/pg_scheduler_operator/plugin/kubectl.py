@@ -103,7 +103,7 @@ class Kubectl:
             [self._program, *arguments, *self._flags],
             input=given,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=os.environ | {"LC_ALL": "C"},  # its complaints are read here
         )

@@ -83,6 +83,12 @@ class Picture:
         return str(reference_to(self.body))
 
     @property
+    def lost_leader(self) -> Leader | None:
+        """The operator that has led; None where one leads, and where nobody may tell."""
+        known = self.leaders or ()
+        return None if any(each.is_alive for each in known) else next(iter(known), None)
+
+    @property
     def work(self) -> Body:
         """The object whose template it runs: itself, or the PeriodicJob that it names; empty when that is missing."""
         reference = spec_of(self.body).get("periodicJobRef")
