@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.objects import FAR_AWAY, periodic_job, scheduled_job, task, worker_pool
+from support import crowds
+from support.agreement import stand_as_wanted
+from support.objects import FAR_AWAY, hundred_objects, periodic_job, scheduled_job, task, worker_pool
+from support.tenants import NAMESPACE_ENDS_SECONDS
 
 if TYPE_CHECKING:
+    from cluster.progress import Progress
     from support.tenants import Tenant
 
 
@@ -68,3 +72,16 @@ def test_namespace_with_objects_ends(tenant: Tenant) -> None:
     assert tenant.row("busy")["status"] == "running"
     assert tenant.schedules() == []
     tenant.ledger.release("busy")
+
+
+@pytest.mark.usefixtures("operator")
+def test_namespace_with_a_hundred_objects_ends(tenant: Tenant, progress: Progress) -> None:
+    crowds.create(tenant, hundred_objects())
+    tenant.wait("all accepted", lambda: stand_as_wanted(tenant), timeout_seconds=30)
+
+    with progress.phase("namespace with 100 objects deleted"):
+        tenant.cluster.kubectl("delete", "namespace", tenant.name, f"--timeout={NAMESPACE_ENDS_SECONDS}s")
+
+    assert tenant.schedules() == []
+    open_rows = "SELECT 1 FROM scheduled_jobs WHERE tenant = $1 AND finished_at IS NULL"
+    assert tenant.database.fetch(open_rows, tenant.name) == []

@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 
 _WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
 _LEDGER = "ledger-tasks"
+_ON_ALL_NODES = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "labelSelector": {"matchLabels": {"app": "workers"}},
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+        ]
+    }
+}
+# Evicted from a dead node at once, not after the default of 300 s.
+_LEAVE_DEAD_NODES = [
+    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+    for key in ("not-ready", "unreachable")
+]
 
 
 def database_secret(dsn: str) -> Manifest:
@@ -49,6 +67,7 @@ class Deployments:
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
+        pod |= {"affinity": _ON_ALL_NODES, "tolerations": _LEAVE_DEAD_NODES}
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
@@ -67,6 +86,19 @@ class Deployments:
         return self._tenant.kubectl(
             "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
         ).split()
+
+    def pod_on(self, node: str) -> str:
+        """The name of the only one there."""
+        (name,) = self._tenant.kubectl(
+            *("get", "pods", "--selector=app=workers", f"--field-selector=spec.nodeName={node}"),
+            "--output=jsonpath={..metadata.name}",
+        ).split()
+        return name
+
+    def available(self) -> int:
+        """Replicas that are ready."""
+        ready: int = self._tenant.get("deployment/workers")["status"].get("availableReplicas", 0)
+        return ready
 
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 SOON_SECONDS = 10
 """What the design promises a user: accepted, cancelled, released, run."""
+NAMESPACE_ENDS_SECONDS = 30
+"""With its objects, be the database there or not."""
 
 
 class Tenant:
