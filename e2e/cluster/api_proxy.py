@@ -75,7 +75,7 @@ class ApiProxy:
         self._thread = Thread(target=self._loop.run_forever, name="API proxy", daemon=True)
         self._fault: Fault | None = None
         self._flows = asyncio.Event()
-        self._open: set[web.Request] = set()
+        self._open: list[web.Request] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -117,7 +117,7 @@ class ApiProxy:
         )
         application = web.Application(client_max_size=_BODY_MAX)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, _HOST, 0, ssl_context=self._to_clients).start()
         self.url = f"https://{_HOST}:{self._runner.addresses[0][1]}"
@@ -145,7 +145,7 @@ class ApiProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self._open.add(request)
+        self._open.append(request)
         try:
             # A client that gave up hears no more, but what it has sent still happens, as with a slow server.
             with suppress(ClientError, ConnectionError):
@@ -155,7 +155,7 @@ class ApiProxy:
             _abort(request)
             return web.Response(status=502)
         finally:
-            self._open.discard(request)
+            self._open.remove(request)
 
     async def _answer(self, request: web.Request, body: bytes) -> web.StreamResponse:
         await self._flows.wait()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FAULT_SECONDS = sized(2, full=30)
 _CONVERGED_SECONDS = 60
-_ROUNDS = 10
+_ROUNDS = sized(5, full=20)
 _METADATA = {"finalizers", "resourceVersion"}
 _YEARLY = {"cron": ["0 0 1 1 *"]}
 

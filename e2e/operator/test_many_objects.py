@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from support.tenants import Tenant
 
 _OBJECTS = sized(1_000, full=10_000)
-_ROWS_SECONDS = 30
+_ROWS_SECONDS = sized(120, full=30)
 _STATUSES_PER_SECOND = 50
 _MEMORY_MB = 250
 _IDLE_SHARE = 0.1

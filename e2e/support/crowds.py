@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from cluster.cluster import Manifest
     from support.tenants import Tenant
 
+KINDS = ("ScheduledJob", "PeriodicJob", "WorkerPool")
+
 
 def create(tenant: Tenant, manifests: Iterable[Manifest]) -> None:
     tenant.cluster.api.send_all(
@@ -30,6 +32,11 @@ def patch(tenant: Tenant, specs: Mapping[tuple[str, str], Manifest]) -> None:
 def delete(tenant: Tenant, *which: tuple[str, str]) -> None:
     """By (kind, name); returns when the API server knows, not when they are gone."""
     tenant.cluster.api.send_all(Request(method="DELETE", path=path_of(tenant, *one)) for one in which)
+
+
+def delete_all(tenant: Tenant) -> None:
+    """Of all kinds."""
+    tenant.cluster.api.send_all(Request(method="DELETE", path=path_of(tenant, kind)) for kind in KINDS)
 
 
 def bodies(tenant: Tenant, *kinds: str) -> list[Manifest]:
