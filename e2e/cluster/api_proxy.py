@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 
 _HOST = "127.0.0.1"
 _STOP_SECONDS = 10
+_LATE_SECONDS = 0.5
 _BODY_MAX = 16 * 1024 * 1024
 # Of one connection, not of the message: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"}
 
 
 class Fault(StrEnum):
-    """What every request meets while it lasts; CONFLICT only patches, EXPIRED only watches."""
+    """What every request meets while it lasts; CONFLICT only patches, EXPIRED only watches.
+
+    LATE: the answer is right when it is given, but under way for a while.
+    """
 
     CONFLICT = "409"
     EXPIRED = "410"
     THROTTLED = "429"
     BROKEN = "500"
     HANG = "hang"
+    LATE = "late"
     RESET = "reset"
 
 
@@ -176,6 +181,8 @@ class ApiProxy:
         async with self._session.request(
             request.method, url, headers=_passed_on(request.headers), data=body or None
         ) as answered:
+            if self._fault is Fault.LATE:
+                await asyncio.sleep(_LATE_SECONDS)
             response = web.StreamResponse(status=answered.status, headers=_passed_on(answered.headers))
             await response.prepare(request)
             async for chunk in answered.content.iter_any():

@@ -14,6 +14,7 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from cluster import network, sandbox
 from cluster.api import Api
@@ -126,7 +127,7 @@ class Cluster:
         """For a local process that is to act under the account's own rights. The account must exist."""
         token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration=4h").strip()
         return write_kubeconfig(
-            self.workdir / f"{namespace}.{name}.kubeconfig",
+            self.workdir / f"{namespace}.{name}.{urlsplit(server).port}.kubeconfig",
             server=server,
             authority=self._authority.own.certificate,
             user={"token": token},

@@ -120,11 +120,16 @@ def start_operator(
         return tenant.name, tenant.name
 
     def start(
-        *, wait: bool = True, dsn: str = tenant.database.dsn, everywhere: bool = False, **variables: str
+        *,
+        wait: bool = True,
+        dsn: str = tenant.database.dsn,
+        server: str = api_url,
+        everywhere: bool = False,
+        **variables: str,
     ) -> Program:
         home, watched = account(everywhere=everywhere)
         env = {
-            "KUBECONFIG": str(tenant.cluster.service_account_kubeconfig(home, _ACCOUNT, server=api_url)),
+            "KUBECONFIG": str(tenant.cluster.service_account_kubeconfig(home, _ACCOUNT, server=server)),
             "PGSCHEDULER_DSN": dsn,
             "PGSCHEDULER_WATCH_NAMESPACES": watched,
             **variables,

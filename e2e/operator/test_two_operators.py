@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.api_proxy import Fault
 from support import crowds
 from support.agreement import JOB_KINDS, stand_as_wanted
 from support.objects import FAR_AWAY, periodic_job, scheduled_job
 from support.sizes import sized
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster.api_proxy import ApiProxy
+    from cluster.cluster import Cluster, Manifest
     from cluster.progress import Progress
     from support.programs import StartProgram
     from support.tenants import Tenant
@@ -43,12 +48,19 @@ SELECT max(n) FROM (
 """
 
 
+@pytest.fixture
+def slow_proxy(cluster: Cluster) -> Iterator[ApiProxy]:
+    """Whoever reads through it acts on what was true a while ago."""
+    with cluster.api_proxy() as proxy, proxy.failing(Fault.LATE):
+        yield proxy
+
+
 @pytest.mark.timeout(_SECONDS + 120)
 def test_two_operators_agree_and_no_generation_goes_back(
-    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram, progress: Progress
+    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram, slow_proxy: ApiProxy, progress: Progress
 ) -> None:
     start_operator()
-    start_operator()
+    start_operator(server=slow_proxy.url)
     tenant.database.execute(_RECORD_GENERATIONS)
     start_worker()
     names = [f"edited-{number}" for number in range(_OBJECTS)]
@@ -68,7 +80,7 @@ def test_two_operators_agree_and_no_generation_goes_back(
     assert len(tenant.ledger.runs("steady")) == len([one for one in tenant.rows("steady") if one["attempt"]])
 
 
-def _yearly(name: str) -> dict[str, object]:
+def _yearly(name: str) -> Manifest:
     return periodic_job(name, schedule={"cron": ["0 0 1 1 *"]})
 
 
