@@ -43,7 +43,7 @@ def test_jobs_of_a_lost_node_are_finished_by_others_and_the_pool_recovers(
 
     tenant.wait_for("sjob --all", "condition=Complete", timeout_seconds=_RESCUED_SECONDS)
     progress.say(f"node lost: its {len(lost)} jobs finished elsewhere {monotonic() - killed_at:.1f} s after")
-    tenant.wait("two pods again", lambda: deployments.available() == 2, timeout_seconds=60)
+    tenant.wait("two others", lambda: len(deployments.ready_pods() - {lost_pod}) == 2, timeout_seconds=90)
     progress.say(f"node lost: two pods again {monotonic() - killed_at:.1f} s after")
     for name in names:
         row, starts = tenant.row(name), 2 if name in lost else 1

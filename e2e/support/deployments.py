@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,10 +96,10 @@ class Deployments:
         ).split()
         return name
 
-    def available(self) -> int:
-        """Replicas that are ready."""
-        ready: int = self._tenant.get("deployment/workers")["status"].get("availableReplicas", 0)
-        return ready
+    def ready_pods(self) -> set[str]:
+        """Those that are said to be; one on a dead node is for a while yet."""
+        pods = json.loads(self._tenant.kubectl("get", "pods", "--selector=app=workers", "--output=json"))["items"]
+        return {pod["metadata"]["name"] for pod in pods if _is_ready(pod)}
 
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""
@@ -110,3 +111,8 @@ class Deployments:
         pod["volumes"] = [{"name": "tasks", "configMap": {"name": _LEDGER}}]
         container["volumeMounts"] = [{"name": "tasks", "mountPath": "/app"}]
         container["args"] = ["worker", TASKS_FILE.name]
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
