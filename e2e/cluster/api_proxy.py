@@ -36,6 +36,7 @@ _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-e
 class Fault(StrEnum):
     """What every request meets while it lasts; CONFLICT only patches, EXPIRED only watches.
 
+    A watch that is open goes on beside THROTTLED and BROKEN, so that people's changes are heard of and not to be done.
     LATE: the answer is right when it is given, but under way for a while.
     """
 
@@ -48,7 +49,7 @@ class Fault(StrEnum):
     RESET = "reset"
 
 
-_CUTS_WATCHES = {Fault.EXPIRED, Fault.THROTTLED, Fault.BROKEN, Fault.RESET}
+_CUTS_WATCHES = {Fault.EXPIRED, Fault.RESET}
 _REASONS = {
     Fault.CONFLICT: "Conflict",
     Fault.EXPIRED: "Expired",

@@ -56,6 +56,33 @@ def test_deletion_of_a_periodic_job_stops_its_ticks(tenant: Tenant) -> None:
 
 
 @pytest.mark.usefixtures("operator_and_worker")
+def test_object_that_is_made_again_is_another_and_what_the_first_still_runs_is_not_its(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job", task("hold", label="first")), periodic_job("schedule", task("hold", label="old")))
+    tenant.wait_for("sjob/job", "condition=Started")
+    tenant.wait("a tick", lambda: tenant.ledger.runs("old"))
+    first, old = tenant.row("job"), tenant.rows("schedule")[0]
+    tenant.delete("sjob/job")
+    tenant.delete("pjob/schedule")
+
+    tenant.apply(
+        scheduled_job("job", task("record", label="second")), periodic_job("schedule", task("record", label="new"))
+    )
+    tenant.wait_for("sjob/job", "condition=Complete")
+    tenant.wait_for("pjob/schedule", "condition=LastRunSucceeded")
+    tenant.ledger.release("first")
+    tenant.ledger.release("old")
+    statuses = "SELECT status FROM scheduled_jobs WHERE job_id IN ($1, $2)"
+
+    def have_ended() -> bool:
+        found = tenant.database.fetch(statuses, first["job_id"], old["job_id"])
+        return [row["status"] for row in found] == ["completed", "completed"]
+
+    tenant.wait("the end of both", have_ended)
+    assert old["schedule_id"] not in {row["schedule_id"] for row in tenant.rows("schedule")}
+    assert tenant.get("sjob/job")["status"]["jobID"] != first["job_id"]
+
+
+@pytest.mark.usefixtures("operator_and_worker")
 def test_namespace_with_objects_ends(tenant: Tenant) -> None:
     tenant.apply(
         scheduled_job("pending", runAt=FAR_AWAY),
