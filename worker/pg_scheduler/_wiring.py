@@ -59,6 +59,7 @@ from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.older_package import OlderPackageStore
+from pg_scheduler._store.pools import PoolStore
 from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
@@ -151,6 +152,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    pools: PoolStore
     migrate: Callable[..., Awaitable[list[Migration]]]
 
 
@@ -435,7 +437,11 @@ def _wire_work(
     on_look: Callable[[Ahead], None],
 ) -> _WorkParts:
     schedules, ghosts, clock = ScheduleStore(lines.database), Ghosts(), DatabaseClock()
-    completions = Completions(lines.outcomes, on_tick_failed=lambda: ticker.run_failed())  # noqa: PLW0108
+    completions = Completions(
+        lines.outcomes,
+        on_tick_failed=lambda: ticker.run_failed(),  # noqa: PLW0108  each needs the other
+        on_written=lambda jobs: claim_loop.ended(jobs),  # noqa: PLW0108
+    )
     slots = Slots(config.slots, on_release=on_release)
     offloading = Offloading(config.slots)
     calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
@@ -620,6 +626,7 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        pools=PoolStore(database),
         migrate=partial(migrator.migrate_place_of, pool),
     )
 
