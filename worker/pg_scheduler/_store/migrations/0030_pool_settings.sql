@@ -103,7 +103,7 @@ BEGIN
     IF scheduler_queue_room(of_tenant, of_queue) > 0 THEN
         RETURN 0;
     END IF;
-    next_at := (SELECT min(c.until) + make_interval(secs => s.rate_seconds)
+    next_at := (SELECT min(c.until + make_interval(secs => s.rate_seconds))
                 FROM scheduler_queue_settings s JOIN scheduler_queue_starts c ON c.tenant = s.tenant AND c.queue = s.queue
                 WHERE s.tenant = of_tenant AND s.queue = of_queue
                   AND c.until > scheduler_now() - make_interval(secs => s.rate_seconds)
@@ -152,18 +152,18 @@ BEGIN
         started := 0;
         keyed_first := coalesce((
             SELECT h.keyed FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-                (SELECT true AS keyed, j.execution_time FROM scheduled_jobs j
+                (SELECT true AS keyed, j.execution_time, j.id FROM scheduled_jobs j
                  WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
                    AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = queue_ AND j.priority = p.priority
                    AND j.task = ANY(tasks) AND j.execution_time <= scheduler_now() AND j.interruptions < 2
                  ORDER BY j.execution_time, j.id LIMIT 1)
                 UNION ALL
-                (SELECT false, j.execution_time FROM scheduled_jobs j
+                (SELECT false, j.execution_time, j.id FROM scheduled_jobs j
                  WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL
                    AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = queue_ AND j.priority = p.priority
                    AND j.task = ANY(tasks) AND j.execution_time <= scheduler_now() AND j.interruptions < 2
                  ORDER BY j.execution_time, j.id LIMIT 1)) h
-            ORDER BY p.priority, h.execution_time LIMIT 1), false);
+            ORDER BY p.priority, h.execution_time, h.id LIMIT 1), false);
         FOREACH keyed IN ARRAY ARRAY[keyed_first, NOT keyed_first] LOOP
             EXIT WHEN room <= started;
             IF keyed THEN
