@@ -78,15 +78,13 @@ async def test_claims_at_once_never_exceed_the_limit(world: World) -> None:
         "INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time, concurrency_key)"
         " SELECT 'b' || n, 't', 't', '{}', now(), CASE n % 2 WHEN 0 THEN 'k' || n END FROM generate_series(1, 60) n"
     )
-    most, ran = 0, set()
+    most, ran = 0, set[str]()
 
     async def work(worker: str) -> None:
         nonlocal most
         while len(ran) < 60:
             claimed = await claim(world, worker, 2)
-            most = max(
-                most, await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'running'")
-            )
+            most = max(most, await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'running'"))
             ran.update(job.job_id for job in claimed)
             await world.jobs.complete(claimed, worker)
 
@@ -146,7 +144,7 @@ async def test_what_is_too_late_expires_and_takes_no_place(world: World) -> None
 
 async def test_no_window_has_more_starts_than_the_rate_and_little_is_left_unused(world: World) -> None:
     await say(world.db, default=rated(5, 10))
-    worker, chance, at = await world.worker(lease_seconds=1e6), random.Random(7), 0.0
+    worker, chance, at = await world.worker(lease_seconds=1e6), random.Random(7), 0.0  # noqa: S311
     await world.pool.execute(
         "INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time)"
         " SELECT 'b' || n, 't', 't', '{}', $1 FROM generate_series(1, 100) n",

@@ -232,6 +232,9 @@ async def wire_engine(
     def seen(ahead: Ahead) -> None:
         own_worker.observe(ahead)
         work.ticker.expect(ahead.tick_in)
+        if registry.restrict(ahead.settings.allowed_tasks):
+            overdue_bell.ring()  # this look was for other tasks
+            heartbeat.beat_soon()  # which tells the others what may be claimed here
         if ahead.missing:
             suspicion.wake()
 

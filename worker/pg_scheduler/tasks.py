@@ -114,11 +114,17 @@ class Registry:
         """Every key, sorted."""
         return sorted(self._functions)
 
-    def restrict(self, allowed: Sequence[str] | None) -> None:
-        """Rows may name only tasks that one of these globs matches, case and all, and our own; any task with None."""
-        if allowed != self._allowed:
-            self._allowed = allowed
-            self._claimable = self._allowed_names()
+    def restrict(self, allowed: Sequence[str] | None) -> bool:
+        """Let rows name only tasks that one of these globs matches, case and all, and our own; any task with None.
+
+        Returns:
+            Whether that is something new.
+        """
+        if allowed == self._allowed:
+            return False
+        self._allowed = allowed
+        self._claimable = self._allowed_names()
+        return True
 
     def claimable(self) -> list[str]:
         """What rows that run here may name as their task: every key, and every bare name that is clear here."""

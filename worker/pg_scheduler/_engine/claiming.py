@@ -68,10 +68,9 @@ class Claiming:
         return bool(self._limited) and self._shares.order()[0] in self._limited
 
     def heed(self, settings: WorkerSettings) -> None:
-        """What pools say of this worker, as it stands in the database now."""
+        """What pools say of this worker's queues, as it stands in the database now."""
         self._shares.weigh(settings.weights)
         self._limited = settings.limited
-        self._registry.restrict(settings.allowed_tasks)
 
     def any_limited(self, jobs: Iterable[ClaimedJob]) -> bool:
         """Whether others may wait for the end of one of these."""
@@ -82,9 +81,7 @@ class Claiming:
         is_ours = queue in self._config.queues and queue not in self._limited
         return self._lease.is_valid and is_ours and task in self._registry.claimable()
 
-    async def take(
-        self, jobs: JobStore, limit: int, *, turn: Turn = Turn.PLAIN, floor: datetime | None = None
-    ) -> int:
+    async def take(self, jobs: JobStore, limit: int, *, turn: Turn = Turn.PLAIN, floor: datetime | None = None) -> int:
         """Claim once, and see that what came is started, by priority and time; how many came."""
         with self._ghosts.claim(boot_seconds()), self._slots.reserved(limit):
             claimed = await self._claimed(jobs, limit, turn=turn, floor=floor)
@@ -94,9 +91,7 @@ class Claiming:
         self._start(mine)
         return len(mine)
 
-    async def _claimed(
-        self, jobs: JobStore, limit: int, *, turn: Turn, floor: datetime | None
-    ) -> list[ClaimedJob]:
+    async def _claimed(self, jobs: JobStore, limit: int, *, turn: Turn, floor: datetime | None) -> list[ClaimedJob]:
         queues = [queue for queue in self._shares.order() if (queue in self._limited) == (turn is Turn.LIMITED)]
         if not queues:
             return []

@@ -143,15 +143,13 @@ class JobStore:
         row = await self._db.fetchrow(QUERIES["look_ahead"], *values)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
-        *seen, weights, limited, allowed = row
-        return Ahead(
-            *seen,
-            WorkerSettings(
-                weights=json.loads(weights or "{}"),
-                limited=frozenset(limited),
-                allowed_tasks=None if allowed is None else tuple(allowed),
-            ),
+        allowed = row["allowed"]
+        settings = WorkerSettings(
+            weights=json.loads(row["weights"] or "{}"),
+            limited=frozenset(row["limited"]),
+            allowed_tasks=None if allowed is None else tuple(allowed),
         )
+        return Ahead(*row[:8], settings)
 
     async def claim(
         self,

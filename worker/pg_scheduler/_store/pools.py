@@ -64,9 +64,7 @@ class PoolStore:
     async def state(self, pool: PoolKey, wanted: Collection[str]) -> PoolState:
         """What stands of a pool that wants to set these queues."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(
-                QUERIES["pool_settings"], pool.tenant, pool.name, pool.cluster, pool.uid
-            )
+            row = await connection.fetchrow(QUERIES["pool_settings"], pool.tenant, pool.name, pool.cluster, pool.uid)
             queues = await connection.fetch(
                 QUERIES["pool_queues"], pool.tenant, pool.name, list(wanted), pool.made_at, pool.uid
             )
