@@ -281,7 +281,7 @@ async def test_a_lower_generation_and_another_cluster_change_nothing(world: Worl
     elsewhere = PoolSettings(queues={"default": QueueSettings(concurrency=9)})
 
     assert not await store.set(pool_key(generation=1), elsewhere)
-    await world.pool.execute("UPDATE scheduler_pools SET source_cluster = 'other'")
+    await world.pool.execute("UPDATE scheduler_pool_settings SET source_cluster = 'other'")
     assert not await store.set(pool_key(generation=3), elsewhere)
 
     assert await world.pool.fetchval("SELECT concurrency FROM scheduler_queue_settings") == 2

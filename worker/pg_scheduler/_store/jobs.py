@@ -149,7 +149,7 @@ class JobStore:
             limited=frozenset(row["limited"]),
             allowed_tasks=None if allowed is None else tuple(allowed),
         )
-        return Ahead(*row[:8], settings)
+        return Ahead(*row[:8], settings=settings)
 
     async def claim(
         self,

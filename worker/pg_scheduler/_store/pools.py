@@ -1,4 +1,4 @@
-"""Rows of ``scheduler_pools`` and ``scheduler_queue_settings``: what pools say, and what stands of it."""
+"""Rows of ``scheduler_pool_settings`` and ``scheduler_queue_settings``: what pools say, and what stands of it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

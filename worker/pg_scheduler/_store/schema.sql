@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: aa3b5a247e49272d1fb988c714053d0d93fa508e2f379a5ec5d040416161931b
+-- digest: 2f6637dc6b68df61cdab9f7626ecfe0698b900cf739702fe7e9cda4a798a72f0
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1045,8 +1045,8 @@ ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
--- object: TABLE scheduler_pools
-CREATE TABLE scheduler_pools (
+-- object: TABLE scheduler_pool_settings
+CREATE TABLE scheduler_pool_settings (
     tenant text NOT NULL,
     name text NOT NULL,
     source_cluster text NOT NULL,
@@ -1284,9 +1284,9 @@ ALTER TABLE ONLY scheduler_keys
 ALTER TABLE ONLY scheduler_occurrences
     ADD CONSTRAINT scheduler_occurrences_pkey PRIMARY KEY (id);
 
--- object: CONSTRAINT scheduler_pools scheduler_pools_pkey
-ALTER TABLE ONLY scheduler_pools
-    ADD CONSTRAINT scheduler_pools_pkey PRIMARY KEY (tenant, name);
+-- object: CONSTRAINT scheduler_pool_settings scheduler_pool_settings_pkey
+ALTER TABLE ONLY scheduler_pool_settings
+    ADD CONSTRAINT scheduler_pool_settings_pkey PRIMARY KEY (tenant, name);
 
 -- object: CONSTRAINT scheduler_queue_settings scheduler_queue_settings_pkey
 ALTER TABLE ONLY scheduler_queue_settings
@@ -1395,7 +1395,7 @@ ALTER TABLE ONLY scheduler_occurrences
 
 -- object: FK CONSTRAINT scheduler_queue_settings scheduler_queue_settings_tenant_pool_fkey
 ALTER TABLE ONLY scheduler_queue_settings
-    ADD CONSTRAINT scheduler_queue_settings_tenant_pool_fkey FOREIGN KEY (tenant, pool) REFERENCES scheduler_pools(tenant, name) ON DELETE CASCADE;
+    ADD CONSTRAINT scheduler_queue_settings_tenant_pool_fkey FOREIGN KEY (tenant, pool) REFERENCES scheduler_pool_settings(tenant, name) ON DELETE CASCADE;
 
 -- object: FK CONSTRAINT scheduler_results scheduler_results_job_id_fkey
 ALTER TABLE ONLY scheduler_results

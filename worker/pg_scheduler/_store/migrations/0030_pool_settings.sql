@@ -6,7 +6,7 @@
 -- leaves the queue alone if another one has it: it waits for nobody. Beats write scheduler_queues, which no claim locks.
 
 -- allowed_tasks: globs of the tasks that workers of this pool run; NULL means all. Of two pools, the older is first in everything.
-CREATE TABLE scheduler_pools (
+CREATE TABLE scheduler_pool_settings (
     tenant            text        NOT NULL,
     name              text        NOT NULL,
     source_cluster    text        NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE scheduler_queue_settings (
     paused       boolean NOT NULL DEFAULT false,
     PRIMARY KEY (tenant, queue),
     CONSTRAINT scheduler_queue_settings_rate_is_whole CHECK ((rate_limit IS NULL) = (rate_seconds IS NULL)),
-    FOREIGN KEY (tenant, pool) REFERENCES scheduler_pools (tenant, name) ON DELETE CASCADE
+    FOREIGN KEY (tenant, pool) REFERENCES scheduler_pool_settings (tenant, name) ON DELETE CASCADE
 );
 CREATE INDEX scheduler_queue_settings_pool ON scheduler_queue_settings (tenant, pool);
 

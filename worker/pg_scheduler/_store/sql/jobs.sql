@@ -205,7 +205,7 @@ SELECT scheduler_now() AS now, (
     (SELECT json_object_agg(t.queue, t.weight)::text FROM scheduler_queue_settings t
      WHERE t.tenant = $1 AND t.queue = ANY($2::text[])) AS weights,
     ARRAY(SELECT s.queue FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = ANY($2::text[]) AND s.limited) AS limited,
-    (SELECT p.allowed_tasks FROM scheduler_pools p WHERE p.tenant = $1 AND p.name = $7) AS allowed;
+    (SELECT p.allowed_tasks FROM scheduler_pool_settings p WHERE p.tenant = $1 AND p.name = $7) AS allowed;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due

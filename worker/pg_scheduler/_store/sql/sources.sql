@@ -89,7 +89,7 @@ UNION ALL
 SELECT source_kind, tenant, source_name, source_uid, source_generation FROM scheduler_schedules
 WHERE source_cluster = $1 AND source_kind = 'PeriodicJob'
 UNION ALL
-SELECT 'WorkerPool', tenant, name, source_uid, source_generation FROM scheduler_pools WHERE source_cluster = $1;
+SELECT 'WorkerPool', tenant, name, source_uid, source_generation FROM scheduler_pool_settings WHERE source_cluster = $1;
 
 -- name: demand
 -- One row for a tenant; a running job whose worker is dead or late counts as orphaned. A tick that is due and that no
