@@ -53,6 +53,7 @@ from pg_scheduler._store.database import (
     open_pool_like,
     place_of,
 )
+from pg_scheduler._store.demand import DemandStore
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
@@ -153,6 +154,7 @@ class ControlParts:
     sources: SourceStore
     schedules: ScheduleStore
     pools: PoolStore
+    demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
 
 
@@ -630,6 +632,7 @@ async def wire_control(dsn: str) -> ControlParts:
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
         pools=PoolStore(database),
+        demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),
     )
 

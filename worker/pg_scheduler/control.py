@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler._store.database import Record
     from pg_scheduler.pool_settings import PoolSettings, PoolState
+    from pg_scheduler.demand import Demand, PoolRecord
     from pg_scheduler.recurrence import Rule
 
 CURSOR_OVERLAP = timedelta(seconds=10)
@@ -161,25 +162,6 @@ class ScheduleState:
     def is_exhausted(self) -> bool:
         """Whether its bounds or its rule have come to an end; False while nobody lets it tick."""
         return self.next_tick_at is None and not self.suspended and self.halted_at is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What a tenant's queues ask of its workers, counted in one query.
-
-    Attributes:
-        due: pending, not suspended, due now.
-        running: held by a living worker.
-        orphaned: held by a worker that is dead or late, waiting for rescue.
-        workers: living workers.
-        slots_per_worker: the smallest number of slots that a living worker reports; None without workers.
-    """
-
-    due: int
-    running: int
-    orphaned: int
-    workers: int
-    slots_per_worker: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,9 +301,25 @@ class Control:
         """Sources of this cluster that still have a schedule, or a job that has not ended: what a sweep compares."""
         return [_source(row, cluster) for row in await self._parts.sources.open_sources(cluster)]
 
-    async def demand(self, tenant: str) -> Demand:
-        """What this tenant's jobs ask of its workers now."""
-        return Demand(**dict(await self._parts.sources.demand(tenant)))
+    async def demand(self, tenant: str, *, ahead_seconds: float = 0) -> Demand:
+        """What this tenant's jobs ask of its workers, now and within so many seconds."""
+        return await self._parts.demand.demand(tenant, ahead_seconds)
+
+    async def drain(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """For a minute the workers of these pods claim nothing; asked for again, it goes on."""
+        await self._parts.demand.drain(tenant, pod_uids)
+
+    async def spare(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """The workers of these pods claim again."""
+        await self._parts.demand.spare(tenant, pod_uids)
+
+    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
+        """What is kept of a pool of workers; empty when it is new."""
+        return await self._parts.demand.pool_record(tenant, name)
+
+    async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
+        """Keep this of a pool of workers."""
+        await self._parts.demand.keep_pool_record(tenant, name, record)
 
     async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> Collection[str]:
         """Those of ``tasks`` that no living worker of the tenant has registered; empty while no worker lives."""

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pg_scheduler.control import (
         Control,
         Cursor,
-        Demand,
         DesiredJob,
         DesiredSchedule,
         JobState,
         ScheduleState,
         Source,
     )
+    from pg_scheduler.demand import Demand, PoolRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,25 @@ class Rows:
         """Forget a schedule."""
         await self._control.delete_schedule(source)
 
-    async def demand(self, tenant: str) -> Demand:
-        """What a namespace's jobs ask of its workers."""
-        return await self._control.demand(tenant)
+    async def demand(self, tenant: str, *, ahead_seconds: float) -> Demand:
+        """What a namespace's jobs ask of its workers, now and within so many seconds."""
+        return await self._control.demand(tenant, ahead_seconds=ahead_seconds)
+
+    async def drain(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """Have the workers of these pods claim nothing for a minute."""
+        await self._control.drain(tenant, pod_uids)
+
+    async def spare(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """Have the workers of these pods claim again."""
+        await self._control.spare(tenant, pod_uids)
+
+    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
+        """What is kept of a pool."""
+        return await self._control.pool_record(tenant, name)
+
+    async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
+        """Keep this of a pool."""
+        await self._control.keep_pool_record(tenant, name, record)
 
     async def is_unknown(self, tenant: str, task: str) -> bool:
         """Whether workers live and none of them has registered the task."""

@@ -24,7 +24,7 @@ class WorkerSettings:
 
 
 class Shares:
-    """Stride scheduling: a job takes its queue on by the inverse of the queue's weight; who is furthest back is next."""
+    """Stride scheduling: a job takes its queue on by the inverse of the weight, and the one furthest back is next."""
 
     def __init__(self, queues: Sequence[str]) -> None:
         self._weights: Mapping[str, int] = {}

@@ -149,7 +149,17 @@ class JobStore:
             limited=frozenset(row["limited"]),
             allowed_tasks=None if allowed is None else tuple(allowed),
         )
-        return Ahead(*row[:8], settings=settings)
+        return Ahead(
+            now=row["now"],
+            due_in=row["due_in"],
+            tick_in=row["tick_in"],
+            keyed_in=row["keyed_in"],
+            limited_in=row["limited_in"],
+            alone=row["alone"],
+            missing=row["missing"],
+            took_seconds=row["took"],
+            settings=settings,
+        )
 
     async def claim(
         self,

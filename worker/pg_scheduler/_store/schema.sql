@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 2f6637dc6b68df61cdab9f7626ecfe0698b900cf739702fe7e9cda4a798a72f0
+-- digest: 363e8919f60c8f395f01044159e510cb0725cb340b288ae41b085e58daccbca0
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1019,6 +1019,7 @@ CREATE TABLE scheduler_workers (
     backend_pid integer,
     backend_started_at timestamp with time zone,
     backend_watched boolean DEFAULT false NOT NULL,
+    drain_since timestamp with time zone,
     CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
     CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
 )
@@ -1054,6 +1055,16 @@ CREATE TABLE scheduler_pool_settings (
     source_generation bigint NOT NULL,
     made_at timestamp with time zone NOT NULL,
     allowed_tasks text[]
+);
+
+-- object: TABLE scheduler_pools
+CREATE TABLE scheduler_pools (
+    tenant text NOT NULL,
+    name text NOT NULL,
+    tasks text[] NOT NULL,
+    strangers json NOT NULL,
+    starts json NOT NULL,
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
@@ -1287,6 +1298,10 @@ ALTER TABLE ONLY scheduler_occurrences
 -- object: CONSTRAINT scheduler_pool_settings scheduler_pool_settings_pkey
 ALTER TABLE ONLY scheduler_pool_settings
     ADD CONSTRAINT scheduler_pool_settings_pkey PRIMARY KEY (tenant, name);
+
+-- object: CONSTRAINT scheduler_pools scheduler_pools_pkey
+ALTER TABLE ONLY scheduler_pools
+    ADD CONSTRAINT scheduler_pools_pkey PRIMARY KEY (tenant, name);
 
 -- object: CONSTRAINT scheduler_queue_settings scheduler_queue_settings_pkey
 ALTER TABLE ONLY scheduler_queue_settings
