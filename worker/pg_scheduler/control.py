@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pg_scheduler._store.database import Record
-    from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule
 
 CURSOR_OVERLAP = timedelta(seconds=10)
