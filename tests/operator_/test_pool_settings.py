@@ -64,7 +64,7 @@ def test_what_cannot_be_is_told_with_its_place(spec: dict[str, Any], told: str) 
         (None, False),
     ],
 )
-def test_a_write_comes_only_where_something_else_stands(state: PoolState | None, is_written: bool) -> None:  # noqa: FBT001
+def test_a_write_comes_only_where_something_else_stands(state: PoolState | None, is_written: bool) -> None:
     made = pool(queues=[MAIL])
 
     expected = [SetPool(source=made.meta.source, made_at=ALWAYS_THERE, settings=PoolSettings(queues={"mail": SAID}))]

@@ -655,4 +655,7 @@ def worker_card(
         version=version,
         pod=environment.get("PGSCHEDULER_POD_NAME"),
         pod_uid=environment.get("PGSCHEDULER_POD_UID"),
+        pod_namespace=environment.get("PGSCHEDULER_POD_NAMESPACE"),
+        node=environment.get("PGSCHEDULER_NODE_NAME"),
+        pool=config.pool,
     )

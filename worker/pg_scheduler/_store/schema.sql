@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 363e8919f60c8f395f01044159e510cb0725cb340b288ae41b085e58daccbca0
+-- digest: f90004625dc6fa4cb66fbff7ec62993c258f838ceb94fef2a3627d4e2035fbae
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1020,6 +1020,9 @@ CREATE TABLE scheduler_workers (
     backend_started_at timestamp with time zone,
     backend_watched boolean DEFAULT false NOT NULL,
     drain_since timestamp with time zone,
+    pod_namespace text,
+    node text,
+    pool text,
     CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
     CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
 )

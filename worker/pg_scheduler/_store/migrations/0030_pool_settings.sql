@@ -2,8 +2,8 @@
 -- Settings of worker pools and of their queues. Releases up to 0.3 do not look at limits: these hold from when the last of their
 -- workers has ended.
 --
--- A claim of a limited queue locks the queue's row of scheduler_queue_settings, so that one at a time gives out what is left, and
--- leaves the queue alone if another one has it: it waits for nobody. Beats write scheduler_queues, which no claim locks.
+-- A claim of a limited queue locks the queue's row of scheduler_queue_settings, so that one at a time gives out what is left; it
+-- leaves the queue alone if another one has that: it waits for nobody. Beats write scheduler_queues, which no claim locks.
 
 -- allowed_tasks: globs of the tasks that workers of this pool run; NULL means all. Of two pools, the older is first in everything.
 CREATE TABLE scheduler_pool_settings (
