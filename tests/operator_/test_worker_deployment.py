@@ -1,4 +1,4 @@
-"""What deploy/workers gives: pods that end in order, under the restricted Pod Security, whose settings are real ones."""
+"""What deploy/workers gives: pods that end in order, under restricted Pod Security, whose settings are real ones."""
 
 from __future__ import annotations
 
