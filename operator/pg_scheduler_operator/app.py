@@ -18,6 +18,7 @@ from pg_scheduler.control import Control
 from pg_scheduler_operator.errors import LeadershipLost
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
 from pg_scheduler_operator.gateway.lease import KubeLease
+from pg_scheduler_operator.gateway.scales import KubeTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.leadership import LEASE_SECONDS, Election
 from pg_scheduler_operator.metrics import DATABASE_UP, LEADER, WATCH_AGE, Metrics
@@ -173,6 +174,7 @@ class _Operator:
         return Reconciler(
             queue=queue,
             resources=self._resources,
+            targets=KubeTargets(self._api),
             rows=rows,
             pacer=pacer,
             sweeper=Sweeper(self._resources, rows, self._metrics),

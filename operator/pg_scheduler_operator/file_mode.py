@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import FolderResources
+from pg_scheduler_operator.gateway.local_workers import LocalTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.metrics import Metrics
 from pg_scheduler_operator.pacing import Pacer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pg_scheduler.control import Control
+    from pg_scheduler_operator.gateway.local_workers import LocalWorkers
     from pg_scheduler_operator.resources import Key
 
 LOOK_SECONDS: Final = 0.2
@@ -32,6 +34,7 @@ async def run(
     folder: Path,
     *,
     stop: asyncio.Event,
+    workers: LocalWorkers | None = None,
     write_status: bool = True,
     on_status: Callable[[Key, Mapping[str, Any]], None] | None = None,
 ) -> None:
@@ -41,6 +44,7 @@ async def run(
         control: the entered side of the database, whose tables are migrated.
         folder: its ``*.yaml``, ``*.yml`` and ``*.json`` are served, not those of folders below it.
         stop: set it to end; rows stay, as they do when an operator stops.
+        workers: the processes that the folder's first WorkerPool scales; without them it has nothing to scale.
         write_status: write ``<stem>.status.yaml`` beside each file and keep identities over restarts; without it the
             database should be a throw-away one.
         on_status: called with each status as it changes.
@@ -69,7 +73,15 @@ async def run(
 
     await look()  # before the first sweep: what is not there counts as deleted
     sweeper = Sweeper(resources, rows, metrics, may_hold=False)  # who takes files away has this folder in his hands
-    reconciler = Reconciler(queue=queue, resources=resources, rows=rows, pacer=pacer, sweeper=sweeper, metrics=metrics)
+    reconciler = Reconciler(
+        queue=queue,
+        resources=resources,
+        targets=LocalTargets(resources, workers),
+        rows=rows,
+        pacer=pacer,
+        sweeper=sweeper,
+        metrics=metrics,
+    )
     work = asyncio.create_task(reconciler.run())
     looks = asyncio.create_task(repeat(Loop.FOLDER, look, LOOK_SECONDS, metrics=metrics))
     stopped = asyncio.create_task(stop.wait())

@@ -21,7 +21,7 @@ from pg_scheduler_operator.errors import NameTaken
 from pg_scheduler_operator.gateway import kube
 from pg_scheduler_operator.resources import Kind
 from pg_scheduler_operator.settings import Settings
-from support.api_server import LEASE_PATH, OURS, ApiServer
+from support.kube_server import LEASE_PATH, OURS, ApiServer
 from support.operator_world import periodic_job, scheduled_job, worker_pool
 from support.proxy import Proxy
 from support.waiting import until
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from support.api_server import Fault
+    from support.kube_server import Fault
 
     Run = Callable[..., AbstractAsyncContextManager["Running"]]
 

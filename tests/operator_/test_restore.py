@@ -42,7 +42,13 @@ class Operator:
         self.sweeper = Sweeper(cluster, rows, metrics)
         pacer: Pacer[Key] = Pacer(lambda: self.now, per_second=1e6, burst=1e6)
         self.reconciler = Reconciler(
-            queue=queue, resources=cluster, rows=rows, pacer=pacer, sweeper=self.sweeper, metrics=metrics
+            queue=queue,
+            resources=cluster,
+            targets=cluster,
+            rows=rows,
+            pacer=pacer,
+            sweeper=self.sweeper,
+            metrics=metrics,
         )
 
     async def settle(self) -> None:

@@ -85,6 +85,16 @@ async def test_mark_of_one_pod_neither_ends_maintenance_nor_outlives_it(operatio
     assert len(await world.claim(worker)) == 1
 
 
+async def test_maintenance_is_no_mark_of_a_scale_in(control: Control, world: World) -> None:
+    await world.worker()
+    await world.pool.execute("UPDATE scheduler_workers SET pod_uid = 'p'")
+    await control.operations.begin_maintenance(by="me")
+
+    (worker,) = (await control.demand("", ahead_seconds=0)).workers
+
+    assert (worker.mark_seconds, worker.drained_seconds) == (None, None)
+
+
 async def test_end_of_maintenance_leaves_the_mark_of_a_scale_in(operations: Operations, world: World) -> None:
     worker = await world.worker()
     await world.pool.execute("UPDATE scheduler_workers SET drain_until = now() + interval '1 h'")

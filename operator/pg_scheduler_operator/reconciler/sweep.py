@@ -75,7 +75,10 @@ class Sweeper:
         raise held
 
     async def _withdraw(self, source: Source) -> None:
-        if source.kind == Kind.PERIODIC_JOB:
-            await self._rows.delete_schedule(source)
-        else:
-            await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+        match Kind(source.kind):
+            case Kind.PERIODIC_JOB:
+                await self._rows.delete_schedule(source)
+            case Kind.SCHEDULED_JOB:
+                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+            case Kind.WORKER_POOL:
+                await self._rows.forget_pool(source.tenant, source.name, source.uid)

@@ -16,9 +16,10 @@ from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedul
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.metrics import QUEUE_DEPTH, RECONCILE_FAILURES, RECONCILE_SECONDS
-from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
+from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
+from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
     Key,
     Kind,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pg_scheduler.control import Demand, JobState, ScheduleState, Source
-    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler.control import JobState, ScheduleState, Source
+    from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.pacing import Pacer
@@ -47,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 CHANGES_SECONDS: Final = 1.0
 LOOK_AT_MOST_SECONDS: Final = 5.0
-POOL_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 300.0
 WORKERS: Final = 10
 PASSES: Final = 4
@@ -62,6 +62,7 @@ class Reconciler:
         *,
         queue: KeyQueue,
         resources: Resources,
+        targets: Targets,
         rows: Rows,
         pacer: Pacer[Key],
         sweeper: Sweeper,
@@ -73,7 +74,8 @@ class Reconciler:
         self._pacer = pacer
         self._sweeper = sweeper
         self._metrics = metrics
-        self._executor = Executor(resources, rows, pacer, metrics)
+        self._executor = Executor(resources, targets, rows, pacer, metrics)
+        self._pools = PoolTurns(targets, rows, self._executor)
         self._seen: dict[Key, JobState | ScheduleState] = {}
         self._turns: dict[Key, float] = {}
         self._database_answers = True
@@ -142,10 +144,15 @@ class Reconciler:
             body = await self._resources.get(key)
             if body is None:
                 self._pacer.forget(key)
+                self._pools.forget(key)
+                if key.kind is Kind.WORKER_POOL:
+                    await self._rows.forget_pool(key.namespace, key.name)
                 return None
+            if key.kind is Kind.WORKER_POOL:
+                return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return _sooner(done.status_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
+                return done.status_in_seconds
             refusal = done.refusal
         return CHANGES_SECONDS
 
@@ -157,7 +164,7 @@ class Reconciler:
             case Kind.PERIODIC_JOB:
                 return await self._plan_periodic_job(read(PeriodicJobSpec, body, cluster=self._rows.cluster), refusal)
             case Kind.WORKER_POOL:
-                return await self._plan_worker_pool(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
+                raise AssertionError("pools have turns of their own")
             case _:
                 assert_never(kind)
 
@@ -179,12 +186,6 @@ class Reconciler:
             return self._without_database(job.meta, error)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
-    async def _plan_worker_pool(self, pool: Resource[WorkerPoolSpec]) -> list[Action]:
-        target = None
-        if not isinstance(pool.spec, InvalidSpec):
-            target = await self._resources.scale_of(pool.meta, pool.spec.target_ref)
-        return worker_pool.plan(pool, target, await self._demand(pool.meta.key.namespace), now=_now())
-
     def _without_database(self, meta: Meta, error: PgSchedulerError) -> list[Action]:
         now = _now()
         actions = let_go_without_database(meta, now)
@@ -193,12 +194,6 @@ class Reconciler:
         if meta.deletion_at is not None:
             self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
         raise error
-
-    async def _demand(self, namespace: str) -> Demand | None:
-        try:
-            return await self._rows.demand(namespace)
-        except (DatabaseUnreachable, DatabaseNotReady):
-            return None
 
     async def _is_unknown(self, resource: Resource[Spec], task: TaskSpec | None) -> bool:
         if task is None or not is_news(resource):
@@ -237,10 +232,6 @@ def _key(source: Source) -> Key:
 def _was_running(state: JobState | ScheduleState) -> bool:
     job = state.last_job if hasattr(state, "last_job") else state
     return job is not None and not job.status.is_final
-
-
-def _sooner(*seconds: float | None) -> float | None:
-    return min((value for value in seconds if value is not None), default=None)
 
 
 def _now() -> datetime:

@@ -33,14 +33,14 @@ CREATE TABLE scheduler_maintenance (
 );
 
 -- Every claim looks at its worker's drain_until anyway, and those of released workers do too: so maintenance drains every
--- worker for ever, and a claim costs what it did. A worker that registers meanwhile, and a mark that somebody else sets or
+-- worker until 9999, and a claim costs what it did. A worker that registers meanwhile, and a mark that somebody else sets or
 -- clears, meet the trigger; the lock sees to it that none slips through between the row's commit and the marks.
 CREATE FUNCTION scheduler_keep_drained() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('scheduler_maintenance', 208));
     IF EXISTS (SELECT FROM scheduler_maintenance) THEN
-        NEW.drain_until := 'infinity';
+        NEW.drain_until := '9999-01-01 00:00:00+00';
     END IF;
     RETURN NEW;
 END $$;
@@ -61,8 +61,8 @@ BEGIN
     ELSE
         DELETE FROM scheduler_maintenance;
     END IF;
-    UPDATE scheduler_workers SET drain_until = CASE WHEN turn_on THEN timestamptz 'infinity' END
-    WHERE state <> 'dead' AND (turn_on OR drain_until = 'infinity');
+    UPDATE scheduler_workers SET drain_until = CASE WHEN turn_on THEN timestamptz '9999-01-01 00:00:00+00' END
+    WHERE state <> 'dead' AND (turn_on OR drain_until = '9999-01-01 00:00:00+00');
     PERFORM pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', ''), pg_notify('scheduler_schedules', '');
     RETURN was_on <> turn_on;
 END $$;
