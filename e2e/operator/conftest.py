@@ -163,7 +163,7 @@ def operator_and_worker(operator: Program, start_worker: StartProgram) -> tuple[
 
 
 def _account_with_rights_in(namespace: str) -> list[Manifest]:
-    """As the head of deploy/rbac.yaml says: the ClusterRole, bound in one namespace only, and the cluster's identity."""
+    """As the head of deploy/rbac.yaml says: the ClusterRole, bound in one namespace, and the cluster's identity."""
     metadata = {"name": _ACCOUNT}
     group = "rbac.authorization.k8s.io"
     role = {"apiGroup": group, "kind": "ClusterRole", "name": _ACCOUNT}
