@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 9fb0ebdc7bc72c86591bc5d99e23e26ff87f4ff7f3249bcd94b2d081c4216b07
+-- digest: 6227fe140604dfe39f0dbb3e3022ee7f5e6613275a105e0f10bd2fb76ca79f1a
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -867,12 +867,13 @@ CREATE TABLE scheduler_clusters (
     held_rows bigint,
     held_of bigint,
     confirmed_rows bigint,
+    CONSTRAINT scheduler_clusters_cluster_fits_an_index CHECK (((octet_length(cluster) >= 1) AND (octet_length(cluster) <= 200))),
     CONSTRAINT scheduler_clusters_hold_is_whole CHECK (
 CASE
     WHEN (held_at IS NULL) THEN ((held_rows IS NULL) AND (held_of IS NULL) AND (confirmed_rows IS NULL))
     ELSE ((held_rows >= 1) AND (held_rows <= held_of))
 END),
-    CONSTRAINT scheduler_clusters_names_fit CHECK ((((octet_length(cluster) >= 1) AND (octet_length(cluster) <= 200)) AND ((octet_length(identity) >= 1) AND (octet_length(identity) <= 200))))
+    CONSTRAINT scheduler_clusters_identity_fits CHECK (((octet_length(identity) >= 1) AND (octet_length(identity) <= 200)))
 );
 
 -- object: TABLE scheduler_concurrency_limits

@@ -9,8 +9,8 @@ CREATE TABLE scheduler_clusters (
     held_rows      bigint,
     held_of        bigint,
     confirmed_rows bigint,
-    CONSTRAINT scheduler_clusters_names_fit CHECK (
-        octet_length(cluster) BETWEEN 1 AND 200 AND octet_length(identity) BETWEEN 1 AND 200),
+    CONSTRAINT scheduler_clusters_cluster_fits_an_index CHECK (octet_length(cluster) BETWEEN 1 AND 200),
+    CONSTRAINT scheduler_clusters_identity_fits CHECK (octet_length(identity) BETWEEN 1 AND 200),
     CONSTRAINT scheduler_clusters_hold_is_whole CHECK (
         CASE WHEN held_at IS NULL THEN held_rows IS NULL AND held_of IS NULL AND confirmed_rows IS NULL
              ELSE held_rows BETWEEN 1 AND held_of END)
