@@ -208,7 +208,7 @@ def test_paused_queue_is_explained_by_the_pool_that_pauses_it(tenant: Tenant, pl
 
     explained = plugin("explain", "sjob/held", "-o", "json").json
 
-    assert [each["cause"] for each in explained["findings"]][0] == "QueuePaused"
+    assert explained["findings"][0]["cause"] == "QueuePaused"
     assert explained["chain"]["queue"] == "mail: paused, by wpool/reports"
 
 
