@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cluster.image import PROJECT_IMAGE
+from cluster.node_files import PAUSE_IMAGE
 from cluster.processes import CommandError
 from support.ledger import TASKS_FILE
 
@@ -56,6 +57,11 @@ def wait_until_operator_serves(cluster: Cluster, namespace: str) -> None:
     cluster.wait("the operator serves", serves, timeout_seconds=60)
 
 
+def _slow(seconds: int, security: Manifest) -> Manifest:
+    command = ["sleep", str(seconds)]
+    return {"name": "slow", "image": PAUSE_IMAGE, "command": command, "securityContext": security}
+
+
 class Deployments:
     """The Deployment `workers` of a tenant: pods/workers.yaml with what a test needs changed."""
 
@@ -63,8 +69,14 @@ class Deployments:
         self._tenant = tenant
         tenant.apply(database_secret(tenant.database.pod_dsn))
 
-    def deploy_workers(self, *, replicas: int = 1, of_ledger: bool = True, **variables: str) -> None:
-        """Apply it and wait for its pods. `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples."""
+    def deploy_workers(
+        self, *, replicas: int = 1, of_ledger: bool = True, start_seconds: int = 0, **variables: str
+    ) -> None:
+        """Apply it and wait for its pods.
+
+        `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples. `start_seconds`: what its image would
+        take to arrive.
+        """
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
@@ -72,6 +84,8 @@ class Deployments:
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
+        if start_seconds:
+            pod["initContainers"] = [_slow(start_seconds, container["securityContext"])]
         if of_ledger:
             self._mount_ledger(pod, container)
         self._tenant.apply(manifest)
@@ -81,6 +95,16 @@ class Deployments:
         """As wished."""
         wished: int = self._tenant.get("deployment/workers")["spec"]["replicas"]
         return wished
+
+    def scale(self, replicas: int) -> None:
+        """By hand, past every pool."""
+        self._tenant.kubectl("scale", "deployment/workers", f"--replicas={replicas}")
+
+    def ready(self) -> int:
+        """Replicas that are ready; 0 while some that are ending still exist."""
+        status = self._tenant.get("deployment/workers")["status"]
+        ready: int = status.get("readyReplicas", 0)
+        return ready if len(self.pods()) == ready else 0
 
     def pods(self) -> list[str]:
         """Those that exist, ending ones too."""
