@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 
 _WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
 _LEDGER = "ledger-tasks"
+_ON_ALL_NODES = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "labelSelector": {"matchLabels": {"app": "workers"}},
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+        ]
+    }
+}
+# Evicted from a dead node at once, not after the default of 300 s.
+_LEAVE_DEAD_NODES = [
+    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+    for key in ("not-ready", "unreachable")
+]
 
 
 def database_secret(dsn: str) -> Manifest:
@@ -61,6 +80,7 @@ class Deployments:
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
+        pod |= {"affinity": _ON_ALL_NODES, "tolerations": _LEAVE_DEAD_NODES}
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
@@ -92,6 +112,19 @@ class Deployments:
             "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
         ).split()
 
+    def pod_on(self, node: str) -> str:
+        """The name of the only one there."""
+        (name,) = self._tenant.kubectl(
+            *("get", "pods", "--selector=app=workers", f"--field-selector=spec.nodeName={node}"),
+            "--output=jsonpath={..metadata.name}",
+        ).split()
+        return name
+
+    def ready_pods(self) -> set[str]:
+        """Those that are said to be; one on a dead node is for a while yet."""
+        pods = json.loads(self._tenant.kubectl("get", "pods", "--selector=app=workers", "--output=json"))["items"]
+        return {pod["metadata"]["name"] for pod in pods if _is_ready(pod)}
+
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""
         self._tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
@@ -102,3 +135,8 @@ class Deployments:
         pod["volumes"] = [{"name": "tasks", "configMap": {"name": _LEDGER}}]
         container["volumeMounts"] = [{"name": "tasks", "mountPath": "/app"}]
         container["args"] = ["worker", TASKS_FILE.name]
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -38,5 +38,14 @@ def worker_pool(
     return _object("WorkerPool", name, {"targetRef": reference, **hint, **wish, "autoscaling": autoscaling})
 
 
+def hundred_objects() -> list[Manifest]:
+    """Of both kinds, none of which runs."""
+    names = [f"job-{number}" for number in range(50)]
+    schedule = {"cron": ["0 0 1 1 *"]}
+    return [
+        one for name in names for one in (scheduled_job(name, runAt=FAR_AWAY), periodic_job(name, schedule=schedule))
+    ]
+
+
 def _object(kind: str, name: str, spec: Manifest) -> Manifest:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}

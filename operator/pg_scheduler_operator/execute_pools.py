@@ -10,7 +10,14 @@ import logging
 from typing import TYPE_CHECKING, assert_never
 
 from pg_scheduler_operator.errors import KubernetesError
-from pg_scheduler_operator.reconcile.actions import DrainPods, KeepPoolRecord, Scale, SetDeletionCost, SparePods
+from pg_scheduler_operator.reconcile.actions import (
+    DrainPods,
+    KeepPoolRecord,
+    Scale,
+    SetDeletionCost,
+    SetPool,
+    SparePods,
+)
 
 if TYPE_CHECKING:
     from pg_scheduler_operator.gateway import Targets
@@ -38,6 +45,8 @@ class PoolExecutor:
                 await self._targets.set_deletion_cost(action.meta, action.pod, action.cost)
             case KeepPoolRecord():
                 await self._rows.keep_pool_record(action.tenant, action.name, action.record)
+            case SetPool():
+                await self._rows.set_pool(action.source, action.made_at, action.settings)
             case Scale():
                 await self._scale(action)
             case _:

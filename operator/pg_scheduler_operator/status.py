@@ -53,6 +53,7 @@ class Reason(StrEnum):
     OWNED_BY_ANOTHER = "OwnedByAnother"
     PODS_CHANGING = "PodsChanging"
     PODS_UNKNOWN = "PodsUnknown"
+    QUEUE_CONFLICT = "QueueConflict"
     REPLICAS_CONTESTED = "ReplicasContested"
     REPLICAS_IGNORED = "ReplicasIgnored"
     ROW_CLEANUP_DEFERRED = "RowCleanupDeferred"

@@ -643,3 +643,58 @@ async def test_demand_is_that_of_the_pools_namespace(world: World) -> None:
     await world.settle(world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(), namespace="other"))
 
     assert (await world.rows.demand("billing", ahead_seconds=60)).waiting == []
+
+
+def pool_of(*queues: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {**worker_pool(), "queues": list(queues), **spec}
+
+
+async def test_what_a_pool_says_of_queues_and_tasks_is_stored_once_and_goes_with_it(world: World) -> None:
+    mail = {"name": "mail", "weight": 3, "concurrency": 40, "rateLimit": {"limit": 100, "perSeconds": 60}}
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", pool_of(mail, allowedTasks=["reports.*"]))
+    await world.settle(key)
+    row = (
+        "SELECT s.xmin, s.weight, s.concurrency, s.rate_limit, s.rate_seconds, p.xmin, p.allowed_tasks"
+        " FROM scheduler_queue_settings s JOIN scheduler_pool_settings p ON p.tenant = s.tenant AND p.name = s.pool"
+        " WHERE s.tenant = 'billing' AND s.queue = 'mail'"
+    )
+    (stored,) = await world.pool.fetch(row)
+    assert tuple(stored)[1:5] == (3, 40, 100, 60)
+    assert stored["allowed_tasks"] == ["reports.*"]
+
+    await world.settle(key)
+    assert await world.pool.fetch(row) == [stored]
+    del world.cluster.objects[key]
+    await world.settle(key)
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_pool_settings") == 0
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queues WHERE limited") == 0
+
+
+async def test_of_two_pools_the_older_sets_a_queue_and_the_younger_says_so_until_it_is_gone(world: World) -> None:
+    world.cluster.deployments["workers"] = TargetScale(wanted=1, existing=1)
+    older = world.cluster.apply(Kind.WORKER_POOL, "older", pool_of({"name": "mail", "concurrency": 5}))
+    younger = world.cluster.apply(
+        Kind.WORKER_POOL, "younger", pool_of({"name": "mail", "paused": True}, {"name": "default", "weight": 2})
+    )
+    for key in (younger, older, younger):
+        await world.settle(key)
+    assert world.cluster.condition(younger, "Degraded") == ("True", "QueueConflict")
+    assert await world.pool.fetchval("SELECT concurrency FROM scheduler_queue_settings WHERE queue = 'mail'") == 5
+    assert await world.pool.fetchval("SELECT weight FROM scheduler_queue_settings WHERE queue = 'default'") == 2
+
+    del world.cluster.objects[older]
+    for key in (older, younger, younger):
+        await world.settle(key)
+
+    assert world.cluster.condition(younger, "Degraded")[0] == "False"
+    assert await world.pool.fetchval("SELECT paused FROM scheduler_queue_settings WHERE queue = 'mail'")
+
+
+async def test_settings_of_a_pool_that_went_while_nobody_looked_are_swept(world: World) -> None:
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", pool_of({"name": "mail", "concurrency": 5}))
+    await world.settle(key)
+    del world.cluster.objects[key]
+
+    assert await world.reconciler.sweep() == 1
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_settings") == 0

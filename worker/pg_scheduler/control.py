@@ -15,6 +15,7 @@ from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
 from pg_scheduler._store import migrator
 from pg_scheduler._store.dsn import checked_dsn
+from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler._store.database import Record
     from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule
 
 CURSOR_OVERLAP = timedelta(seconds=10)
@@ -41,7 +43,7 @@ class Source:
 
     Attributes:
         cluster: name of the cluster or folder that the resource lives in; rows of another one are never touched.
-        kind: ``ScheduledJob`` or ``PeriodicJob``.
+        kind: ``ScheduledJob``, ``PeriodicJob`` or ``WorkerPool``.
         tenant: the resource's namespace.
         name: the resource's name, for people and for adoption after a restore.
         uid: identity; a resource made anew under the same name is another one.
@@ -323,6 +325,28 @@ class Control:
         """Those of ``tasks`` that no living worker of the tenant has registered; empty while no worker lives."""
         return await self._parts.sources.unknown_tasks(tenant, tasks)
 
+    async def set_pool(self, source: Source, made_at: datetime, settings: PoolSettings) -> None:
+        """Store what a WorkerPool says of queues and tasks, for all workers of its tenant within about a second.
+
+        A queue that an older pool (``made_at``) has set stays that pool's; a higher stored generation stays too.
+
+        Raises:
+            OwnedByResource: another cluster has a pool of this name in this namespace.
+        """
+        if not await self._parts.pools.set(_pool(source, made_at), settings):
+            raise OwnedByResource(
+                f"WorkerPool {source.tenant}/{source.name} of another cluster, or a newer generation, is stored",
+                fix="let two clusters on one database have different namespaces or names",
+            )
+
+    async def pool(self, source: Source, made_at: datetime, wanted: Collection[str]) -> PoolState:
+        """What stands of this WorkerPool, and which of the queues that it wants to set are an older pool's."""
+        return await self._parts.pools.state(_pool(source, made_at), wanted)
+
+    async def delete_pool(self, tenant: str, name: str, *, cluster: str, uid: str | None = None) -> bool:
+        """Forget what a WorkerPool has said; whether there was one. Without ``uid`` whoever has the name."""
+        return await self._parts.pools.delete(tenant, name, cluster, uid)
+
     async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
         return [_job_state(row) for row in await self._parts.sources.jobs(job_ids)] if job_ids else []
 
@@ -375,6 +399,17 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
 
 def _key(source: Source) -> schedules.ScheduleKey:
     return schedules.ScheduleKey(tenant=source.tenant, kind=source.kind, cluster=source.cluster, uid=source.uid)
+
+
+def _pool(source: Source, made_at: datetime) -> PoolKey:
+    return PoolKey(
+        tenant=source.tenant,
+        name=source.name,
+        cluster=source.cluster,
+        uid=source.uid,
+        generation=source.generation,
+        made_at=made_at,
+    )
 
 
 def _source(row: Record, cluster: str) -> Source:

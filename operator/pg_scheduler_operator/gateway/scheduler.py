@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from pg_scheduler.control import (
         Control,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         Source,
     )
     from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings, PoolState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,18 @@ class Rows:
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool."""
         await self._control.keep_pool_record(tenant, name, record)
+
+    async def pool(self, source: Source, made_at: datetime, wanted: Collection[str]) -> PoolState:
+        """What stands of what a pool says, and which of the queues that it wants are an older pool's."""
+        return await self._control.pool(source, made_at, wanted)
+
+    async def set_pool(self, source: Source, made_at: datetime, settings: PoolSettings) -> None:
+        """Store what a pool says."""
+        await self._control.set_pool(source, made_at, settings)
+
+    async def forget_pool(self, tenant: str, name: str, uid: str | None = None) -> None:
+        """Forget what a pool has said; without ``uid`` whichever had the name."""
+        await self._control.delete_pool(tenant, name, cluster=self._cluster, uid=uid)
 
     async def is_unknown(self, tenant: str, task: str) -> bool:
         """Whether workers live and none of them has registered the task."""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler.demand import PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings
     from pg_scheduler_operator.resources import Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -121,6 +123,15 @@ class KeepPoolRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetPool:
+    """Store what a pool says of queues and tasks."""
+
+    source: Source
+    made_at: datetime
+    settings: PoolSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetStatus:
     """Write the status; ``live`` is what it was planned upon."""
 
@@ -140,7 +151,7 @@ class EmitEvent:
 RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
-PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | Scale
+PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale
 """What is done to a pool's workers and its target."""
 
 Action = AddFinalizer | RemoveFinalizer | RowChange | PoolChange | SetStatus | EmitEvent

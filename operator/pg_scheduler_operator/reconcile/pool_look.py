@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pg_scheduler.demand import Demand
+    from pg_scheduler.pool_settings import PoolState
     from pg_scheduler_operator.resources import Pod, TargetScale
 
 
@@ -37,6 +38,7 @@ class Look:
     Attributes:
         target: None where there is no such object.
         demand: None where the database does not answer.
+        settings: what stands of what the pool says of queues and tasks; None where nobody knows.
         autoscaler: a HorizontalPodAutoscaler that scales the target itself.
         now: by the operator's clock; what is compared with pods is.
     """
@@ -46,5 +48,6 @@ class Look:
     pods: Sequence[Pod] = ()
     demand: Demand | None = None
     record: PoolRecord = field(default_factory=PoolRecord)
+    settings: PoolState | None = None
     siblings: Sequence[Sibling] = ()
     autoscaler: str | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.pool_record import lead_seconds, own_workers
+from pg_scheduler_operator.reconcile.pool_settings import queue_conflict
 from pg_scheduler_operator.resources import DemandStatus, WorkerPoolStatus
 from pg_scheduler_operator.status import Fact, Reason, conditions, live_fact, readiness
 
@@ -82,7 +83,7 @@ def _schema(demand: Demand) -> Fact:
 
 
 def _degraded(pool: Resource[WorkerPoolSpec], look: Look, hold: Refusal | None) -> Fact:
-    """What hinders the draining of workers, as far as it will not pass by itself."""
+    """What hinders the draining of workers, as far as it will not pass by itself; else what is set by another pool."""
     if hold is not None and hold.reason is not Reason.PODS_CHANGING:
         return Fact("Degraded", True, hold.reason, hold.message)
     graces = [pod.grace_seconds for pod in look.pods]
@@ -90,6 +91,9 @@ def _degraded(pool: Resource[WorkerPoolSpec], look: Look, hold: Refusal | None) 
         grace, drain = min(graces), pool.spec.drain.timeout_seconds
         message = f"terminationGracePeriodSeconds is {grace}, drain.timeoutSeconds {drain}: raise the first"
         return Fact("Degraded", True, Reason.GRACE_TOO_SHORT, message)
-    if not graces:
-        return live_fact(pool.status, "Degraded", otherwise=Fact("Degraded", False, Reason.HEALTHY))
-    return Fact("Degraded", False, Reason.HEALTHY)
+    if (conflict := queue_conflict(look.settings)) is not None:
+        return Fact("Degraded", True, conflict.reason, conflict.message)
+    healthy = Fact("Degraded", False, Reason.HEALTHY)
+    said = live_fact(pool.status, "Degraded", otherwise=healthy)
+    is_over = bool(graces) or said.reason is Reason.QUEUE_CONFLICT
+    return healthy if is_over and look.settings is not None else said

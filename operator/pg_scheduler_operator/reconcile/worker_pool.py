@@ -22,6 +22,7 @@ from pg_scheduler_operator.reconcile.pool_record import (
     own_workers,
     wants_strangers,
 )
+from pg_scheduler_operator.reconcile.pool_settings import store_settings
 from pg_scheduler_operator.reconcile.pool_status import pool_status
 from pg_scheduler_operator.reconcile.scale_in import Intent, ScaleIn, occupancies, scale_in, undone
 from pg_scheduler_operator.reconcile.scaling import DEFAULT_SLOTS, decide, looked, replicas_for
@@ -74,6 +75,7 @@ def plan(pool: Resource[WorkerPoolSpec], look: Look, memory: Memory) -> PoolPlan
     actions: list[Action] = [
         *warnings(pool, refusal, None, task_unknown=False),
         *ignored(pool),
+        *store_settings(pool, look.settings),
         *missed(pool, look, wrong),
         *kept(pool, look, verdict.record),
         *scaled(pool, look, replicas, steps),
@@ -149,7 +151,8 @@ def _needed(
         pod_uids={pod.uid for pod in look.pods},
         tasks=known_tasks(record, demand),
         orphan_weight=scaling.orphan_weight,
-        otherwise=QueueShare(share=_share(spec, look, slots)),
+        queues=_limits(spec, look, share := _share(spec, look, slots)),
+        otherwise=QueueShare(share=share),
     )
     need = need_of(demand, outlook)
     record = asked(record, need.strangers, demand.at)
@@ -169,6 +172,20 @@ def _slots(pool: Resource[WorkerPoolSpec], spec: WorkerPoolSpec, look: Look, dem
     own = own_workers(demand, {pod.uid for pod in look.pods})
     reported = min((worker.slots for worker in own), default=None)
     return reported or pool.status.get("slotsPerReplica") or spec.slots_hint or DEFAULT_SLOTS
+
+
+def _limits(spec: WorkerPoolSpec, look: Look, share: float) -> dict[str, QueueShare]:
+    """What the pool's queues let run, but for those that an older pool has set."""
+    others = () if look.settings is None else look.settings.conflicts
+    return {
+        name: QueueShare(
+            concurrency=queue.concurrency,
+            starts_per_second=None if queue.rate is None else queue.rate.limit / queue.rate.seconds,
+            share=share,
+        )
+        for name, queue in spec.settings.queues.items()
+        if name not in others
+    }
 
 
 def _share(spec: WorkerPoolSpec, look: Look, slots: int) -> float:

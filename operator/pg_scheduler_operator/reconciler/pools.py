@@ -17,6 +17,7 @@ from pg_scheduler_operator.reconcile import worker_pool
 from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
 from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.pool_record import lead_seconds
+from pg_scheduler_operator.reconcile.pool_settings import made_at
 from pg_scheduler_operator.reconcile.scaling import DEFAULT_SLOTS
 from pg_scheduler_operator.resources import WorkerPoolSpec, read
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pg_scheduler.demand import Demand
+    from pg_scheduler.pool_settings import PoolState
     from pg_scheduler_operator.execute import Executor
     from pg_scheduler_operator.gateway import Targets
     from pg_scheduler_operator.gateway.scheduler import Rows
@@ -85,9 +87,10 @@ class PoolTurns:
         spec, meta = pool.spec, pool.meta
         if isinstance(spec, InvalidSpec):
             return Look(target=None, now=_now())
+        settings = await self._settings(meta, spec)
         target = await self._targets.scale_of(meta, spec.target_ref)
         if target is None:
-            return Look(target=None, now=_now())
+            return Look(target=None, now=_now(), settings=settings)
         autoscalers = await self._autoscalers.of(meta.key.namespace)
         record, demand = await self._figures(meta, spec)
         pods = await self._targets.pods(meta, target.selector)  # after the figures: a worker's pod is then among them
@@ -97,9 +100,16 @@ class PoolTurns:
             pods=pods,
             demand=demand,
             record=record,
+            settings=settings,
             siblings=await self._siblings(meta),
             autoscaler=autoscalers.get(spec.target_ref.name),
         )
+
+    async def _settings(self, meta: Meta, spec: WorkerPoolSpec) -> PoolState | None:
+        try:
+            return await self._rows.pool(meta.source, made_at(meta), list(spec.settings.queues))
+        except (DatabaseUnreachable, DatabaseNotReady):
+            return None
 
     async def _figures(self, meta: Meta, spec: WorkerPoolSpec) -> tuple[PoolRecord, Demand | None]:
         try:

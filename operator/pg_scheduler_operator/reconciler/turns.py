@@ -100,6 +100,8 @@ class Reconciler:
             if body is None:
                 self._pacer.forget(key)
                 self._pools.forget(key)
+                if key.kind is Kind.WORKER_POOL:
+                    await self._rows.forget_pool(key.namespace, key.name)
                 return None
             if key.kind is Kind.WORKER_POOL:
                 return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
@@ -191,10 +193,13 @@ class Reconciler:
         return len(gone)
 
     async def _withdraw(self, source: Source) -> None:
-        if source.kind == Kind.PERIODIC_JOB:
-            await self._rows.delete_schedule(source)
-        else:
-            await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+        match Kind(source.kind):
+            case Kind.PERIODIC_JOB:
+                await self._rows.delete_schedule(source)
+            case Kind.SCHEDULED_JOB:
+                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+            case Kind.WORKER_POOL:
+                await self._rows.forget_pool(source.tenant, source.name, source.uid)
 
 
 def _key(source: Source) -> Key:

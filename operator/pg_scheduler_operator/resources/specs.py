@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -33,7 +33,11 @@ from pg_scheduler_operator.resources.model import (
     cel,
     rules,
 )
+from pg_scheduler_operator.resources.pools import GLOBS_MAX, PoolQueues, TaskGlob, pool_settings
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
+
+if TYPE_CHECKING:
+    from pg_scheduler.pool_settings import PoolSettings
 
 ARGUMENTS_MAX_BYTES: Final = 32 * 1024
 EXACT_INTEGER_MAX: Final = 2**53
@@ -256,6 +260,18 @@ class WorkerPoolSpec(Model):
         " nothing.",
     )
     drain: Drain = Field(default_factory=Drain, description="How a worker is let go when the pool shrinks.")
+    queues: PoolQueues = Field(
+        default=(),
+        description="Shares and limits of queues, for all workers of the namespace, whatever pool they are of. Of two"
+        " pools that name a queue the older counts. Which queues a worker serves is said by its PGSCHEDULER_QUEUES.",
+    )
+    allowed_tasks: tuple[TaskGlob, ...] | None = Field(
+        default=None,
+        max_length=GLOBS_MAX,
+        strict=False,
+        description="Globs of the tasks that the workers claim whose PGSCHEDULER_POOL names this pool; jobs of other"
+        " tasks are left to other workers. Unset means all, [] none.",
+    )
     slots_hint: int | None = Field(
         default=None,
         ge=1,
@@ -263,3 +279,8 @@ class WorkerPoolSpec(Model):
         description="Slots of one worker, used only until the first heartbeat reports the real number.",
     )
     autoscaling: Autoscaling = Field(description="How the number of replicas follows the demand.")
+
+    @property
+    def settings(self) -> PoolSettings:
+        """What it says of queues and tasks, in the library's words."""
+        return pool_settings(self.queues, self.allowed_tasks)

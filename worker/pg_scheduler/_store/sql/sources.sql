@@ -87,7 +87,9 @@ SELECT DISTINCT source_kind, tenant, source_name, source_uid, source_generation 
 WHERE source_uid IS NOT NULL AND finished_at IS NULL AND source_cluster = $1 AND source_kind = 'ScheduledJob'
 UNION ALL
 SELECT source_kind, tenant, source_name, source_uid, source_generation FROM scheduler_schedules
-WHERE source_cluster = $1 AND source_kind = 'PeriodicJob';
+WHERE source_cluster = $1 AND source_kind = 'PeriodicJob'
+UNION ALL
+SELECT 'WorkerPool', tenant, name, source_uid, source_generation FROM scheduler_pool_settings WHERE source_cluster = $1;
 
 -- name: unknown_tasks
 -- Nothing while no worker lives: the first one may be on its way.
