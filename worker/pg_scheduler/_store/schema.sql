@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: f90004625dc6fa4cb66fbff7ec62993c258f838ceb94fef2a3627d4e2035fbae
+-- digest: 72ff1e66772091b2b8ffc63516736b13c0790433ae4c9ad9b6fc377d0646bd04
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1064,10 +1064,11 @@ CREATE TABLE scheduler_pool_settings (
 CREATE TABLE scheduler_pools (
     tenant text NOT NULL,
     name text NOT NULL,
+    queues text[] NOT NULL,
     tasks text[] NOT NULL,
     strangers json NOT NULL,
     starts json NOT NULL,
-    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(queues) <= 500) AND (cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
