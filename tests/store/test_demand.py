@@ -11,6 +11,7 @@ import pytest
 from pg_scheduler import recurrence
 from pg_scheduler.control import Control, DesiredSchedule, JobTemplate, Source
 from pg_scheduler.demand import PoolRecord, QueueLimit, Running, Waiting
+from pg_scheduler.pool_settings import PoolSettings
 from pg_scheduler.recurrence import Policy
 
 if TYPE_CHECKING:
@@ -208,3 +209,16 @@ async def test_record_of_a_pool_comes_back_as_it_was_kept(control: Control) -> N
 
     assert await control.pool_records("x") == {"p": record}
     assert list((await control.pool_records("x"))["p"].start_seconds) == ["u2", "u1"]
+
+
+async def test_record_goes_with_its_pool(control: Control) -> None:
+    pool = replace(SCHEDULE.source, kind="WorkerPool", name="p")
+    await control.set_pool(pool, made_at=BEGIN, settings=PoolSettings())
+    await control.keep_pool_record("", "p", PoolRecord())
+    await control.keep_pool_record("", "other", PoolRecord())
+
+    await control.delete_pool("", "p", cluster="elsewhere")
+    assert set(await control.pool_records("")) == {"other", "p"}
+    await control.delete_pool("", "p", cluster="c", uid=pool.uid)
+
+    assert set(await control.pool_records("")) == {"other"}
