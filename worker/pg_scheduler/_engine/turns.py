@@ -12,7 +12,6 @@ from time import monotonic
 
 from pg_scheduler._engine.config import PREFETCH_SECONDS
 
-
 IN_VAIN_SECONDS = 0.05
 """How soon a limited queue is asked again that had something and gave nothing: another worker was just asking it."""
 
