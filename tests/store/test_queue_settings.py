@@ -214,6 +214,7 @@ async def test_a_full_queue_does_not_ask_for_a_worker_to_run_a_job_alone(world: 
     await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = $1", await world.pending())
     assert not (await world.jobs.look_ahead("", ["default"], ["t"])).alone
     assert not await world.jobs.must_make_room(worker, "", ["default"], ["t"])
+    assert await world.claim_alone(worker) is None
 
     await world.jobs.complete([running], worker)
 
