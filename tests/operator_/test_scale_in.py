@@ -59,6 +59,18 @@ def test_marked_idle_pod_gets_its_cost_and_then_the_target_is_lowered() -> None:
     assert (names(third.give_cost), names(third.lower)) == ([], ["b"])
 
 
+def test_target_is_lowered_only_when_those_that_may_go_and_they_alone_are_cheap() -> None:
+    """Else the ReplicaSet would choose among more pods than go."""
+    cheap = pod("b", deletion_cost=VICTIM_COST)
+    drained = (worker("b", 0, mark=58), worker("c", 0, mark=58))
+
+    another_may_go = step([pod("a"), cheap, pod("c")], worker("a", 5), *drained, desired=1)
+    another_may_not = step([replace(PODS[0], deletion_cost=VICTIM_COST), cheap, pod("c")], *drained, worker("a", 5))
+
+    assert (names(another_may_go.give_cost), names(another_may_go.lower)) == (["c"], [])
+    assert (names(another_may_not.clear_cost), names(another_may_not.lower)) == (["a"], [])
+
+
 def test_busy_victim_is_drained_and_not_replaced_by_one_that_becomes_idle() -> None:
     waits = step(PODS, worker("a", 5), worker("b", 1, mark=58), worker("c", 0))
 
@@ -134,6 +146,7 @@ def test_pods_that_change_hold_the_lowering_but_not_the_draining(pods: list[Pod]
     assert held.hold is not None
     assert held.hold.reason is Reason.PODS_CHANGING
     assert (held.mark, held.spare, held.give_cost, held.lower) == ([], [], [], [])
+    assert step(pods, *WORKERS, **{**changes, "desired": 0}).mark == []
 
 
 @pytest.mark.parametrize(
@@ -198,6 +211,9 @@ class Fleet:
 
     def do(self, step: ScaleIn) -> list[str]:
         """What the operator does, and the ReplicaSet; the pods that were deleted."""
+        if step.lower:
+            cheap = {pod.uid for pod in self.pods.values() if pod.deletion_cost is not None}
+            assert cheap == {pod.uid for pod in step.lower}
         for pod in step.mark:
             if not self.is_marked(pod.uid):
                 self.marked_since[pod.uid] = self.now

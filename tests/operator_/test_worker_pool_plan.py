@@ -17,7 +17,8 @@ from pg_scheduler_operator.reconcile.actions import (
     SetStatus,
     SparePods,
 )
-from pg_scheduler_operator.reconcile.pool_look import Look, Memory, Sibling
+from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
+from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconcile.worker_pool import PoolPlan, plan
 from pg_scheduler_operator.resources import Kind, Pod, Resource, TargetScale, WorkerPoolSpec, read
@@ -81,9 +82,8 @@ def shrunk(wish: int = 1, **changes: Any) -> dict[str, Any]:
 def test_pool_follows_due_running_orphaned_and_soon_due_jobs() -> None:
     busy = [replace(WORKERS[0], busy=10), replace(WORKERS[1], busy=10)]
     running = [Running("q", 20, on_living_worker=True), Running("q", 10, on_living_worker=False)]
-    what = demand(
-        replace(DUE, jobs=20), Waiting("q", "t", 7, 6), Waiting("q", "t", 8, 6), workers=busy, running=running
-    )
+    ahead = [Waiting("q", "t", 7, 6), Waiting("q", "t", 8, 6)]  # a worker takes three seconds, the operator four
+    what = demand(replace(DUE, jobs=20), *ahead, workers=busy, running=running)
 
     made = planned(None, look(what))
 

@@ -128,7 +128,8 @@ async def test_dead_workers_are_told_of_only_while_they_hold_jobs(control: Contr
 async def test_median_of_a_task_is_of_completed_jobs(control: Control, world: World) -> None:
     await world.pool.execute(
         "INSERT INTO scheduled_jobs"
-        " (job_id, task, job_name, task_data, execution_time, status, started_at, finished_at) SELECT 'm' || n, 't', 't', '{}', now(), CASE n WHEN 4 THEN 'failed' ELSE 'completed' END, now(),"
+        " (job_id, task, job_name, task_data, execution_time, status, started_at, finished_at)"
+        " SELECT 'm' || n, 't', 't', '{}', now(), CASE n WHEN 4 THEN 'failed' ELSE 'completed' END, now(),"
         " now() + make_interval(secs => 10 ^ n) FROM generate_series(0, 4) n"
     )
 

@@ -1,7 +1,7 @@
 """Worker processes of this machine, as the target of a folder's WorkerPool.
 
-Invariant: there is one set of processes, so one pool scales it: the first of the folder's default namespace whose
-target is asked for. A process is to its pool what a pod is, by a uid that it is told and registers.
+Invariant: there is one set of processes, so one pool scales it: the first by name of the folder's default namespace. A
+process is to its pool what a pod is, by a uid that it is told and registers.
 """
 
 from __future__ import annotations
@@ -65,14 +65,13 @@ class LocalTargets:
     def __init__(self, resources: FolderResources, workers: LocalWorkers | None) -> None:
         self._resources = resources
         self._workers = workers
-        self._target: str | None = None
 
     async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
-        """The processes, for the first target that is asked for."""
-        if self._workers is None or meta.key.namespace != DEFAULT_NAMESPACE:
-            return None
-        self._target = self._target or target.name
-        if target.name != self._target:
+        """The processes, whatever the target is called, for the first pool."""
+        del target
+        names = [body["metadata"]["name"] for body in await self.pools(DEFAULT_NAMESPACE)]
+        is_first = meta.key.namespace == DEFAULT_NAMESPACE and meta.key.name == min(names, default=None)
+        if self._workers is None or not is_first:
             return None
         return TargetScale(wanted=self._workers.wanted, existing=len(self._workers.pods))
 
@@ -94,7 +93,7 @@ class LocalTargets:
 
     async def pools(self, namespace: str) -> Sequence[Mapping[str, Any]]:
         """The bodies of all pools of a namespace."""
-        bodies = self._resources.bodies(Kind.WORKER_POOL)
+        bodies = (body for body in self._resources.bodies(Kind.WORKER_POOL) if not _is_taken_away(body))
         return [body for body in bodies if body["metadata"]["namespace"] == namespace]
 
     async def autoscalers(self, namespace: str) -> Mapping[str, str]:
@@ -106,3 +105,7 @@ class LocalTargets:
         if self._workers is None:
             raise AssertionError(f"{meta.key} has no target")
         return self._workers
+
+
+def _is_taken_away(body: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in body["metadata"]

@@ -1,4 +1,4 @@
-"""What is read of a pool in one turn, and what its turns leave to each other."""
+"""What is read of a pool in one turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pg_scheduler.demand import PoolRecord
-from pg_scheduler_operator.reconcile.scaling import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,19 +51,3 @@ class Look:
     settings: PoolState | None = None
     siblings: Sequence[Sibling] = ()
     autoscaler: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lowered:
-    """A target that was lowered, until as many of the pods that stood then have gone: which were to go, which stood."""
-
-    victims: frozenset[str]
-    stood: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What a turn leaves for the next; an operator that starts without it only waits a little longer."""
-
-    history: History = field(default_factory=History)
-    lowered: Lowered | None = None

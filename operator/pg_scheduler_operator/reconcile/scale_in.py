@@ -134,13 +134,16 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
     if hold is not None:  # who drains goes on: what hinders us may be the last victims, which are still ending
         victims = [each for each in victims if each.mark_seconds is not None]
     ready = [] if hold is not None else [each for each in victims if _may_go(each, intent.drain_seconds)]
+    cheap = [each for each in standing if each.pod.deletion_cost == VICTIM_COST]
+    to_clear = [each for each in cheap if each not in ready]
+    to_give = [each for each in ready if intent.uses_cost and each not in cheap]
     return ScaleIn(
         hold=hold,
         mark=_pods(each for each in victims if each.has_worker and (each.mark_seconds or 0) < RENEW_BELOW_SECONDS),
         spare=_pods(each for each in standing if each not in victims and each.mark_seconds is not None),
-        give_cost=_pods(each for each in ready if intent.uses_cost and each.pod.deletion_cost is None),
-        clear_cost=_pods(each for each in standing if each not in ready and each.pod.deletion_cost == VICTIM_COST),
-        lower=_pods(each for each in ready if not intent.uses_cost or each.pod.deletion_cost == VICTIM_COST),
+        give_cost=_pods(to_give),
+        clear_cost=_pods(to_clear),
+        lower=[] if to_clear or to_give else _pods(ready),  # the cheap ones are those that go, and only they
     )
 
 

@@ -10,17 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pg_scheduler_operator.errors import InvalidSpec
-from pg_scheduler_operator.reconcile.actions import (
-    DrainPods,
-    EmitEvent,
-    KeepPoolRecord,
-    Scale,
-    SetDeletionCost,
-    SparePods,
-)
-from pg_scheduler_operator.reconcile.common import is_news, refused, set_status, warnings
+from pg_scheduler_operator.reconcile.common import refused, set_status, warnings
 from pg_scheduler_operator.reconcile.need import Outlook, QueueShare, need_of
-from pg_scheduler_operator.reconcile.pool_look import Lowered, Memory
+from pg_scheduler_operator.reconcile.pool_actions import ignored, kept, missed, scaled
+from pg_scheduler_operator.reconcile.pool_memory import Memory, after, wrong_victims
 from pg_scheduler_operator.reconcile.pool_record import (
     asked,
     known_tasks,
@@ -31,10 +24,10 @@ from pg_scheduler_operator.reconcile.pool_record import (
 )
 from pg_scheduler_operator.reconcile.pool_settings import store_settings
 from pg_scheduler_operator.reconcile.pool_status import pool_status
-from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST, Intent, ScaleIn, occupancies, scale_in, undone
-from pg_scheduler_operator.reconcile.scaling import DEFAULT_SLOTS, commanded, decide, looked, replicas_for
+from pg_scheduler_operator.reconcile.scale_in import Intent, ScaleIn, occupancies, scale_in, undone
+from pg_scheduler_operator.reconcile.scaling import DEFAULT_SLOTS, decide, looked, replicas_for
 from pg_scheduler_operator.resources import DeletionCost, LookaheadMode, ScalingMode
-from pg_scheduler_operator.status import Fact, Notice, Reason, Refusal
+from pg_scheduler_operator.status import Fact, Reason, Refusal
 
 if TYPE_CHECKING:
     from pg_scheduler.demand import Demand, PoolRecord
@@ -77,14 +70,15 @@ def plan(pool: Resource[WorkerPoolSpec], look: Look, memory: Memory) -> PoolPlan
     refusal = refused(pool) or _missing(pool, look)
     verdict = _verdict(pool, look, memory, refusal)
     steps = _steps(pool, look, verdict)
-    wrong, memory = _wrong_victims(look, _after(look, verdict, steps))
+    replicas = _replicas(look, verdict, steps)
+    wrong, memory = wrong_victims(look, after(verdict.memory, look, replicas, steps))
     actions: list[Action] = [
         *warnings(pool, refusal, None, task_unknown=False),
-        *_ignored(pool),
+        *ignored(pool),
         *store_settings(pool, look.settings),
-        *_missed(pool, look, wrong),
-        *_kept(pool, look, verdict.record),
-        *_scale(pool, look, verdict, steps),
+        *missed(pool, look, wrong),
+        *kept(pool, look, verdict.record),
+        *scaled(pool, look, replicas, steps),
         *set_status(pool, pool_status(pool, look, verdict.record, verdict.fact, verdict.desired, steps.hold, refusal)),
     ]
     soon = UNDER_WAY_SECONDS if steps.is_under_way else None
@@ -227,85 +221,3 @@ def _replicas(look: Look, verdict: Verdict, steps: ScaleIn) -> int | None:
     if verdict.desired > look.target.wanted:
         return verdict.desired
     return look.target.wanted - len(steps.lower) if steps.lower else None
-
-
-def _scale(pool: Resource[WorkerPoolSpec], look: Look, verdict: Verdict, steps: ScaleIn) -> list[Action]:
-    """Marks before costs, and costs before the target: what is not marked may take a job at any moment."""
-    tenant, spec, replicas = pool.meta.key.namespace, pool.spec, _replicas(look, verdict, steps)
-    actions: list[Action] = []
-    if steps.mark:
-        actions.append(DrainPods(tenant=tenant, pod_uids=tuple(pod.uid for pod in steps.mark)))
-    if steps.spare:
-        actions.append(SparePods(tenant=tenant, pod_uids=tuple(pod.uid for pod in steps.spare)))
-    actions += [SetDeletionCost(meta=pool.meta, pod=pod.name, cost=None) for pod in steps.clear_cost]
-    actions += [SetDeletionCost(meta=pool.meta, pod=pod.name, cost=VICTIM_COST) for pod in steps.give_cost]
-    if replicas is not None and look.target is not None and not isinstance(spec, InvalidSpec):
-        wanted, victims = look.target.wanted, tuple(steps.lower)
-        target = spec.target_ref
-        actions.append(Scale(meta=pool.meta, target=target, wanted=wanted, replicas=replicas, victims=victims))
-        actions.append(_told(pool, look, wanted, replicas))
-    return actions
-
-
-def _told(pool: Resource[WorkerPoolSpec], look: Look, wanted: int, replicas: int) -> EmitEvent:
-    counted = look.demand
-    due = 0 if counted is None else sum(each.jobs for each in counted.waiting if each.in_seconds == 0)
-    running = 0 if counted is None else sum(each.jobs for each in counted.running)
-    notice = Notice(
-        about=pool.meta,
-        type="Normal",
-        reason=Reason.SCALED_UP if replicas > wanted else Reason.SCALED_DOWN,
-        note=f"from {wanted} to {replicas} replicas: {due} jobs due, {running} running",
-        once=look.now.isoformat(),
-    )
-    return EmitEvent(notice=notice)
-
-
-def _kept(pool: Resource[WorkerPoolSpec], look: Look, record: PoolRecord) -> list[Action]:
-    if record == look.record:
-        return []
-    return [KeepPoolRecord(tenant=pool.meta.key.namespace, name=pool.meta.key.name, record=record)]
-
-
-def _ignored(pool: Resource[WorkerPoolSpec]) -> list[Action]:
-    """A wish that this mode does not carry out."""
-    spec = pool.spec
-    if isinstance(spec, InvalidSpec) or spec.replicas == 1 or spec.autoscaling.mode is not ScalingMode.OPERATOR:
-        return []
-    note = "spec.replicas does nothing while autoscaling.mode is Operator: use minReplicas and maxReplicas"
-    return _warned(pool, Reason.REPLICAS_IGNORED, note) if is_news(pool) else []
-
-
-def _missed(pool: Resource[WorkerPoolSpec], look: Look, wrong: int) -> list[Action]:
-    if not wrong:
-        return []
-    note = f"{wrong} pods were deleted that were not to go; their jobs had the pod's grace"
-    return _warned(pool, Reason.WRONG_VICTIM, note, once=look.now.isoformat())
-
-
-def _warned(pool: Resource[WorkerPoolSpec], reason: Reason, note: str, once: str | None = None) -> list[Action]:
-    once = str(pool.meta.generation) if once is None else once
-    return [EmitEvent(notice=Notice(about=pool.meta, type="Warning", reason=reason, note=note, once=once))]
-
-
-def _after(look: Look, verdict: Verdict, steps: ScaleIn) -> Memory:
-    """The memory once the plan is carried out."""
-    replicas = _replicas(look, verdict, steps)
-    if replicas is None or look.target is None:
-        return verdict.memory
-    history = commanded(verdict.memory.history, look.target.wanted, replicas, look.now)
-    if not steps.lower:
-        return Memory(history=history)
-    stood = frozenset(pod.uid for pod in look.pods if not pod.is_terminating)
-    return Memory(history=history, lowered=Lowered(victims=frozenset(pod.uid for pod in steps.lower), stood=stood))
-
-
-def _wrong_victims(look: Look, memory: Memory) -> tuple[int, Memory]:
-    """How many pods have gone in the place of victims, once as many have gone as were to go."""
-    lowered = memory.lowered
-    if lowered is None:
-        return 0, memory
-    gone = lowered.stood - {pod.uid for pod in look.pods if not pod.is_terminating}
-    if len(gone) < len(lowered.victims):
-        return 0, memory
-    return min(len(gone - lowered.victims), len(lowered.victims - gone)), replace(memory, lowered=None)

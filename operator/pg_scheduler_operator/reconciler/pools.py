@@ -14,7 +14,8 @@ from pg_scheduler.demand import PoolRecord
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile import worker_pool
-from pg_scheduler_operator.reconcile.pool_look import Look, Memory, Sibling
+from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
+from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.pool_record import lead_seconds
 from pg_scheduler_operator.reconcile.pool_settings import made_at
 from pg_scheduler_operator.reconcile.scaling import DEFAULT_SLOTS
