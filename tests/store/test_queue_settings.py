@@ -229,6 +229,7 @@ async def test_a_pool_pauses_and_lets_go_and_people_may_not_undo_it(world: World
     assert (queue.is_paused, queue.paused_by) == (True, "WorkerPool pool")
     with pytest.raises(OwnedByResource, match="WorkerPool pool"):
         await queues.resume("default")
+    assert (await queues.all())[0].is_paused
 
     await say(world.db, default=QueueSettings())
 
