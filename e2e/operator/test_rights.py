@@ -26,7 +26,10 @@ _GOLDEN = {
     "patch scheduledjobs/status.pgscheduler.io",
     "patch workerpools/status.pgscheduler.io",
     "get patch deployments/scale.apps",
+    "list patch pods",
+    "list horizontalpodautoscalers.autoscaling",
     "create events.events.k8s.io",
+    "get namespaces",  # of kube-system alone
 }
 # Every authenticated account may ask what it may do.
 _EVERYBODYS = ("authorization.k8s.io", "authentication.k8s.io")
@@ -34,7 +37,8 @@ _FORBIDDEN = (
     "get secrets",
     "list secrets",
     "get configmaps",
-    "list pods",
+    "watch pods",
+    "update pods",
     "delete pods",
     "create pods",
     "create pods/exec",

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import FolderResources
+from pg_scheduler_operator.gateway.local_workers import LocalTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, repeat, until_one_ends
-from pg_scheduler_operator.status import Pacer
+from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.pacing import Pacer
+from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, until_one_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pg_scheduler.control import Control
+    from pg_scheduler_operator.gateway.local_workers import LocalWorkers
     from pg_scheduler_operator.resources import Key
 
 LOOK_SECONDS: Final = 0.2
@@ -31,6 +34,7 @@ async def run(
     folder: Path,
     *,
     stop: asyncio.Event,
+    workers: LocalWorkers | None = None,
     write_status: bool = True,
     on_status: Callable[[Key, Mapping[str, Any]], None] | None = None,
 ) -> None:
@@ -40,6 +44,7 @@ async def run(
         control: the entered side of the database, whose tables are migrated.
         folder: its ``*.yaml``, ``*.yml`` and ``*.json`` are served, not those of folders below it.
         stop: set it to end; rows stay, as they do when an operator stops.
+        workers: the processes that the folder's first WorkerPool scales; without them it has nothing to scale.
         write_status: write ``<stem>.status.yaml`` beside each file and keep identities over restarts; without it the
             database should be a throw-away one.
         on_status: called with each status as it changes.
@@ -57,15 +62,28 @@ async def run(
         on_status=on_status,
     )
     queue = KeyQueue()
-    pacer = Pacer(asyncio.get_running_loop().time, coalesced_seconds=STATUS_SECONDS, per_second=STATUSES_PER_SECOND)
+    metrics = Metrics()
+    pacer: Pacer[Key] = Pacer(
+        asyncio.get_running_loop().time, coalesced_seconds=STATUS_SECONDS, per_second=STATUSES_PER_SECOND
+    )
 
     async def look() -> None:
         for key in resources.scan():
             queue.put(key)
 
     await look()  # before the first sweep: what is not there counts as deleted
-    work = asyncio.create_task(Reconciler(queue=queue, resources=resources, rows=rows, pacer=pacer).run())
-    looks = asyncio.create_task(repeat("the folder", look, LOOK_SECONDS))
+    sweeper = Sweeper(resources, rows, metrics, may_hold=False)  # who takes files away has this folder in his hands
+    reconciler = Reconciler(
+        queue=queue,
+        resources=resources,
+        targets=LocalTargets(resources, workers),
+        rows=rows,
+        pacer=pacer,
+        sweeper=sweeper,
+        metrics=metrics,
+    )
+    work = asyncio.create_task(reconciler.run())
+    looks = asyncio.create_task(repeat(Loop.FOLDER, look, LOOK_SECONDS, metrics=metrics))
     stopped = asyncio.create_task(stop.wait())
     await until_one_ends({work, looks, stopped})
 

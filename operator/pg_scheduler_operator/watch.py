@@ -7,10 +7,12 @@ themselves: kopf does not repeat a handler that failed, the queue does.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import kopf
+from kopf._cogs.clients import watching
 from kopf._core.engines.peering import Identity
 
 from pg_scheduler_operator.errors import KubernetesError
@@ -18,15 +20,20 @@ from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from pg_scheduler_operator.reconciler import KeyQueue
+
+    Told = Callable[[str, bool], None]
+    """Is given a stream's name, and whether that was the end of its list."""
 
 WATCH_SECONDS: Final = 300
 INACTIVITY_SECONDS: Final = 70
 PAGE: Final = 500
 REQUEST_TIMEOUT_SECONDS: Final = 30
 WORKERS: Final = 20
+IDLE_SECONDS: Final = 0.01
+"""How long a worker of kopf's stays with an object that nothing more happens to: what a list passes on waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,20 @@ class Memo:
     """What the handlers are given."""
 
     queue: KeyQueue
+
+
+class _NoDifferences(kopf.DiffBaseStorage):
+    """Handlers of events are told no differences, for which kopf would copy each object at each event."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        del body, extra_fields
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """Nothing was stored."""
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """There is nothing to store."""
 
 
 @kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)
@@ -50,7 +71,17 @@ def key_of(body: Mapping[str, Any]) -> Key:
     return Key(kind=Kind(body["kind"]), namespace=metadata["namespace"], name=metadata["name"])
 
 
-async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event) -> None:
+def streams(namespaces: Sequence[str]) -> set[str]:
+    """The names of the streams that there will be."""
+    scopes: Sequence[str | None] = namespaces or [None]
+    return {_stream(kind.plural, namespace) for kind in Kind for namespace in scopes}
+
+
+def _stream(plural: str, namespace: str | None) -> str:
+    return plural if namespace is None else f"{namespace}/{plural}"
+
+
+async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event, told: Told) -> None:
     """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
 
     Cancel it to end it without a signal. kopf's own flag for that is not used: its waiter outlives a signal, and kopf
@@ -60,27 +91,47 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
         queue: gets the keys.
         namespaces: those to watch; all when empty.
         started: set when the watch begins.
+        told: called with each sign of life of a stream.
 
     Raises:
         KubernetesError: the watch has ended and cannot go on.
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it reports each call of the handler
     try:
-        await kopf.operator(
-            settings=_settings(),
-            memo=Memo(queue=queue),
-            identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            ready_flag=started,
-        )
+        with overheard(told):
+            await kopf.operator(
+                settings=_settings(),
+                memo=Memo(queue=queue),
+                identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                ready_flag=started,
+            )
     except Exception as error:
         raise KubernetesError(
             "the watch has ended",
             why=f"{type(error).__name__}, status {getattr(error, 'status', None) or 'none'}",
             fix="check the API server and the operator's rights; the operator is to be started again",
         ) from error
+
+
+@contextmanager
+def overheard(told: Told) -> Iterator[None]:
+    """Hear what comes out of kopf's streams, in the one place where bookmarks still are: no handler gets them."""
+    infinite_watch = watching.infinite_watch
+
+    async def listening(**arguments: Any) -> AsyncIterator[Any]:
+        name = _stream(arguments["resource"].plural, arguments["namespace"])
+        async for event in infinite_watch(**arguments):
+            told(name, event is watching.Bookmark.LISTED)
+            yield event
+
+    watching.infinite_watch = listening
+    try:
+        yield
+    finally:
+        watching.infinite_watch = infinite_watch
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -94,9 +145,9 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = WORKERS
     # a handler only puts a key: there is nothing to wait for at the end, and a default kopf takes five seconds to stop
     settings.queueing.exit_timeout = 0.2
-    settings.queueing.idle_timeout = 0.2
+    settings.queueing.idle_timeout = IDLE_SECONDS
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = f"{GROUP}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = _NoDifferences()
     return settings

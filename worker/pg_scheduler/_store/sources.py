@@ -74,6 +74,21 @@ class SourceStore:
         """Cancel while it has not started, for the row's own source only."""
         await self._db.fetch(QUERIES["withdraw_owned_job"], job_id, uid)
 
+    async def settle_job(
+        self,
+        job_id: str,
+        uid: str,
+        status: str,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """End it as it is known to have ended, for the row's own source only."""
+        values = (job_id, uid, status, attempt, worker_id, started_at, finished_at)
+        await self._db.fetch(QUERIES["settle_owned_job"], *values)
+
     async def jobs(self, job_ids: Collection[str]) -> list[Record]:
         """Rows by id."""
         return await self._db.fetch(QUERIES["job_states"], list(job_ids))
@@ -98,13 +113,6 @@ class SourceStore:
     async def open_sources(self, cluster: str) -> list[Record]:
         """Sources that still have a schedule, or a job that has not ended."""
         return await self._db.fetch(QUERIES["open_sources"], cluster)
-
-    async def demand(self, tenant: str) -> Record:
-        """Due, running, orphaned, workers, slots_per_worker."""
-        row = await self._db.fetchrow(QUERIES["demand"], tenant)
-        if row is None:
-            raise AssertionError("an aggregate without GROUP BY has one row")
-        return row
 
     async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> set[str]:
         """Those that no living worker knows; empty while none lives."""

@@ -28,6 +28,13 @@ WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'runn
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now()
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting');
 
+-- name: settle_owned_job
+-- A restored row whose end its source has seen: it is not run again. A new token, so that no attempt ends it once more.
+UPDATE scheduled_jobs
+SET status = $3, attempt = greatest(attempt, $4::bigint), worker_id = coalesce($5, worker_id),
+    started_at = coalesce($6, started_at), finished_at = coalesce($7, scheduler_now()), token = nextval('scheduler_token')
+WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
+
 -- name: job_states
 -- Rows by id, with the type of the last failure.
 SELECT j.*, (SELECT a.error_type FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1)
@@ -87,23 +94,9 @@ SELECT DISTINCT source_kind, tenant, source_name, source_uid, source_generation 
 WHERE source_uid IS NOT NULL AND finished_at IS NULL AND source_cluster = $1 AND source_kind = 'ScheduledJob'
 UNION ALL
 SELECT source_kind, tenant, source_name, source_uid, source_generation FROM scheduler_schedules
-WHERE source_cluster = $1 AND source_kind = 'PeriodicJob';
-
--- name: demand
--- One row for a tenant; a running job whose worker is dead or late counts as orphaned. A tick that is due and that no
--- worker was there to make a job of counts as one: else a tenant with schedules only would never get its first worker.
-SELECT
-    (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'pending' AND NOT j.suspended
-       AND j.execution_time <= scheduler_now())
-    + (SELECT count(*) FROM scheduler_schedules s WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended
-         AND s.next_tick_at <= scheduler_now() AND s.source_kind <> 'code') AS due,
-    count(r.job_id) FILTER (WHERE r.lives) AS running,
-    count(r.job_id) FILTER (WHERE NOT r.lives) AS orphaned,
-    (SELECT count(*) FROM scheduler_living_workers w WHERE w.tenant = $1) AS workers,
-    (SELECT min(w.slots) FROM scheduler_living_workers w WHERE w.tenant = $1) AS slots_per_worker
-FROM (
-    SELECT j.job_id, EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.id = j.worker_id) AS lives
-    FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'running') r;
+WHERE source_cluster = $1 AND source_kind = 'PeriodicJob'
+UNION ALL
+SELECT 'WorkerPool', tenant, name, source_uid, source_generation FROM scheduler_pool_settings WHERE source_cluster = $1;
 
 -- name: unknown_tasks
 -- Nothing while no worker lives: the first one may be on its way.
