@@ -14,16 +14,20 @@ from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
+    AdoptJob,
     CancelJob,
+    DeleteObject,
     DeleteSchedule,
     EmitEvent,
+    ExpireJob,
+    LookAgain,
+    ReleaseJob,
     RemoveFinalizer,
     ResumeSchedule,
     Scale,
     SetStatus,
     UpsertJob,
     UpsertSchedule,
-    WithdrawJob,
 )
 from pg_scheduler_operator.resources import FINALIZER
 from pg_scheduler_operator.status import Reason, Refusal
@@ -45,12 +49,17 @@ class Done:
 
     Attributes:
         plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
-        status_in_seconds: when the status may be written that was held back, if one was.
+        again_in_seconds: when to plan again though nothing happens: a status was held back, or time will tell.
     """
 
     plan_again: bool = False
     refusal: Refusal | None = None
-    status_in_seconds: float | None = None
+    again_in_seconds: float | None = None
+
+
+def sooner(*seconds: float | None) -> float | None:
+    """The shortest of some times, None if there is none."""
+    return min((value for value in seconds if value is not None), default=None)
 
 
 class Executor:
@@ -63,22 +72,29 @@ class Executor:
 
     async def execute(self, actions: Sequence[Action]) -> Done:
         """Do them in order."""
-        plan_again, status_in_seconds = False, None
+        plan_again = False
+        again_in_seconds: float | None = None
         for action in actions:
             match action:
-                case UpsertJob() | CancelJob() | WithdrawJob() | UpsertSchedule() | ResumeSchedule() | DeleteSchedule():
+                case SetStatus():
+                    again_in_seconds = sooner(again_in_seconds, await self._set_status(action))
+                case LookAgain(in_seconds=seconds):
+                    again_in_seconds = sooner(again_in_seconds, seconds)
+                case ExpireJob():
+                    plan_again |= await self._rows.expire_job(action.source, action.job_id)
+                case AddFinalizer() | RemoveFinalizer() | Scale() | EmitEvent() | DeleteObject():
+                    await self._write(action)
+                case _:
                     plan_again = True
                     refusal = await self._change(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
-                case SetStatus():
-                    status_in_seconds = await self._set_status(action)
-                case _:
-                    await self._write(action)
-        return Done(plan_again=plan_again, status_in_seconds=status_in_seconds)
+        return Done(plan_again=plan_again, again_in_seconds=again_in_seconds)
 
-    async def _write(self, action: AddFinalizer | RemoveFinalizer | Scale | EmitEvent) -> None:
+    async def _write(self, action: AddFinalizer | RemoveFinalizer | Scale | EmitEvent | DeleteObject) -> None:
         match action:
+            case DeleteObject(meta=meta):
+                await self._resources.remove(meta)
             case AddFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
             case RemoveFinalizer(meta=meta):
@@ -97,8 +113,12 @@ class Executor:
                     await self._rows.upsert_job(change.desired)
                 case CancelJob():
                     await self._rows.cancel_job(change.source, change.job_id)
-                case WithdrawJob():
-                    await self._rows.withdraw_job(change.source, change.job_id)
+                case AdoptJob():
+                    await self._rows.adopt_job(
+                        change.source, change.job_id, deletion=change.deletion, suspended=change.suspended
+                    )
+                case ReleaseJob():
+                    await self._rows.release_job(change.source, change.job_id, change.deletion)
                 case UpsertSchedule():
                     await self._rows.upsert_schedule(change.desired)
                 case ResumeSchedule():
@@ -130,5 +150,5 @@ class Executor:
 
 def _unkeepable(error: InvalidPayload) -> Refusal:
     """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
-    parts = ["args or kwargs cannot be kept exactly as JSON", error.why, error.fix]
+    parts = ["args, kwargs or labels cannot be kept exactly as JSON", error.why, error.fix]
     return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))

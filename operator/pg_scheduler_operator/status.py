@@ -41,12 +41,15 @@ class Reason(StrEnum):
     FAILED = "Failed"
     INVALID_SCHEDULE = "InvalidSchedule"
     INVALID_SPEC = "InvalidSpec"
+    KEY_CONFLICT = "KeyConflict"
     MAX_RUNS_REACHED = "MaxRunsReached"
     NO_RUN_YET = "NoRunYet"
     NOT_EXHAUSTED = "NotExhausted"
     NOT_FINISHED = "NotFinished"
     NOT_STARTED = "NotStarted"
     OWNED_BY_ANOTHER = "OwnedByAnother"
+    PERIODIC_JOB_INVALID = "PeriodicJobInvalid"
+    PERIODIC_JOB_NOT_FOUND = "PeriodicJobNotFound"
     ROW_CLEANUP_DEFERRED = "RowCleanupDeferred"
     SCALED_DOWN = "ScaledDown"
     SCALED_UP = "ScaledUp"
@@ -72,10 +75,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a spec was not taken over; said in Ready and Stalled."""
+    """Why a spec was not taken over; said in Ready and Stalled.
+
+    Attributes:
+        heals: whether it may yet be taken over as it is, so that nothing is stalled.
+    """
 
     reason: Reason
     message: str
+    heals: bool = False
 
     @classmethod
     def of(cls, error: PgSchedulerError, reason: Reason) -> Refusal:
@@ -105,12 +113,12 @@ class Notice:
 
 
 def readiness(refusal: Refusal | None) -> tuple[Fact, Fact]:
-    """Ready and Stalled: a spec that was refused will not heal by waiting."""
+    """Ready and Stalled: a spec that was refused is stalled, unless it may heal by waiting."""
     if refusal is None:
         return Fact("Ready", True, Reason.ACCEPTED), Fact("Stalled", False, Reason.ACCEPTED)
     return (
         Fact("Ready", False, refusal.reason, refusal.message),
-        Fact("Stalled", True, refusal.reason, refusal.message),
+        Fact("Stalled", not refusal.heals, refusal.reason, refusal.message),
     )
 
 

@@ -10,7 +10,7 @@ two are, it means none, and its jobs wait.
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType, ModuleType
@@ -40,6 +40,7 @@ class TaskOptions:
         timeout: seconds that an attempt may take.
         retry_policy: delays between attempts.
         keep_result: whether what it returns is stored.
+        args_from: the worker's environment variables that a job may have arguments from.
 
     Raises:
         InvalidArgument: a value out of its range, with the range.
@@ -49,6 +50,7 @@ class TaskOptions:
     timeout: float | None = None
     retry_policy: RetryPolicy | None = None
     keep_result: bool = False
+    args_from: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in get_args(SyncExecutor):
@@ -59,6 +61,11 @@ class TaskOptions:
             )
         if self.retry_policy is not None and not isinstance(self.retry_policy, RetryPolicy):
             raise InvalidArgument(f"retry_policy is a {type(self.retry_policy).__name__}", fix="give a RetryPolicy")
+        if isinstance(self.args_from, str) or not all(map(_may_be_given, self.args_from)):
+            raise InvalidArgument(
+                f"args_from is {str(self.args_from)[:40]!r}",
+                fix="give a list of names of environment variables that do not begin with PG",
+            )
 
 
 class Registry:
@@ -147,6 +154,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Callable[[F], F]: ...
 @overload
 def task(
@@ -156,6 +164,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Callable[[G], G]: ...
 
 
@@ -168,6 +177,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Any:
     """Name a function as a task of every worker that imports it, and return it unchanged.
 
@@ -182,12 +192,15 @@ def task(
         timeout: seconds that an attempt may take, up to 366 days.
         retry_policy: delays between attempts.
         keep_result: whether what it returns is stored for ``Scheduler.result``.
+        args_from: names of environment variables of the worker that a custom resource may fill arguments from.
 
     Raises:
         TypeError: not an async function, and no ``executor`` given.
         InvalidArgument: the key is taken by other code, or an option out of its range.
     """
-    options = TaskOptions(executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result)
+    options = TaskOptions(
+        executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result, args_from=args_from
+    )
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _require_runs_in(function, executor)
@@ -197,6 +210,15 @@ def task(
         return function
 
     return register if function is None else register(function)
+
+
+def is_own_variable(name: str) -> bool:
+    """Whether an environment variable is this package's or PostgreSQL's, which no job is ever given."""
+    return name.startswith("PG")
+
+
+def _may_be_given(name: object) -> bool:
+    return isinstance(name, str) and not is_own_variable(name)
 
 
 def is_task(thing: object) -> bool:

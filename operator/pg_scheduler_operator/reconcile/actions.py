@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
+    from pg_scheduler.job_template import Deletion
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -43,8 +44,27 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawJob:
-    """Cancel the row of a job unless it has started: what runs, finishes."""
+class ReleaseJob:
+    """The object of a job is deleted: do with its row what it says becomes of it."""
+
+    source: Source
+    job_id: str
+    deletion: Deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptJob:
+    """Take over the open job of an idempotency key, whose owner is gone."""
+
+    source: Source
+    job_id: str
+    deletion: Deletion
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireJob:
+    """Expire a job if no worker lived to start it within its deadline."""
 
     source: Source
     job_id: str
@@ -97,7 +117,23 @@ class EmitEvent:
     notice: Notice
 
 
-RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteObject:
+    """Delete the object itself, whose time to live has passed."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    """Plan again later, when time alone may have changed something."""
+
+    in_seconds: float
+
+
+RowChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
-Action = AddFinalizer | RemoveFinalizer | RowChange | Scale | SetStatus | EmitEvent
+Action = (
+    AddFinalizer | RemoveFinalizer | RowChange | ExpireJob | Scale | SetStatus | EmitEvent | DeleteObject | LookAgain
+)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
-from pg_scheduler_operator.execute import Executor
+from pg_scheduler_operator.execute import Executor, sooner
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.loops import repeat, report
 from pg_scheduler_operator.resources import (
+    JobTemplate,
     Key,
     Kind,
     PeriodicJobSpec,
@@ -101,7 +102,7 @@ class Reconciler:
                 return None
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return _sooner(done.status_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
+                return sooner(done.again_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
             refusal = done.refusal
         return CHANGES_SECONDS
 
@@ -118,13 +119,23 @@ class Reconciler:
                 assert_never(kind)
 
     async def _plan_scheduled_job(self, job: Resource[ScheduledJobSpec], refusal: Refusal | None) -> list[Action]:
-        task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
+        referred = await self._referred(job)
+        template = scheduled_job.template_of(job, referred)
+        task = template.spec if isinstance(template, JobTemplate) else None
         try:
-            row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
+            row = await self._rows.job(scheduled_job.job_id(job))
             unknown = row is not None and await self._is_unknown(job, task)
         except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
-        return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
+        return scheduled_job.plan(job, row, now=_now(), referred=referred, refusal=refusal, task_unknown=unknown)
+
+    async def _referred(self, job: Resource[ScheduledJobSpec]) -> Resource[PeriodicJobSpec] | None:
+        """The PeriodicJob of an extra run, as it stands."""
+        if isinstance(job.spec, InvalidSpec) or job.spec.periodic_job_ref is None:
+            return None
+        name = job.spec.periodic_job_ref.name
+        body = await self._resources.get(Key(kind=Kind.PERIODIC_JOB, namespace=job.meta.key.namespace, name=name))
+        return None if body is None else read(PeriodicJobSpec, body, cluster=self._rows.cluster)
 
     async def _plan_periodic_job(self, job: Resource[PeriodicJobSpec], refusal: Refusal | None) -> list[Action]:
         task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
@@ -195,14 +206,10 @@ class Reconciler:
         gone = [source for source in sources if source.uid not in uids and self._resources.serves(source.tenant)]
         for source in gone:
             logger.info("%s is gone: its rows are withdrawn", _key(source))
-            await self._withdraw(source)
+            if source.kind == Kind.PERIODIC_JOB:
+                await self._rows.delete_schedule(source)
+        await self._rows.release_jobs([source.uid for source in gone if source.kind == Kind.SCHEDULED_JOB])
         return len(gone)
-
-    async def _withdraw(self, source: Source) -> None:
-        if source.kind == Kind.PERIODIC_JOB:
-            await self._rows.delete_schedule(source)
-        else:
-            await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
 
 
 def _key(source: Source) -> Key:
@@ -212,10 +219,6 @@ def _key(source: Source) -> Key:
 def _was_running(state: JobState | ScheduleState) -> bool:
     job = state.last_job if hasattr(state, "last_job") else state
     return job is not None and not job.status.is_final
-
-
-def _sooner(*seconds: float | None) -> float | None:
-    return min((value for value in seconds if value is not None), default=None)
 
 
 def _now() -> datetime:

@@ -1,6 +1,7 @@
 """The three kinds: what a manifest may say, what the operator answers, and how a body becomes a checked value.
 
-The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time),
+The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time,
+``templates`` those of a job, ``scheduled_jobs`` those of the kind),
 ``statuses`` those that the operator writes, ``model`` what they are made of, and ``objects`` reads a body.
 
 Invariant: what the API server accepts with the generated schema and rules, ``read`` accepts too, but for the size of
@@ -13,6 +14,7 @@ from pg_scheduler_operator.resources.objects import (
     FINALIZER,
     GROUP,
     NAME_MAX,
+    PERIODIC_JOB_LABEL,
     RESUME_REQUESTED_AT,
     VERSION,
     Key,
@@ -23,6 +25,12 @@ from pg_scheduler_operator.resources.objects import (
     TargetScale,
     read,
 )
+from pg_scheduler_operator.resources.scheduled_jobs import (
+    SAME_KEY,
+    ConflictPolicy,
+    ReadyWhen,
+    ScheduledJobSpec,
+)
 from pg_scheduler_operator.resources.schedules import (
     AmbiguousTimePolicy,
     MissedRunPolicy,
@@ -31,17 +39,12 @@ from pg_scheduler_operator.resources.schedules import (
     ScheduleSpec,
 )
 from pg_scheduler_operator.resources.specs import (
-    ARGUMENTS_MAX_BYTES,
     Autoscaling,
-    JobTemplate,
     PeriodicJobSpec,
-    Priority,
     ScalingMode,
-    ScheduledJobSpec,
     TargetApiVersion,
     TargetKind,
     TargetRef,
-    TaskSpec,
     WorkerPoolSpec,
 )
 from pg_scheduler_operator.resources.statuses import (
@@ -55,6 +58,13 @@ from pg_scheduler_operator.resources.statuses import (
     Status,
     WorkerPoolStatus,
 )
+from pg_scheduler_operator.resources.templates import (
+    ARGUMENTS_MAX_BYTES,
+    JobTemplate,
+    Priority,
+    ResultPolicy,
+    TaskSpec,
+)
 
 __all__ = [
     "API_VERSION",
@@ -62,11 +72,14 @@ __all__ = [
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
+    "PERIODIC_JOB_LABEL",
     "RESUME_REQUESTED_AT",
+    "SAME_KEY",
     "VERSION",
     "AmbiguousTimePolicy",
     "Autoscaling",
     "Condition",
+    "ConflictPolicy",
     "Counts",
     "DemandStatus",
     "ErrorSummary",
@@ -85,7 +98,9 @@ __all__ = [
     "PeriodicJobSpec",
     "PeriodicJobStatus",
     "Priority",
+    "ReadyWhen",
     "Resource",
+    "ResultPolicy",
     "ScalingMode",
     "ScheduleSpec",
     "ScheduledJobSpec",
