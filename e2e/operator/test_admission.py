@@ -32,6 +32,15 @@ def _policies(**spec: Any) -> Manifest:
     return {**manifest, "spec": {**manifest["spec"], **spec}}
 
 
+def _of_task(**fields: Any) -> Manifest:
+    return scheduled_job("job", {"spec": {"task": "t", **fields}})
+
+
+def _extra_run(**spec: Any) -> Manifest:
+    return {**scheduled_job("job"), "spec": {"periodicJobRef": {"name": "nightly"}, **spec}}
+
+
+_KEYED = {"spec": {"task": "t", "concurrency": {"key": "tenant-42"}}}
 _TAKEN = {
     "cron": _schedule(**_CRON),
     "cron in a zone": _schedule(**_CRON, timeZone="Europe/Berlin"),
@@ -56,6 +65,38 @@ _TAKEN = {
     "runAt in 9998": scheduled_job("job", runAt="9998-12-31T23:59:59Z"),
     "made with cancel": scheduled_job("job", cancel=True),
     "arguments of all kinds": scheduled_job("job", task("t", a=None, b=[1, {"c": 2.5}], d="text", e=True)),
+    "every field of a template": scheduled_job(
+        "job",
+        {
+            "metadata": {"labels": {"team": "finance", "example.com/part": ""}},
+            "spec": {
+                "task": "t",
+                "kwargs": {"a": 1},
+                "argsFrom": [{"env": "REPORT_TOKEN", "into": "token"}, {"env": "REPORT_TOKEN", "into": "other"}],
+                "retryPolicy": {
+                    "maxRetries": 3,
+                    "initialDelaySeconds": 1,
+                    "maxDelaySeconds": 300,
+                    "factor": 1.5,
+                    "jitter": "Full",
+                },
+                "timeoutSeconds": 1800,
+                "concurrency": {"key": "tenant 42", "limit": 2},
+                "resultPolicy": "Status",
+            },
+        },
+    ),
+    "every field of a job": scheduled_job(
+        "job",
+        startingDeadlineSeconds=0,
+        idempotencyKey="invoices/2026-12",
+        conflictPolicy="Ignore",
+        readyWhen="Complete",
+        ttlSecondsAfterFinished=0,
+        deletionPolicy="Orphan",
+    ),
+    "extra run": _extra_run(),
+    "concurrency of runs that may overlap": _policies(overlapPolicy="Allow", jobTemplate=_KEYED),
     "pool": worker_pool("pool", target="workers", minReplicas=2, maxReplicas=2, slots_hint=5),
     "pool that only counts": worker_pool("pool", target="workers", mode="Off"),
 }
@@ -94,7 +135,20 @@ _REFUSED = {
     "periodic name of 64 characters": (periodic_job(_NAME_64), "the name must have at most 63 characters"),
     "runAt in 9999": (scheduled_job("job", runAt="9999-01-01T00:00:00Z"), "must be before the year 9999"),
     "runAt without a zone": (scheduled_job("job", runAt="2026-12-01T09:00:00"), "must be of type date-time"),
-    "no template": ({**scheduled_job("job"), "spec": {}}, "spec.template: Required value"),
+    "no template": ({**scheduled_job("job"), "spec": {}}, "exactly one of template and periodicJobRef is needed"),
+    "template and reference": (_extra_run(**scheduled_job("job")["spec"]), "exactly one of template"),
+    "PostgreSQL's own variable": (_of_task(argsFrom=[{"env": "PGPASSWORD", "into": "p"}]), "begins with PG"),
+    "argument given twice": (
+        _of_task(argsFrom=[{"env": "A", "into": "a"}, {"env": "B", "into": "a"}]),
+        "Duplicate value",
+    ),
+    "key of a schedule": (_of_task(concurrency={"key": "schedule:7"}), "must not begin with schedule:"),
+    "delays the wrong way round": (
+        _of_task(retryPolicy={"initialDelaySeconds": 2, "maxDelaySeconds": 1}),
+        "initialDelaySeconds must not be above maxDelaySeconds",
+    ),
+    "concurrency of runs that do not overlap": (_policies(jobTemplate=_KEYED), "concurrency needs overlapPolicy Allow"),
+    "key with a space": (scheduled_job("job", idempotencyKey="a b"), "spec.idempotencyKey in body should match"),
     "task with a space": (
         scheduled_job("job", {"spec": {"task": "a b"}}),
         "spec.template.spec.task in body should match",
@@ -137,6 +191,14 @@ def test_cancel_cannot_be_taken_back(tenant: Tenant) -> None:
     tenant.patch("sjob/job", suspend=True)
 
 
+def test_idempotency_key_cannot_be_changed(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job", runAt=FAR_AWAY, idempotencyKey="k"))
+
+    for key in ("another", None):
+        with pytest.raises(CommandError, match=r"idempotencyKey cannot be changed; make a new ScheduledJob"):
+            tenant.patch("sjob/job", idempotencyKey=key)
+
+
 def test_target_of_a_pool_cannot_be_changed(tenant: Tenant) -> None:
     tenant.apply(worker_pool("pool", target="workers", maxReplicas=2))
 
@@ -151,7 +213,7 @@ def test_template_cannot_be_changed_once_the_job_has_started(tenant: Tenant) -> 
     started = {"status": {"startTime": "2026-12-01T09:00:00Z"}}
     tenant.kubectl("patch", "sjob/job", "--subresource=status", "--type=merge", "--patch", json.dumps(started))
 
-    words = "template and runAt cannot be changed once the job has started; make a new ScheduledJob"
+    words = "template, periodicJobRef and runAt cannot be changed once the job has started; make a new ScheduledJob"
     with pytest.raises(CommandError, match=words):
         tenant.patch("sjob/job", template=task("record", label="after"))
     with pytest.raises(CommandError, match=words):

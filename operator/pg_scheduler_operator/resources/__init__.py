@@ -63,6 +63,7 @@ from pg_scheduler_operator.resources.templates import (
     JobTemplate,
     Priority,
     ResultPolicy,
+    Retry,
     TaskSpec,
 )
 
@@ -101,6 +102,7 @@ __all__ = [
     "ReadyWhen",
     "Resource",
     "ResultPolicy",
+    "Retry",
     "ScalingMode",
     "ScheduleSpec",
     "ScheduledJobSpec",
