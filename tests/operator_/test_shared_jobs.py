@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,6 +55,14 @@ class World:
             " finished_at = CASE WHEN $1 <> 'running' THEN now() END WHERE finished_at IS NULL",
             status,
         )
+
+    async def start(self) -> int:
+        """What a claim does; how many jobs were started."""
+        answer = await self.pool.execute(
+            "UPDATE scheduled_jobs SET status = 'running', attempt = attempt + 1, worker_id = 'w', started_at = now()"
+            " WHERE status = 'pending' AND NOT suspended"
+        )
+        return int(answer.removeprefix("UPDATE "))
 
     async def vacuum(self) -> None:
         """What retention does to every job that has ended."""
@@ -238,3 +247,40 @@ async def test_suspension_of_a_started_job_holds_its_next_attempt(world: World) 
 
     assert world.told(key, "Stalled") == ("False", "Accepted")
     assert await world.pool.fetchval("SELECT suspended FROM scheduled_jobs")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_a_key_starts_once_and_the_operator_comes_to_rest(world: World, seed: int) -> None:
+    """Objects of three names come, go and change under one key, while workers and the retention do their part."""
+    chance = random.Random(seed)  # noqa: S311 (no secret)
+    specs = [
+        {**KEYED, "deletionPolicy": chance.choice(["CancelPending", "Cancel", "Orphan"]), **change}
+        for change in ({}, {"suspend": True}, {"conflictPolicy": "Ignore", "startingDeadlineSeconds": 3600})
+    ]
+    started = 0
+    for _ in range(40):
+        name = chance.choice("abc")
+        key = Key(kind=Kind.SCHEDULED_JOB, namespace="billing", name=name)
+        match chance.choice(["apply", "apply", "delete", "start", "end", "vacuum"]):
+            case "apply":
+                await world.apply(chance.choice(specs), name)
+            case "delete" if key in world.cluster.objects:
+                await world.delete(key)
+            case "start":
+                started += await world.start()
+            case "end":
+                await world.pool.execute(
+                    "UPDATE scheduled_jobs SET status = $1, finished_at = now() WHERE status = 'running'",
+                    chance.choice(["completed", "failed"]),
+                )
+            case "vacuum":
+                await world.vacuum()
+        for other in list(world.cluster.objects):
+            await world.reconciler.reconcile(other)
+        writes = list(world.cluster.writes)
+        for other in list(world.cluster.objects):
+            await world.reconciler.reconcile(other)
+
+        assert world.cluster.writes == writes
+        assert started <= 1
+        assert len(await world.statuses()) <= 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pg_scheduler import recurrence
+from pg_scheduler import Scheduler, recurrence
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler.control import RESULT_BYTES_MAX, Control, DesiredJob, DesiredSchedule, JobState, Source
 from pg_scheduler.errors import OwnedByResource
@@ -219,6 +219,23 @@ async def test_jobs_of_objects_that_are_gone_do_what_their_rows_say(control: Con
         ("pending", True),
         ("pending", False),
     ]
+
+
+async def test_library_may_cancel_the_job_of_a_resource_and_do_nothing_else_to_it(
+    control: Control, world: World
+) -> None:
+    await control.upsert_job(JOB)
+    scheduler = Scheduler(world.pool)
+
+    with pytest.raises(OwnedByResource):
+        await scheduler.reschedule("sj-u1", LATER)
+    assert await scheduler.cancel_job("sj-u1")
+    with pytest.raises(OwnedByResource):
+        await scheduler.update_job_status("sj-u1", "pending")
+
+    state = await control.job("sj-u1")
+    assert state is not None
+    assert (state.status, state.source) == (JobStatus.CANCELLED, SOURCE)
 
 
 async def test_key_is_one_job_whoever_asks(control: Control, world: World) -> None:
