@@ -102,6 +102,21 @@ async def test_job_that_is_applied_again_after_its_time_to_live_does_not_run_aga
     assert await world.statuses() == ({} if vacuumed else {KEYED_ID: "completed"})
 
 
+@pytest.mark.parametrize("spec", [scheduled_job(), KEYED], ids=["without a key", "with a key"])
+async def test_job_that_ended_and_was_cleaned_up_while_no_operator_looked_does_not_run_again(
+    world: World, spec: Any
+) -> None:
+    key = await world.apply(spec)
+    await world.run("completed")
+    await world.vacuum()
+    world.cluster.apply(Kind.SCHEDULED_JOB, "a", {**spec, "runAt": "2030-01-01T00:00:00Z", "conflictPolicy": "Ignore"})
+
+    await world.reconciler.reconcile(key)
+
+    assert world.told(key, "Complete") == ("True", "Complete")
+    assert await world.statuses() == {}
+
+
 async def test_job_that_was_deleted_before_it_started_runs_when_it_is_applied_again(world: World) -> None:
     await world.delete(await world.apply(KEYED))
     assert await world.statuses() == {KEYED_ID: "cancelled"}
@@ -249,7 +264,7 @@ async def test_suspension_of_a_started_job_holds_its_next_attempt(world: World) 
     assert await world.pool.fetchval("SELECT suspended FROM scheduled_jobs")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_whatever_happens_a_key_starts_once_and_the_operator_comes_to_rest(world: World, seed: int) -> None:
     """Objects of three names come, go and change under one key, while workers and the retention do their part."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
@@ -258,7 +273,7 @@ async def test_whatever_happens_a_key_starts_once_and_the_operator_comes_to_rest
         for change in ({}, {"suspend": True}, {"conflictPolicy": "Ignore", "startingDeadlineSeconds": 3600})
     ]
     started = 0
-    for _ in range(40):
+    for _ in range(25):
         name = chance.choice("abc")
         key = Key(kind=Kind.SCHEDULED_JOB, namespace="billing", name=name)
         match chance.choice(["apply", "apply", "delete", "start", "end", "vacuum"]):

@@ -301,7 +301,7 @@ async def buried(control: Control, world: World, status: JobStatus = JobStatus.C
     await control.upsert_job(KEYED)
     await end(world, "key:/k", status)
     await vacuum(world, status)
-    return await control.keyed_job("key:/k")
+    return await control.known_job("key:/k")
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.EXPIRED])
@@ -316,11 +316,28 @@ async def test_key_outlives_its_row(control: Control, world: World, status: JobS
     assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 0
 
 
-async def test_jobs_without_a_key_leave_no_tombstone(control: Control, world: World) -> None:
+async def test_job_without_a_key_is_not_made_again_after_its_row_is_gone(control: Control, world: World) -> None:
     await control.upsert_job(JOB)
     await end(world, "sj-u1")
     await vacuum(world, JobStatus.COMPLETED)
 
+    with pytest.raises(OwnedByResource):
+        await control.upsert_job(next_of(JOB))
+
+    state = await control.known_job("sj-u1")
+    assert state is not None
+    assert state.status is JobStatus.COMPLETED
+
+
+async def test_jobs_of_the_library_and_of_schedules_leave_no_tombstone(control: Control, world: World) -> None:
+    library = await world.pending()
+    await control.upsert_job(JOB)
+    await world.pool.execute("UPDATE scheduled_jobs SET source_kind = 'PeriodicJob' WHERE job_id = 'sj-u1'")
+    await end(world, library)
+    await end(world, "sj-u1")
+    await vacuum(world, JobStatus.COMPLETED)
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 0
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_tombstones") == 0
 
 
@@ -329,7 +346,7 @@ async def test_job_that_was_cancelled_before_it_started_leaves_no_tombstone(cont
     await control.cancel_job(SOURCE, "key:/k")
     await vacuum(world, JobStatus.CANCELLED)
 
-    assert await control.keyed_job("key:/k") is None
+    assert await control.known_job("key:/k") is None
 
 
 async def test_tombstone_is_forgotten_after_its_days(control: Control, world: World) -> None:

@@ -269,7 +269,7 @@ class Control:
             InvalidPayload: the arguments or labels cannot be kept exactly as JSON.
         """
         await self._parts.sources.upsert_job(_owned_job(desired))
-        state = await self.keyed_job(desired.job_id)
+        state = await self.known_job(desired.job_id)
         if state is None:
             return await self.upsert_job(desired)  # deleted by hand between the two statements
         if state.source is None or state.source.uid != desired.source.uid:
@@ -317,10 +317,10 @@ class Control:
         """The row as it stands."""
         return next(iter(await self._jobs([job_id])), None)
 
-    async def keyed_job(self, job_id: str) -> JobState | None:
+    async def known_job(self, job_id: str) -> JobState | None:
         """The row as it stands, or what its tombstone says of how it ended, without a source."""
         state = await self.job(job_id)
-        if state is not None or not job_id.startswith(KEY_PREFIX):
+        if state is not None:
             return state
         tombstone = await self._parts.sources.tombstone(job_id)
         return None if tombstone is None else _buried_job(tombstone)

@@ -60,8 +60,8 @@ class VacuumConfig:
     """Retention by final status; a policy not given gets its default.
 
     Attributes:
-        keys_days: for so many days after a ScheduledJob with an ``idempotencyKey`` has ended, none with the same key
-            runs again, whether the row of the job is still there or not.
+        keys_days: for so many days after a ScheduledJob has ended, neither it nor another one with its
+            ``idempotencyKey`` runs again, whether the row of the job is still there or not.
 
     Raises:
         ValueError: ``interval_minutes`` is not positive, or ``keys_days`` negative or not whole.

@@ -47,7 +47,7 @@ class Rows:
 
     async def job(self, job_id: str) -> JobState | None:
         """The row of a job, or what is left of it."""
-        return await self._control.keyed_job(job_id)
+        return await self._control.known_job(job_id)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
         """The row of a schedule."""

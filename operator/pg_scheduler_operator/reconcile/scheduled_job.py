@@ -165,7 +165,9 @@ def _is_held_back(spec: ScheduledJobSpec) -> bool:
 def _share(
     job: Resource[ScheduledJobSpec], spec: ScheduledJobSpec, row: JobState, template: JobTemplate | Refusal
 ) -> list[Action] | Refusal:
-    """The job of our key is another's, or nobody's."""
+    """The job of our key is another's, or nobody's; without a key it is what is left of our own, which has ended."""
+    if spec.idempotency_key is None:
+        return []
     if _was_never_begun(row) and not _has_finished(job):
         return _make(job.meta, spec, row.job_id, template)
     if row.digest != spec.digest and spec.conflict_policy is ConflictPolicy.RAISE:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 8b0980ec631cefdaa4d67c9db60ac890d51a2170c8436545e2e39835c5a1a263
+-- digest: 55a71595ee6f7c8aa3ebfb059d2262a760f1a9d79337205e4bd5bb12a90342f0
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -288,7 +288,7 @@ BEGIN
     RETURN QUERY WITH gone AS (
         DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
         RETURNING job_id, tenant, queue, task, schedule_id, tick_at, status, error_message, execution_time, attempt, started_at,
-                  finished_at, source_digest),
+                  finished_at, source_kind, source_digest),
     ranges AS (
         SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
                date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
@@ -310,7 +310,8 @@ BEGIN
                                           source_digest)
         SELECT g.job_id, g.tenant, g.queue, g.task, g.status, g.execution_time, g.attempt, g.started_at, g.finished_at,
                g.source_digest
-        FROM gone g WHERE g.job_id LIKE 'key:%' AND NOT (g.status = 'cancelled' AND g.attempt = 0)
+        FROM gone g
+        WHERE (g.source_kind = 'ScheduledJob' OR g.job_id LIKE 'key:%') AND NOT (g.status = 'cancelled' AND g.attempt = 0)
         ON CONFLICT (job_id) DO NOTHING)
     SELECT g.job_id FROM gone g;
 END $$;

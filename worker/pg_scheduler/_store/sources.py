@@ -140,7 +140,7 @@ class SourceStore:
         return await self._db.fetch(QUERIES["jobs_of_sources"], cluster, list(uids))
 
     async def tombstone(self, job_id: str) -> Record | None:
-        """How the job of a key ended, whose row is gone."""
+        """How a job ended whose row is gone."""
         return await self._db.fetchrow(QUERIES["tombstone"], job_id)
 
     async def schedule_id(self, key: ScheduleKey) -> int | None:

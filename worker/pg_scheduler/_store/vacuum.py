@@ -35,7 +35,7 @@ class VacuumStore:
         return len(await self._db.fetch(QUERIES["forget_keys"], VACUUM_MAX))
 
     async def forget_tombstones(self, tenant: str, days: int) -> int:
-        """Drop up to one batch of ends of jobs with an idempotency key; how many."""
+        """Drop up to one batch of ends of ScheduledJobs whose rows are gone; how many."""
         return len(await self._db.fetch(QUERIES["forget_tombstones"], tenant, days, VACUUM_MAX))
 
     async def record(self, counts: dict[JobStatus, int]) -> None:

@@ -8,7 +8,8 @@ ALTER TABLE scheduled_jobs
     ADD CONSTRAINT scheduled_jobs_source_deletion_is_known
         CHECK (source_deletion IN ('cancel_pending', 'cancel', 'orphan')) NOT VALID;
 
--- How the job of an idempotency key ended: it outlives the job's row, so that what is applied again does not run again.
+-- How the job of a ScheduledJob ended: it outlives the job's row, so that what is applied again under an idempotency key, or has
+-- ended and been cleaned up while no operator looked, does not run again.
 CREATE TABLE scheduler_tombstones (
     job_id          text PRIMARY KEY,
     tenant          text NOT NULL,
@@ -24,8 +25,8 @@ CREATE TABLE scheduler_tombstones (
 
 CREATE INDEX scheduler_tombstones_finished ON scheduler_tombstones (tenant, finished_at);
 
--- As before, and a job with an idempotency key leaves its tombstone, unless it was cancelled before it had ever started: then
--- nothing has been done, and the key is free.
+-- As before, and a ScheduledJob leaves its tombstone, unless it was cancelled before it had ever started: then nothing has been
+-- done, and its key is free.
 CREATE OR REPLACE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
 LANGUAGE plpgsql
 AS $$
@@ -33,7 +34,7 @@ BEGIN
     RETURN QUERY WITH gone AS (
         DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
         RETURNING job_id, tenant, queue, task, schedule_id, tick_at, status, error_message, execution_time, attempt, started_at,
-                  finished_at, source_digest),
+                  finished_at, source_kind, source_digest),
     ranges AS (
         SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
                date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
@@ -55,7 +56,8 @@ BEGIN
                                           source_digest)
         SELECT g.job_id, g.tenant, g.queue, g.task, g.status, g.execution_time, g.attempt, g.started_at, g.finished_at,
                g.source_digest
-        FROM gone g WHERE g.job_id LIKE 'key:%' AND NOT (g.status = 'cancelled' AND g.attempt = 0)
+        FROM gone g
+        WHERE (g.source_kind = 'ScheduledJob' OR g.job_id LIKE 'key:%') AND NOT (g.status = 'cancelled' AND g.attempt = 0)
         ON CONFLICT (job_id) DO NOTHING)
     SELECT g.job_id FROM gone g;
 END $$;

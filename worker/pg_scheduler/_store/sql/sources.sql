@@ -1,7 +1,7 @@
 -- name: upsert_owned_job
 -- A lower or equal generation, and a row that has started, change nothing: two operators or a replay cannot regress it. The row
--- of an idempotency key is taken over from another source only where it was cancelled before it had ever started, and it is not
--- made where the job of the key has left a tombstone. What is too late to start is stored as expired, unless it is held.
+-- of an idempotency key is taken over from another source only where it was cancelled before it had ever started, and no row is
+-- made where one has left a tombstone. What is too late to start is stored as expired, unless it is held.
 WITH given AS MATERIALIZED (
     SELECT coalesce($6::timestamptz, scheduler_now()) AS due_at,
            NOT $8::bool AND coalesce(scheduler_is_late(coalesce($6, scheduler_now()), $16::int, NULL, scheduler_now()), false)
@@ -98,7 +98,7 @@ LEFT JOIN LATERAL (
 WHERE j.job_id = ANY($1::text[]);
 
 -- name: tombstone
--- How the job of an idempotency key has ended, whose row is gone.
+-- How the job of a ScheduledJob has ended, whose row is gone.
 SELECT t.* FROM scheduler_tombstones t WHERE t.job_id = $1;
 
 -- name: jobs_of_sources

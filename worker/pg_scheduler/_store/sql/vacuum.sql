@@ -16,7 +16,7 @@ SELECT scheduler_delete_ended(ARRAY(
     WHERE r.place > $3 LIMIT $4));
 
 -- name: forget_tombstones
--- Ends of jobs with an idempotency key that are older than $2 days: the key is free again. At most $3 of them.
+-- Ends of ScheduledJobs that are older than $2 days: their idempotency keys are free again. At most $3 of them.
 DELETE FROM scheduler_tombstones WHERE job_id = ANY(ARRAY(
     SELECT job_id FROM scheduler_tombstones
     WHERE tenant = $1 AND finished_at <= scheduler_now() - make_interval(days => $2)
