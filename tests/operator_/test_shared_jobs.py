@@ -102,18 +102,21 @@ async def test_job_that_is_applied_again_after_its_time_to_live_does_not_run_aga
     assert await world.statuses() == ({} if vacuumed else {KEYED_ID: "completed"})
 
 
-@pytest.mark.parametrize("spec", [scheduled_job(), KEYED], ids=["without a key", "with a key"])
+@pytest.mark.parametrize(
+    "spec", [scheduled_job(), {**KEYED, "conflictPolicy": "Ignore"}], ids=["without a key", "with a key"]
+)
 async def test_job_that_ended_and_was_cleaned_up_while_no_operator_looked_does_not_run_again(
     world: World, spec: Any
 ) -> None:
     key = await world.apply(spec)
     await world.run("completed")
     await world.vacuum()
-    world.cluster.apply(Kind.SCHEDULED_JOB, "a", {**spec, "runAt": "2030-01-01T00:00:00Z", "conflictPolicy": "Ignore"})
+    world.cluster.apply(Kind.SCHEDULED_JOB, "a", {**spec, "runAt": "2030-01-01T00:00:00Z"})
 
     await world.reconciler.reconcile(key)
 
     assert world.told(key, "Complete") == ("True", "Complete")
+    assert world.told(key, "Ready") == ("True", "Accepted")
     assert await world.statuses() == {}
 
 
