@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.execute_pools import PoolExecutor
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     AdoptJob,
@@ -24,7 +25,6 @@ from pg_scheduler_operator.reconcile.actions import (
     ReleaseJob,
     RemoveFinalizer,
     ResumeSchedule,
-    Scale,
     SetStatus,
     UpsertJob,
     UpsertSchedule,
@@ -35,9 +35,9 @@ from pg_scheduler_operator.status import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Rows
-    from pg_scheduler_operator.reconcile.actions import Action, RowChange
+    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange, RowChange
     from pg_scheduler_operator.status import Notice, Pacer
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def sooner(*seconds: float | None) -> float | None:
 class Executor:
     """Does what plans say."""
 
-    def __init__(self, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+    def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
+        self._pools = PoolExecutor(targets, rows)
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
@@ -76,22 +77,30 @@ class Executor:
         again_in_seconds: float | None = None
         for action in actions:
             match action:
-                case SetStatus():
-                    again_in_seconds = sooner(again_in_seconds, await self._set_status(action))
-                case LookAgain(in_seconds=seconds):
-                    again_in_seconds = sooner(again_in_seconds, seconds)
-                case ExpireJob():
-                    plan_again |= await self._rows.expire_job(action.source, action.job_id)
-                case AddFinalizer() | RemoveFinalizer() | Scale() | EmitEvent() | DeleteObject():
-                    await self._write(action)
-                case _:
+                case (
+                    UpsertJob()
+                    | AdoptJob()
+                    | CancelJob()
+                    | ReleaseJob()
+                    | UpsertSchedule()
+                    | ResumeSchedule()
+                    | DeleteSchedule()
+                ):
                     plan_again = True
                     refusal = await self._change(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
+                case ExpireJob():
+                    plan_again |= await self._rows.expire_job(action.source, action.job_id)
+                case SetStatus():
+                    again_in_seconds = sooner(again_in_seconds, await self._set_status(action))
+                case LookAgain(in_seconds=seconds):
+                    again_in_seconds = sooner(again_in_seconds, seconds)
+                case _:
+                    await self._write(action)
         return Done(plan_again=plan_again, again_in_seconds=again_in_seconds)
 
-    async def _write(self, action: AddFinalizer | RemoveFinalizer | Scale | EmitEvent | DeleteObject) -> None:
+    async def _write(self, action: ObjectChange | PoolChange) -> None:
         match action:
             case DeleteObject(meta=meta):
                 await self._resources.remove(meta)
@@ -99,12 +108,10 @@ class Executor:
                 await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
             case RemoveFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
-            case Scale():
-                await self._resources.scale(action.meta, action.target, action.replicas)
             case EmitEvent(notice=notice):
                 await self._tell(notice)
             case _:
-                assert_never(action)
+                await self._pools.execute(action)
 
     async def _change(self, change: RowChange) -> Refusal | None:
         try:

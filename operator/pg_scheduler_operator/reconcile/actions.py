@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
+    from pg_scheduler.demand import PoolRecord
     from pg_scheduler.job_template import Deletion
-    from pg_scheduler_operator.resources import Meta, TargetRef
+    from pg_scheduler.pool_settings import PoolSettings
+    from pg_scheduler_operator.resources import Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
 
@@ -93,11 +96,59 @@ class DeleteSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Give the target this many replicas."""
+    """Give the target another number of replicas, unless it wants another than ``wanted`` by now.
+
+    ``victims`` are the pods that are to go with it: what was done to them is undone when the target is not lowered.
+    """
 
     meta: Meta
     target: TargetRef
+    wanted: int
     replicas: int
+    victims: tuple[Pod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPods:
+    """Have the workers of these pods claim nothing for a minute."""
+
+    tenant: str
+    pod_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparePods:
+    """Have the workers of these pods claim again."""
+
+    tenant: str
+    pod_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDeletionCost:
+    """Tell the ReplicaSet how soon a pod is to be deleted, or (None) nothing more."""
+
+    meta: Meta
+    pod: str
+    cost: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepPoolRecord:
+    """Keep what is known of a pool."""
+
+    tenant: str
+    name: str
+    record: PoolRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPool:
+    """Store what a pool says of queues and tasks."""
+
+    source: Source
+    made_at: datetime
+    settings: PoolSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +185,10 @@ class LookAgain:
 RowChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
-Action = (
-    AddFinalizer | RemoveFinalizer | RowChange | ExpireJob | Scale | SetStatus | EmitEvent | DeleteObject | LookAgain
-)
+PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale
+"""What is done to a pool's workers and its target."""
+
+ObjectChange = AddFinalizer | RemoveFinalizer | DeleteObject | EmitEvent
+"""What is written to the object itself, or told of it, but for its status."""
+
+Action = ObjectChange | RowChange | ExpireJob | PoolChange | SetStatus | LookAgain

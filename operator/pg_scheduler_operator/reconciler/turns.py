@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
-from pg_scheduler_operator.execute import Executor, sooner
-from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
+from pg_scheduler_operator.execute import Executor
+from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.loops import repeat, report
+from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
     JobTemplate,
     Key,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pg_scheduler.control import Demand, JobState, ScheduleState, Source
-    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler.control import JobState, ScheduleState, Source
+    from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.reconciler.queue import KeyQueue
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 CHANGES_SECONDS: Final = 1.0
 LOOK_AT_MOST_SECONDS: Final = 5.0
-POOL_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 300.0
 WORKERS: Final = 10
 PASSES: Final = 4
@@ -53,12 +53,13 @@ PASSES: Final = 4
 class Reconciler:
     """Works on keys, looks for changed rows, and sweeps."""
 
-    def __init__(self, *, queue: KeyQueue, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+    def __init__(self, *, queue: KeyQueue, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
         self._queue = queue
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
-        self._executor = Executor(resources, rows, pacer)
+        self._executor = Executor(resources, targets, rows, pacer)
+        self._pools = PoolTurns(targets, rows, self._executor)
         self._seen: dict[Key, JobState | ScheduleState] = {}
         self._database_answers = True
 
@@ -99,10 +100,15 @@ class Reconciler:
             body = await self._resources.get(key)
             if body is None:
                 self._pacer.forget(key)
+                self._pools.forget(key)
+                if key.kind is Kind.WORKER_POOL:
+                    await self._rows.forget_pool(key.namespace, key.name)
                 return None
+            if key.kind is Kind.WORKER_POOL:
+                return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return sooner(done.again_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
+                return done.again_in_seconds
             refusal = done.refusal
         return CHANGES_SECONDS
 
@@ -114,7 +120,7 @@ class Reconciler:
             case Kind.PERIODIC_JOB:
                 return await self._plan_periodic_job(read(PeriodicJobSpec, body, cluster=self._rows.cluster), refusal)
             case Kind.WORKER_POOL:
-                return await self._plan_worker_pool(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
+                raise AssertionError("pools have turns of their own")
             case _:
                 assert_never(kind)
 
@@ -146,12 +152,6 @@ class Reconciler:
             return self._without_database(job.meta, error)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
-    async def _plan_worker_pool(self, pool: Resource[WorkerPoolSpec]) -> list[Action]:
-        target = None
-        if not isinstance(pool.spec, InvalidSpec):
-            target = await self._resources.scale_of(pool.meta, pool.spec.target_ref)
-        return worker_pool.plan(pool, target, await self._demand(pool.meta.key.namespace), now=_now())
-
     def _without_database(self, meta: Meta, error: PgSchedulerError) -> list[Action]:
         now = _now()
         actions = let_go_without_database(meta, now)
@@ -160,12 +160,6 @@ class Reconciler:
         if meta.deletion_at is not None:
             self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
         raise error
-
-    async def _demand(self, namespace: str) -> Demand | None:
-        try:
-            return await self._rows.demand(namespace)
-        except (DatabaseUnreachable, DatabaseNotReady):
-            return None
 
     async def _is_unknown(self, resource: Resource[Spec], task: TaskSpec | None) -> bool:
         if task is None or not is_news(resource):
@@ -206,10 +200,19 @@ class Reconciler:
         gone = [source for source in sources if source.uid not in uids and self._resources.serves(source.tenant)]
         for source in gone:
             logger.info("%s is gone: its rows are withdrawn", _key(source))
-            if source.kind == Kind.PERIODIC_JOB:
-                await self._rows.delete_schedule(source)
+            await self._withdraw(source)
         await self._rows.release_jobs([source.uid for source in gone if source.kind == Kind.SCHEDULED_JOB])
         return len(gone)
+
+    async def _withdraw(self, source: Source) -> None:
+        """What a schedule or a pool leaves behind; jobs are released together."""
+        match Kind(source.kind):
+            case Kind.PERIODIC_JOB:
+                await self._rows.delete_schedule(source)
+            case Kind.WORKER_POOL:
+                await self._rows.forget_pool(source.tenant, source.name, source.uid)
+            case Kind.SCHEDULED_JOB:
+                pass
 
 
 def _key(source: Source) -> Key:

@@ -8,6 +8,16 @@ Invariant: what the API server accepts with the generated schema and rules, ``re
 free JSON, which a schema cannot express; a folder of files, which has no schema, gets the same answers from here.
 """
 
+from pg_scheduler_operator.resources.autoscaling import (
+    Autoscaling,
+    DeletionCost,
+    Drain,
+    Lookahead,
+    LookaheadMode,
+    ScaleDown,
+    ScaleUp,
+    ScalingMode,
+)
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
@@ -20,6 +30,7 @@ from pg_scheduler_operator.resources.objects import (
     Key,
     Kind,
     Meta,
+    Pod,
     Resource,
     Spec,
     TargetScale,
@@ -39,9 +50,7 @@ from pg_scheduler_operator.resources.schedules import (
     ScheduleSpec,
 )
 from pg_scheduler_operator.resources.specs import (
-    Autoscaling,
     PeriodicJobSpec,
-    ScalingMode,
     TargetApiVersion,
     TargetKind,
     TargetRef,
@@ -82,7 +91,9 @@ __all__ = [
     "Condition",
     "ConflictPolicy",
     "Counts",
+    "DeletionCost",
     "DemandStatus",
+    "Drain",
     "ErrorSummary",
     "Instant",
     "JobTemplate",
@@ -90,6 +101,8 @@ __all__ = [
     "Key",
     "Kind",
     "LastRun",
+    "Lookahead",
+    "LookaheadMode",
     "Meta",
     "MissedRunPolicy",
     "Model",
@@ -98,11 +111,14 @@ __all__ = [
     "OverlapPolicy",
     "PeriodicJobSpec",
     "PeriodicJobStatus",
+    "Pod",
     "Priority",
     "ReadyWhen",
     "Resource",
     "ResultPolicy",
     "Retry",
+    "ScaleDown",
+    "ScaleUp",
     "ScalingMode",
     "ScheduleSpec",
     "ScheduledJobSpec",
