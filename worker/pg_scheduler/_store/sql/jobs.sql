@@ -143,9 +143,9 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- name: look_ahead
 -- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
--- that are paused: a resume wakes. Then until a job of a limited queue could start. While the worker drains it could claim
--- nothing, and its next poll sees whether it still does. Two index probes for each queue and priority; $4 is the floor of
--- claim_jobs. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle
+-- that are paused: a resume wakes. Then until a job of a limited queue could start. While the worker drains, as all do under
+-- maintenance, it could claim nothing, and its next poll sees whether it still does. Two index probes for each queue and
+-- priority; $4 is the floor of claim_jobs. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle
 -- worker asks one question a poll: whether a job that has outlived two workers is due, which is claimed alone; whether
 -- suspect_workers would find somebody for worker $5; the settings of its queues, and those of its pool $7; and how long the
 -- answer took, for who maps the database's time to a clock of its own.
@@ -165,6 +165,7 @@ SELECT scheduler_now() AS now, (
         WHERE s.tenant = $1 AND s.queue = q.queue AND (s.paused_at IS NOT NULL OR s.limited))) AS due_in, (
     SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
     ) AS tick_in, (
