@@ -351,9 +351,9 @@ class Control:
         """The workers of these pods claim again."""
         await self._parts.demand.spare(tenant, pod_uids)
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool of workers; empty when it is new."""
-        return await self._parts.demand.pool_record(tenant, name)
+    async def pool_records(self, tenant: str) -> Mapping[str, PoolRecord]:
+        """What is kept of a tenant's pools of workers, by name."""
+        return await self._parts.demand.pool_records(tenant)
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool of workers."""

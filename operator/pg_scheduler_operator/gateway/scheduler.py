@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pg_scheduler.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from pg_scheduler.control import (
@@ -127,9 +127,9 @@ class Rows:
         """Have the workers of these pods claim again."""
         await self._control.spare(tenant, pod_uids)
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool."""
-        return await self._control.pool_record(tenant, name)
+    async def pool_records(self, tenant: str) -> Mapping[str, PoolRecord]:
+        """What is kept of a namespace's pools, by name."""
+        return await self._control.pool_records(tenant)
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool."""

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 6227fe140604dfe39f0dbb3e3022ee7f5e6613275a105e0f10bd2fb76ca79f1a
+-- digest: deb9644df56fdc9fd0d81de86d248732851c91a83f8f8b031c97c0481c1941ee
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1124,10 +1124,11 @@ CREATE TABLE scheduler_pool_settings (
 CREATE TABLE scheduler_pools (
     tenant text NOT NULL,
     name text NOT NULL,
+    queues text[] NOT NULL,
     tasks text[] NOT NULL,
     strangers json NOT NULL,
     starts json NOT NULL,
-    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(queues) <= 500) AND (cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
