@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from pg_scheduler.demand import PoolRecord
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable
 from pg_scheduler_operator.errors import InvalidSpec
+from pg_scheduler_operator.metrics import SCALE_IN_WRONG_VICTIMS
 from pg_scheduler_operator.reconcile import worker_pool
 from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
 from pg_scheduler_operator.reconcile.pool_memory import Memory
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.execute import Executor
     from pg_scheduler_operator.gateway import Targets
     from pg_scheduler_operator.gateway.scheduler import Rows
+    from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.resources import Key, Meta, Resource
 
 logger = logging.getLogger(__name__)
@@ -60,8 +62,9 @@ class Recent(Generic[T]):
 class PoolTurns:
     """Works on pools."""
 
-    def __init__(self, targets: Targets, rows: Rows, executor: Executor) -> None:
+    def __init__(self, targets: Targets, rows: Rows, executor: Executor, metrics: Metrics) -> None:
         self._targets = targets
+        self._metrics = metrics
         self._rows = rows
         self._executor = executor
         self._memories: dict[Key, Memory] = {}
@@ -73,7 +76,9 @@ class PoolTurns:
         key = pool.meta.key
         plan = worker_pool.plan(pool, await self._look(pool), self._memories.get(key, Memory()))
         if plan.wrong_victims:
-            logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims)
+            self._metrics.count(SCALE_IN_WRONG_VICTIMS, key.namespace, key.name, by=plan.wrong_victims)
+            about = {"object": str(key)}
+            logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims, extra=about)
         done = await self._executor.execute(plan.actions)
         self._memories[key] = plan.memory
         wishes = (POOL_SECONDS, plan.again_in_seconds, done.again_in_seconds)
@@ -82,6 +87,7 @@ class PoolTurns:
     def forget(self, key: Key) -> None:
         """The pool is gone."""
         self._memories.pop(key, None)
+        self._metrics.drop(SCALE_IN_WRONG_VICTIMS, key.namespace, key.name)
 
     async def _look(self, pool: Resource[WorkerPoolSpec]) -> Look:
         spec, meta = pool.spec, pool.meta
