@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.execute_pools import PoolExecutor
+from pg_scheduler_operator.execute_rows import RowExecutor
+from pg_scheduler_operator.metrics import STATUS_WRITES
+from pg_scheduler_operator.pacing import rank_of
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     AdoptJob,
@@ -26,19 +28,22 @@ from pg_scheduler_operator.reconcile.actions import (
     RemoveFinalizer,
     ResumeSchedule,
     SetStatus,
+    SettleJob,
     UpsertJob,
     UpsertSchedule,
 )
 from pg_scheduler_operator.resources import FINALIZER
-from pg_scheduler_operator.status import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Rows
-    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange, RowChange
-    from pg_scheduler_operator.status import Notice, Pacer
+    from pg_scheduler_operator.metrics import Metrics
+    from pg_scheduler_operator.pacing import Pacer
+    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange
+    from pg_scheduler_operator.resources import Key
+    from pg_scheduler_operator.status import Notice, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +54,8 @@ class Done:
 
     Attributes:
         plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
-        again_in_seconds: when to plan again though nothing happens: a status was held back, or time will tell.
+        again_in_seconds: when to plan again though nothing happens: time will tell, or a status was held back that is
+            not in line.
     """
 
     plan_again: bool = False
@@ -65,11 +71,13 @@ def sooner(*seconds: float | None) -> float | None:
 class Executor:
     """Does what plans say."""
 
-    def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
+    def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer[Key], metrics: Metrics) -> None:
         self._pools = PoolExecutor(targets, rows)
+        self._row_changes = RowExecutor(rows)
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
+        self._metrics = metrics
 
     async def execute(self, actions: Sequence[Action]) -> Done:
         """Do them in order."""
@@ -82,12 +90,13 @@ class Executor:
                     | AdoptJob()
                     | CancelJob()
                     | ReleaseJob()
+                    | SettleJob()
                     | UpsertSchedule()
                     | ResumeSchedule()
                     | DeleteSchedule()
                 ):
                     plan_again = True
-                    refusal = await self._change(action)
+                    refusal = await self._row_changes.execute(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
                 case ExpireJob():
@@ -113,49 +122,20 @@ class Executor:
             case _:
                 await self._pools.execute(action)
 
-    async def _change(self, change: RowChange) -> Refusal | None:
-        try:
-            match change:
-                case UpsertJob():
-                    await self._rows.upsert_job(change.desired)
-                case CancelJob():
-                    await self._rows.cancel_job(change.source, change.job_id)
-                case AdoptJob():
-                    await self._rows.adopt_job(
-                        change.source, change.job_id, deletion=change.deletion, suspended=change.suspended
-                    )
-                case ReleaseJob():
-                    await self._rows.release_job(change.source, change.job_id, change.deletion)
-                case UpsertSchedule():
-                    await self._rows.upsert_schedule(change.desired)
-                case ResumeSchedule():
-                    await self._rows.resume_schedule(change.source)
-                case DeleteSchedule():
-                    await self._rows.delete_schedule(change.source)
-                case _:
-                    assert_never(change)
-        except InvalidPayload as error:
-            return _unkeepable(error)
-        except OwnedByResource as error:
-            return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
-        return None
-
     async def _set_status(self, action: SetStatus) -> float | None:
-        wait_seconds = self._pacer.wait_seconds(action.meta.key, urgent=action.urgent)
-        if wait_seconds > 0:
+        key = action.meta.key
+        rank = rank_of(action.live, action.desired)
+        wait_seconds = self._pacer.wait_seconds(key, urgent=action.urgent, rank=rank)
+        if wait_seconds != 0:
             return wait_seconds
         await self._resources.write_status(action.meta, action.live, action.desired)
-        self._pacer.written(action.meta.key)
+        self._pacer.written(key)
+        self._metrics.count(STATUS_WRITES, key.kind)
         return None
 
     async def _tell(self, notice: Notice) -> None:
         try:
             await self._resources.tell(notice)
         except KubernetesError as error:
-            logger.warning("%s: the event %s was not told: %s", notice.about.key, notice.reason, error)
-
-
-def _unkeepable(error: InvalidPayload) -> Refusal:
-    """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
-    parts = ["args, kwargs or labels cannot be kept exactly as JSON", error.why, error.fix]
-    return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))
+            about = str(notice.about.key)
+            logger.warning("%s: the event %s was not told: %s", about, notice.reason, error, extra={"object": about})

@@ -9,9 +9,10 @@ import pytest
 
 from pg_scheduler.control import Control
 from pg_scheduler_operator.gateway.scheduler import Rows
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
+from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.pacing import Pacer
+from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, Sweeper
 from pg_scheduler_operator.resources import FINALIZER, Key, Kind
-from pg_scheduler_operator.status import Pacer
 from support.operator_world import CLUSTER, FakeCluster, periodic_job, scheduled_job
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ class World:
     def __init__(self, control: Control, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self.cluster = FakeCluster()
         self.pool = pool
+        rows, metrics = Rows(control, cluster=CLUSTER), Metrics()
+        self.sweeper = Sweeper(self.cluster, rows, metrics)
         self.reconciler = Reconciler(
             queue=KeyQueue(),
             resources=self.cluster,
             targets=self.cluster,
-            rows=Rows(control, cluster=CLUSTER),
-            pacer=Pacer(lambda: 0.0, coalesced_seconds=0, per_second=1e6),
+            rows=rows,
+            pacer=Pacer(lambda: 0.0, metrics=metrics, coalesced_seconds=0, per_second=1e6, burst=1e6),
+            sweeper=self.sweeper,
+            metrics=metrics,
         )
 
     async def apply(self, spec: Any, name: str = "a", kind: Kind = Kind.SCHEDULED_JOB) -> Key:
@@ -237,8 +242,8 @@ async def test_sweep_does_for_a_key_what_its_row_says(world: World, policy: str,
     world.cluster.objects[key]["metadata"]["finalizers"].remove(FINALIZER)
     world.cluster.delete(key)
 
-    await world.reconciler.sweep()
-    await world.reconciler.sweep()
+    await world.sweeper.run_once()
+    await world.sweeper.run_once()
 
     assert await world.statuses() == {KEYED_ID: status}
     assert await world.pool.fetchval("SELECT source_uid IS NULL FROM scheduled_jobs") is (policy == "Orphan")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler.demand import PoolRecord
+    from pg_scheduler.job_status import JobStatus
     from pg_scheduler.job_template import Deletion
     from pg_scheduler.pool_settings import PoolSettings
     from pg_scheduler_operator.resources import Meta, Pod, TargetRef
@@ -71,6 +72,19 @@ class ExpireJob:
 
     source: Source
     job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleJob:
+    """Write into the row of a job the end that its object has seen, of which a restored row knows nothing."""
+
+    source: Source
+    job_id: str
+    status: JobStatus
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +196,13 @@ class LookAgain:
     in_seconds: float
 
 
-RowChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
+JobChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | SettleJob
+"""What changes the row of a job."""
+
+ScheduleChange = UpsertSchedule | ResumeSchedule | DeleteSchedule
+"""What changes the row of a schedule."""
+
+RowChange = JobChange | ScheduleChange
 """What changes a row: after one of these the object is planned again."""
 
 PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale

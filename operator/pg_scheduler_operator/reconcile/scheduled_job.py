@@ -22,6 +22,7 @@ from pg_scheduler_operator.reconcile.actions import (
     UpsertJob,
 )
 from pg_scheduler_operator.reconcile.common import already_finished, hold, release, set_status, warnings
+from pg_scheduler_operator.reconcile.restored import settle
 from pg_scheduler_operator.reconcile.scheduled_job_status import status_of
 from pg_scheduler_operator.resources import PERIODIC_JOB_LABEL, SAME_KEY, ConflictPolicy, JobTemplate
 from pg_scheduler_operator.status import Reason, Refusal, live_condition
@@ -87,6 +88,8 @@ def plan(
         return [*_let_go(job, row), *release(job.meta)]
     if row is None and _has_finished(job):
         return [*already_finished(job), *_after_the_end(job, _completed_at(job), now)]
+    if settling := settle(job, row):
+        return [*settling]
     template = template_of(job, referred)
     step = _step(job, row, template)
     if isinstance(step, Refusal):

@@ -100,6 +100,21 @@ class SourceStore:
         """Do what is to become of a row whose own source is deleted."""
         await self._db.fetch(QUERIES[_RELEASE[deletion]], job_id, uid)
 
+    async def settle_job(
+        self,
+        job_id: str,
+        uid: str,
+        status: str,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """End it as it is known to have ended, for the row's own source only."""
+        values = (job_id, uid, status, attempt, worker_id, started_at, finished_at)
+        await self._db.fetch(QUERIES["settle_owned_job"], *values)
+
     async def adopt_job(
         self,
         job_id: str,
