@@ -59,9 +59,9 @@ SELECT scheduler_now() AS at, (
         'lives', w.state = 'alive' AND w.lease_until > scheduler_now(),
         'busy', coalesce((SELECT sum(r.jobs) FROM running r WHERE r.worker_id = w.id), 0)
               + coalesce((SELECT s.jobs FROM stopping s WHERE s.stopping_worker = w.id), 0),
-        'mark_seconds', CASE WHEN w.drain_until > scheduler_now()
+        'mark_seconds', CASE WHEN w.drain_until > scheduler_now() AND w.drain_until < '9999-01-01 00:00:00+00'
                              THEN extract(epoch FROM w.drain_until - scheduler_now()) END,
-        'drained_seconds', CASE WHEN w.drain_until > scheduler_now()
+        'drained_seconds', CASE WHEN w.drain_until > scheduler_now() AND w.drain_until < '9999-01-01 00:00:00+00'
                                 THEN extract(epoch FROM scheduler_now() - w.drain_since) END,
         'queues', w.queues, 'tasks', w.tasks)), '[]')
     FROM scheduler_workers w
