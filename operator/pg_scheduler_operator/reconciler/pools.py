@@ -81,7 +81,7 @@ class PoolTurns:
             logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims, extra=about)
         done = await self._executor.execute(plan.actions)
         self._memories[key] = plan.memory
-        wishes = (POOL_SECONDS, plan.again_in_seconds, done.status_in_seconds)
+        wishes = (POOL_SECONDS, plan.again_in_seconds, done.again_in_seconds)
         return min(each for each in wishes if each is not None)
 
     def forget(self, key: Key) -> None:
