@@ -14,12 +14,14 @@ from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped
 from pg_scheduler._engine.calls import Calls
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.runtime import context_of
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler.tasks import Registry
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,7 +44,7 @@ class Bench:
         self.slots = Slots(100, on_release=lambda: None)
         self.registry = Registry()
         self.calls = Calls(self.registry, make_context=context_without_database, offloading=Offloading(2))
-        self.executor = Executor(Performer(self.calls), self.slots, self)  # type: ignore[arg-type]  # has what it needs
+        self.executor = Executor(Performer(self.calls, environment=Environment({})), self.slots, self)  # type: ignore[arg-type]  # has what it needs
         self._token = 0
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
@@ -90,7 +92,7 @@ async def test_jobs_that_wait_run_beside_each_other_and_each_in_a_task_of_its_ow
         await meeting.wait()
 
     bench.executor.start([bench.job(meet) for _ in range(5)])
-    await asyncio.wait_for(bench.slots.wait_idle(), 5)
+    await asyncio.wait_for(bench.slots.wait_idle(), PATIENCE)
 
     assert len(tasks) == 5
     assert set(bench.outcomes.values()) == {Complete()}

@@ -15,6 +15,7 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
+from pg_scheduler_operator.metrics import Metrics
 from pg_scheduler_operator.resources import FINALIZER, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
@@ -51,6 +52,27 @@ async def test_status_is_written_to_its_subresource(server: Served, live: dict[s
     assert path.startswith(f"{JOB_PATH}/status?")
     assert content_type == kind
     assert content == ([{"op": "add", "path": "/status/a", "value": 2}] if live else {"status": {"a": 2}})
+
+
+async def test_object_is_deleted_by_its_uid_and_one_that_is_gone_is_no_error(server: Served) -> None:
+    told, api = server
+    told.answer(200)
+    told.answer(404)
+
+    await KubeResources(api).remove(META)
+    await KubeResources(api).remove(META)
+
+    (method, path, _, content), _ = told.requests
+    assert (method, path) == ("DELETE", JOB_PATH)
+    assert content["preconditions"] == {"uid": "u1"}
+
+
+async def test_object_of_another_uid_is_not_deleted(server: Served) -> None:
+    told, api = server
+    told.answer(409)
+
+    with pytest.raises(ObjectChanged):
+        await KubeResources(api).remove(META)
 
 
 async def test_object_that_is_not_there_is_none(server: Served) -> None:
@@ -184,5 +206,5 @@ async def test_process_without_any_configuration_is_told_what_to_set(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
     with pytest.raises(KubernetesNotConfigured, match="KUBECONFIG"):
-        async with connect():
+        async with connect(Metrics()):
             pass

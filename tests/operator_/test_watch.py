@@ -60,7 +60,8 @@ def test_watch_passes_a_list_on_within_seconds() -> None:
 
 def test_watch_copies_no_object() -> None:
     """Differences are for handlers that we do not have; kopf would look for them at each event."""
-    one = kopf.Body(body(Kind.SCHEDULED_JOB, scheduled_job()))
+    raw: Any = body(Kind.SCHEDULED_JOB, scheduled_job())
+    one = kopf.Body(raw)
     differences = _settings().persistence.diffbase_storage
 
     assert differences.fetch(body=one) is None
@@ -74,6 +75,6 @@ async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(kopf, "operator", forbidden)
 
     with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
-        await watch(KeyQueue(), namespaces=[], started=asyncio.Event())
+        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None)
 
     assert "c4n4ry" not in str(caught.value)

@@ -1,6 +1,7 @@
 """The composition root: which part gets which."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
@@ -60,6 +62,7 @@ from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.older_package import OlderPackageStore
+from pg_scheduler._store.operations import OperationsStore
 from pg_scheduler._store.pools import PoolStore
 from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
@@ -153,6 +156,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    operations: OperationsStore
     pools: PoolStore
     demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
@@ -250,7 +254,7 @@ async def wire_engine(
         submitting,
         middleware,
         lease=lease,
-        make_performer=Performer,
+        make_performer=partial(Performer, environment=Environment(os.environ)),
         wakes=_Wakes(claim=claim_wake, overdue=overdue_bell.subscribe(), tick=tick_wake),
         on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=seen,
@@ -373,7 +377,9 @@ async def wire_by_hand(
         submitting,
         middleware,
         lease=lease,
-        make_performer=partial(Witness, runs=runs, agenda=agenda, time_limit=time_limit),
+        make_performer=partial(
+            Witness, environment=Environment(os.environ), runs=runs, agenda=agenda, time_limit=time_limit
+        ),
         wakes=_Wakes(claim=asyncio.Event(), overdue=asyncio.Event(), tick=asyncio.Event()),
         on_release=agenda.stirred.set,
         on_look=_ignore,
@@ -623,14 +629,15 @@ def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Co
     return partial(connect_like, own, command_timeout=config.command_seconds)
 
 
-async def wire_control(dsn: str) -> ControlParts:
+async def wire_control(dsn: str | Callable[[], str]) -> ControlParts:
     """The operator's side: connections are opened when they are needed, so that it starts without a database."""
     pool = await open_pool(dsn, size=CONTROL_CONNECTIONS, eager=False, command_timeout=30)
-    database = Database(pool, place=where(dsn))
+    database = Database(pool, place=place_of(pool))
     return ControlParts(
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        operations=OperationsStore(database),
         pools=PoolStore(database),
         demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),

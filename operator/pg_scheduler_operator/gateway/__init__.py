@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef, TargetScale
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 
 class Resources(Protocol):
@@ -33,11 +33,17 @@ class Resources(Protocol):
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
 
+    async def remove(self, meta: Meta) -> None:
+        """Delete the object that ``meta`` was read of."""
+
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""
 
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Tell an event about the operator itself, unless it was told before; a courtesy that may fail silently."""
 
 
 class Targets(Protocol):

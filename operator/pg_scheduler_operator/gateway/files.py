@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pg_scheduler_operator.resources import Kind, Meta
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +195,13 @@ class FolderResources:
             self._identities.save()
             self._write_statuses(entry.path)
 
+    async def remove(self, meta: Meta) -> None:
+        """Say that an object may go: files are their owner's, who takes it away."""
+        file = self._entry(meta).path.name
+        if meta.uid not in self._told:
+            self._told.add(meta.uid)
+            logger.info("%s: its time to live has passed; take it out of %s", meta.key, file)
+
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``."""
         del live  # one process writes here
@@ -210,6 +217,10 @@ class FolderResources:
             self._told.add(notice.name)
             level = logging.WARNING if notice.type == "Warning" else logging.INFO
             logger.log(level, "%s: %s: %s", notice.about.key, notice.reason, notice.note)
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Log it: a folder has nobody else to tell."""
+        self._warn_once(f"{reason}: {note}")
 
     def bodies(self, kind: Kind) -> list[Mapping[str, Any]]:
         """The objects of a kind."""

@@ -1,18 +1,21 @@
 """Objects in Kubernetes.
 
-Invariants: of an object only finalizers and status are ever written; no body is logged or put into an error.
+Invariants: of an object only finalizers and status are ever written, and it is deleted only by its uid; no body is
+logged or put into an error.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from kubernetes_asyncio import client, config
 
+from pg_scheduler.operations import Owner
 from pg_scheduler_operator.errors import (
     KubernetesError,
     KubernetesNotConfigured,
@@ -20,14 +23,15 @@ from pg_scheduler_operator.errors import (
     ObjectChanged,
     ObjectGone,
 )
+from pg_scheduler_operator.metrics import API_ERRORS, Metrics
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind
 from pg_scheduler_operator.status import patch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 FIELD_MANAGER: Final = "pgscheduler-operator"
 REQUEST_TIMEOUT_SECONDS: Final = 30
@@ -36,6 +40,7 @@ PAGE: Final = 500
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
+_METADATA_OBJECT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _GONE, _CONFLICT, _EXPIRED, _UNPROCESSABLE = 404, 409, 410, 422
 _ERRORS: Final = {_GONE: ObjectGone, _CONFLICT: ObjectChanged, _EXPIRED: ObjectChanged, _UNPROCESSABLE: ObjectChanged}
@@ -44,8 +49,9 @@ _ERRORS: Final = {_GONE: ObjectGone, _CONFLICT: ObjectChanged, _EXPIRED: ObjectC
 class KubeApi:
     """JSON over HTTP to one API server, with our errors."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, *, metrics: Metrics | None = None) -> None:
         self._api = api
+        self._metrics = metrics or Metrics()
 
     async def get(self, path: str, *, accept: str = _JSON, **query: object) -> Mapping[str, Any]:
         """What stands at ``path``."""
@@ -55,10 +61,20 @@ class KubeApi:
         """Make an object."""
         await self._request("POST", path, body=body, query={"fieldManager": FIELD_MANAGER})
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace an object; as it then stands."""
+        return await self._request("PUT", path, body=body, query={"fieldManager": FIELD_MANAGER})
+
     async def patch(self, path: str, body: Any) -> None:
         """A JSON patch for a list of steps, a merge patch for an object."""
         kind = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
         await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
+
+    async def delete(self, path: str, *, uid: str) -> None:
+        """Delete the object of this uid; one that is gone is no error."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        with suppress(ObjectGone):
+            await self._request("DELETE", path, body=options, query={})
 
     async def _request(
         self,
@@ -84,8 +100,10 @@ class KubeApi:
             async with response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._metrics.count(API_ERRORS, "none")
             raise KubernetesUnreachable("the API server does not answer", why=type(error).__name__) from None
         if response.status >= 300:  # noqa: PLR2004 (HTTP)
+            self._metrics.count(API_ERRORS, str(response.status))
             raise _error(method, path, response.status, response.headers)
         answered: Mapping[str, Any] = json.loads(answer)
         return answered
@@ -99,8 +117,8 @@ def _error(method: str, path: str, status: int, headers: Mapping[str, str]) -> K
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[KubeApi]:
-    """The API server of this pod's service account, else of the kubeconfig.
+async def connect(metrics: Metrics) -> AsyncIterator[KubeApi]:
+    """The API server of this pod's service account, else of the kubeconfig; its errors are counted.
 
     Raises:
         KubernetesNotConfigured: there is neither.
@@ -118,15 +136,17 @@ async def connect() -> AsyncIterator[KubeApi]:
                 fix="run it in a pod, or set $KUBECONFIG",
             ) from error
     async with client.ApiClient(configuration) as api:
-        yield KubeApi(api)
+        yield KubeApi(api, metrics=metrics)
 
 
 class KubeResources:
     """Custom resources and events of some namespaces, or of all."""
 
-    def __init__(self, api: KubeApi, *, namespaces: Collection[str] = ()) -> None:
+    def __init__(self, api: KubeApi, *, namespaces: Collection[str] = (), lease: tuple[str, str] | None = None) -> None:
+        """Serve some namespaces, or all; ``lease``, a namespace and a name, stands for the operator in events."""
         self._api = api
         self._namespaces = namespaces
+        self._lease = lease
 
     async def missing_kinds(self) -> Collection[str]:
         """Kinds that the API server does not serve (yet)."""
@@ -149,35 +169,74 @@ class KubeResources:
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""
-        scopes = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
-        paths = [f"/apis/{API_VERSION}{scope}/{kind.plural}" for scope in scopes for kind in Kind]
-        return {uid for path in paths for uid in await self._uids(path)}
+        return {item["metadata"]["uid"] for _, path in self._lists() async for item in self._items(path)}
 
-    async def _uids(self, path: str) -> Collection[str]:
-        uids: set[str] = set()
+    def _lists(self) -> list[tuple[Kind, str]]:
+        scopes = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
+        return [(kind, f"/apis/{API_VERSION}{scope}/{kind.plural}") for scope in scopes for kind in Kind]
+
+    async def _items(self, path: str) -> AsyncIterator[Mapping[str, Any]]:
+        """The metadata of a list's objects, page by page."""
         token: str | None = None
         while True:
             page = await self._api.get(path, accept=_METADATA_ONLY, limit=PAGE, **{"continue": token})
-            uids |= {item["metadata"]["uid"] for item in page["items"] or ()}  # null when empty
+            for item in page["items"] or ():  # null when empty
+                yield item
             token = page["metadata"].get("continue") or None
             if token is None:
-                return uids
+                return
 
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
         body = {"metadata": {"finalizers": list(finalizers), "resourceVersion": meta.resource_version}}
         await self._api.patch(_path(meta.key), body)
 
+    async def remove(self, meta: Meta) -> None:
+        """Delete the object that ``meta`` was read of, and no other of its name."""
+        await self._api.delete(_path(meta.key), uid=meta.uid)
+
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""
         await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
 
+    async def identity(self) -> str:
+        """What tells this cluster from every other one: the uid of a namespace that is there as long as it is."""
+        uid: str = (await self._api.get("/api/v1/namespaces/kube-system", accept=_METADATA_OBJECT))["metadata"]["uid"]
+        return uid
+
+    async def owners(self) -> Sequence[Owner]:
+        """All objects that are served: complete, or an error."""
+        return [
+            Owner(
+                kind=kind.value,
+                tenant=item["metadata"]["namespace"],
+                name=item["metadata"]["name"],
+                uid=item["metadata"]["uid"],
+                generation=item["metadata"]["generation"],
+            )
+            for kind, path in self._lists()
+            async for item in self._items(path)
+        ]
+
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""
-        try:
-            await self._api.post(
-                f"/apis/events.k8s.io/v1/namespaces/{notice.about.key.namespace}/events", _event(notice)
+        await self._post_event(notice.about.key.namespace, _event(notice))
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Tell an event about the Lease; a log has it too."""
+        if self._lease is None:
+            return
+        namespace, name = self._lease
+        digest = sha256(f"{reason}/{note}".encode()).hexdigest()
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "namespace": namespace, "name": name}
+        with suppress(KubernetesError):
+            await self._post_event(
+                namespace, _event_of(f"{name}.{digest[:16]}", namespace, lease, "Warning", reason, note)
             )
+
+    async def _post_event(self, namespace: str, event: Mapping[str, Any]) -> None:
+        try:
+            await self._api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
         except ObjectChanged as error:
             if error.status != _CONFLICT:
                 raise
@@ -189,22 +248,29 @@ def _path(key: Key) -> str:
 
 def _event(notice: Notice) -> dict[str, Any]:
     meta = notice.about
+    regarding = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": meta.key.kind.value,
+        "namespace": meta.key.namespace,
+        "name": meta.key.name,
+        "uid": meta.uid,
+    }
+    return _event_of(notice.name, meta.key.namespace, regarding, notice.type, notice.reason, notice.note)
+
+
+def _event_of(
+    name: str, namespace: str, regarding: Mapping[str, str], kind: str, reason: Reason, note: str
+) -> dict[str, Any]:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": notice.name, "namespace": meta.key.namespace},
+        "metadata": {"name": name, "namespace": namespace},
         "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": GROUP,
         "reportingInstance": FIELD_MANAGER,
         "action": "Reconcile",
-        "reason": notice.reason.value,
-        "type": notice.type,
-        "note": notice.note[:1024],
-        "regarding": {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": meta.key.kind.value,
-            "namespace": meta.key.namespace,
-            "name": meta.key.name,
-            "uid": meta.uid,
-        },
+        "reason": reason.value,
+        "type": kind,
+        "note": note[:1024],
+        "regarding": regarding,
     }

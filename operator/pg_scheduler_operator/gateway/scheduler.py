@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pg_scheduler.errors import DatabaseUnreachable
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from pg_scheduler.control import (
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
         Source,
     )
     from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.job_status import JobStatus
+    from pg_scheduler.job_template import Deletion
     from pg_scheduler.pool_settings import PoolSettings, PoolState
 
 
@@ -36,10 +40,22 @@ class Changed:
 class Rows:
     """The rows of one cluster."""
 
-    def __init__(self, control: Control, *, cluster: str) -> None:
-        self._control = control
+    def __init__(self, control: Control, *, cluster: str, is_open: bool = True) -> None:
+        """Serve the rows; unless ``is_open``, from ``open`` on, and as if nobody answered until then."""
+        self._opened = control
         self._cluster = cluster
+        self._is_open = is_open
         self._cursor: Cursor | None = None
+
+    def open(self) -> None:
+        """The tables are there, and the rows ours."""
+        self._is_open = True
+
+    @property
+    def _control(self) -> Control:
+        if not self._is_open:
+            raise DatabaseUnreachable("the tables are not ready yet", fix="the log tells what they wait for")
+        return self._opened
 
     @property
     def cluster(self) -> str:
@@ -47,8 +63,8 @@ class Rows:
         return self._cluster
 
     async def job(self, job_id: str) -> JobState | None:
-        """The row of a job."""
-        return await self._control.job(job_id)
+        """The row of a job, or what is left of it."""
+        return await self._control.known_job(job_id)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
         """The row of a schedule."""
@@ -62,9 +78,43 @@ class Rows:
         """Cancel a job, or have it stopped."""
         await self._control.cancel_job(source, job_id)
 
-    async def withdraw_job(self, source: Source, job_id: str) -> None:
-        """Cancel a job unless it has started."""
-        await self._control.withdraw_job(source, job_id)
+    async def adopt_job(self, source: Source, job_id: str, *, deletion: Deletion, suspended: bool) -> None:
+        """Take over the open job of a key."""
+        await self._control.adopt_job(source, job_id, deletion=deletion, suspended=suspended)
+
+    async def expire_job(self, source: Source, job_id: str) -> bool:
+        """Expire a job that no worker could have started in time; whether it was such a one."""
+        return await self._control.expire_job(source, job_id)
+
+    async def release_job(self, source: Source, job_id: str, deletion: Deletion) -> None:
+        """Do what is to become of the job of a deleted object."""
+        await self._control.release_job(source, job_id, deletion)
+
+    async def release_jobs(self, uids: Collection[str]) -> int:
+        """The objects of these uids are gone: do what their rows say."""
+        return await self._control.release_jobs(self._cluster, uids)
+
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """Write the end of a job into a row that does not know of it."""
+        await self._control.settle_job(
+            source,
+            job_id,
+            status,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
 
     async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""
@@ -90,9 +140,9 @@ class Rows:
         """Have the workers of these pods claim again."""
         await self._control.spare(tenant, pod_uids)
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool."""
-        return await self._control.pool_record(tenant, name)
+    async def pool_records(self, tenant: str) -> Mapping[str, PoolRecord]:
+        """What is kept of a namespace's pools, by name."""
+        return await self._control.pool_records(tenant)
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool."""
@@ -123,3 +173,11 @@ class Rows:
     async def open_sources(self) -> Collection[Source]:
         """Objects that still have a schedule or a job that has not ended."""
         return await self._control.open_sources(self._cluster)
+
+    async def hold_sweep(self, rows: int, of: int) -> bool:
+        """Tell people that the sweep would withdraw so much; whether they have agreed."""
+        return await self._control.operations.hold_sweep(self._cluster, rows=rows, of=of)
+
+    async def release_sweep(self) -> None:
+        """The sweep is not held any more."""
+        await self._control.operations.release_sweep(self._cluster)

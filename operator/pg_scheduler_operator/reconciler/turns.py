@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
+from pg_scheduler_operator.metrics import QUEUE_DEPTH, RECONCILE_FAILURES, RECONCILE_SECONDS
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
-from pg_scheduler_operator.reconciler.loops import repeat, report
+from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
 from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
+    JobTemplate,
     Key,
     Kind,
     PeriodicJobSpec,
@@ -34,10 +37,13 @@ if TYPE_CHECKING:
     from pg_scheduler.control import JobState, ScheduleState, Source
     from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
+    from pg_scheduler_operator.metrics import Metrics
+    from pg_scheduler_operator.pacing import Pacer
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.reconciler.queue import KeyQueue
+    from pg_scheduler_operator.reconciler.sweep import Sweeper
     from pg_scheduler_operator.resources import Meta, Resource, Spec, TaskSpec
-    from pg_scheduler_operator.status import Pacer, Refusal
+    from pg_scheduler_operator.status import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +56,35 @@ PASSES: Final = 4
 
 
 class Reconciler:
-    """Works on keys, looks for changed rows, and sweeps."""
+    """Works on keys, looks for changed rows, and has rows swept."""
 
-    def __init__(self, *, queue: KeyQueue, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
+    def __init__(
+        self,
+        *,
+        queue: KeyQueue,
+        resources: Resources,
+        targets: Targets,
+        rows: Rows,
+        pacer: Pacer[Key],
+        sweeper: Sweeper,
+        metrics: Metrics,
+    ) -> None:
         self._queue = queue
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
-        self._executor = Executor(resources, targets, rows, pacer)
+        self._sweeper = sweeper
+        self._metrics = metrics
+        self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor)
         self._seen: dict[Key, JobState | ScheduleState] = {}
+        self._turns: dict[Key, float] = {}
         self._database_answers = True
+
+    @property
+    def longest_turn_seconds(self) -> float:
+        """How long the turn has taken so far that began first; 0 without one."""
+        return monotonic() - min(self._turns.values(), default=monotonic())
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -70,10 +94,15 @@ class Reconciler:
                     group.create_task(self._work())
                 group.create_task(
                     repeat(
-                        "changes of rows", self.enqueue_changed, CHANGES_SECONDS, at_most_seconds=LOOK_AT_MOST_SECONDS
+                        Loop.CHANGES,
+                        self.enqueue_changed,
+                        CHANGES_SECONDS,
+                        at_most_seconds=LOOK_AT_MOST_SECONDS,
+                        metrics=self._metrics,
                     )
                 )
-                group.create_task(repeat("the sweep", self.sweep, SWEEP_SECONDS))
+                group.create_task(repeat(Loop.SWEEP, self._sweeper.run_once, SWEEP_SECONDS, metrics=self._metrics))
+                group.create_task(self._call_for_statuses())
         finally:
             self._queue.close()
 
@@ -81,16 +110,33 @@ class Reconciler:
         while True:
             key = await self._queue.get()
             try:
-                again_in_seconds = await self.reconcile(key)
+                again_in_seconds = await self._turn(key)
             except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
                 self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
             except DatabaseUnreachable:
                 self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
             except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
+                self._metrics.count(RECONCILE_FAILURES, key.kind)
                 at_least = error.retry_after if isinstance(error, KubernetesError) else 0
-                report(f"{key}", error, self._queue.failed(key, at_least_seconds=at_least))
+                report(key, error, self._queue.failed(key, at_least_seconds=at_least))
             else:
                 self._queue.done(key, again_in_seconds=again_in_seconds)
+
+    async def _turn(self, key: Key) -> float | None:
+        began_at = monotonic()
+        self._turns[key] = began_at
+        try:
+            return await self.reconcile(key)
+        finally:
+            self._pacer.done(key)
+            del self._turns[key]
+            self._metrics.observe(RECONCILE_SECONDS, monotonic() - began_at, key.kind)
+            self._metrics.set(QUEUE_DEPTH, len(self._queue))
+
+    async def _call_for_statuses(self) -> None:
+        """Turns for those whose status was held back, in their order: each writes what is true by then."""
+        while True:
+            self._queue.put_first(await self._pacer.called())
 
     async def reconcile(self, key: Key) -> float | None:
         """One turn for one object; in how many seconds it wants another one without being asked."""
@@ -107,7 +153,7 @@ class Reconciler:
                 return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return done.status_in_seconds
+                return done.again_in_seconds
             refusal = done.refusal
         return CHANGES_SECONDS
 
@@ -124,13 +170,23 @@ class Reconciler:
                 assert_never(kind)
 
     async def _plan_scheduled_job(self, job: Resource[ScheduledJobSpec], refusal: Refusal | None) -> list[Action]:
-        task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
+        referred = await self._referred(job)
+        template = scheduled_job.template_of(job, referred)
+        task = template.spec if isinstance(template, JobTemplate) else None
         try:
-            row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
+            row = await self._rows.job(scheduled_job.job_id(job))
             unknown = row is not None and await self._is_unknown(job, task)
         except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
-        return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
+        return scheduled_job.plan(job, row, now=_now(), referred=referred, refusal=refusal, task_unknown=unknown)
+
+    async def _referred(self, job: Resource[ScheduledJobSpec]) -> Resource[PeriodicJobSpec] | None:
+        """The PeriodicJob of an extra run, as it stands."""
+        if isinstance(job.spec, InvalidSpec) or job.spec.periodic_job_ref is None:
+            return None
+        name = job.spec.periodic_job_ref.name
+        body = await self._resources.get(Key(kind=Kind.PERIODIC_JOB, namespace=job.meta.key.namespace, name=name))
+        return None if body is None else read(PeriodicJobSpec, body, cluster=self._rows.cluster)
 
     async def _plan_periodic_job(self, job: Resource[PeriodicJobSpec], refusal: Refusal | None) -> list[Action]:
         task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
@@ -178,28 +234,6 @@ class Reconciler:
             self._queue.retry_failed()
         self._database_answers = True
         return changed
-
-    async def sweep(self) -> int:
-        """Withdraw the rows of objects that are gone; how many.
-
-        The rows are read first: an object made in between is in the list of objects, and its row not among those rows.
-        """
-        sources = await self._rows.open_sources()
-        uids = await self._resources.uids() if sources else ()
-        gone = [source for source in sources if source.uid not in uids and self._resources.serves(source.tenant)]
-        for source in gone:
-            logger.info("%s is gone: its rows are withdrawn", _key(source))
-            await self._withdraw(source)
-        return len(gone)
-
-    async def _withdraw(self, source: Source) -> None:
-        match Kind(source.kind):
-            case Kind.PERIODIC_JOB:
-                await self._rows.delete_schedule(source)
-            case Kind.SCHEDULED_JOB:
-                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
-            case Kind.WORKER_POOL:
-                await self._rows.forget_pool(source.tenant, source.name, source.uid)
 
 
 def _key(source: Source) -> Key:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: f90004625dc6fa4cb66fbff7ec62993c258f838ceb94fef2a3627d4e2035fbae
+-- digest: ccef045d5cde68cfc5b181fee6b5710b533a7b545452eb1fe970d7268d1206a1
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -78,11 +78,14 @@ CREATE TABLE scheduled_jobs (
     concurrency_limit integer,
     stopping_token bigint,
     previous_tick_at timestamp with time zone,
+    source_digest text,
+    source_deletion text,
     CONSTRAINT scheduled_jobs_concurrency_limit_fits CHECK (((concurrency_limit IS NULL) OR ((concurrency_key IS NOT NULL) AND ((concurrency_limit >= 1) AND (concurrency_limit <= 10000))))),
     CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
     CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
     CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
     CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY ('{1,3,5,8}'::integer[]))),
+    CONSTRAINT scheduled_jobs_source_deletion_is_known CHECK ((source_deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
     CONSTRAINT scheduled_jobs_status_fits_its_end CHECK (
 CASE
     WHEN (finished_at IS NULL) THEN (status = ANY ('{pending,running,waiting}'::text[]))
@@ -396,7 +399,8 @@ CREATE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
 BEGIN
     RETURN QUERY WITH gone AS (
         DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
-        RETURNING job_id, schedule_id, tick_at, status, error_message),
+        RETURNING job_id, tenant, queue, task, schedule_id, tick_at, status, error_message, execution_time, attempt, started_at,
+                  finished_at, source_kind, source_digest),
     ranges AS (
         SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
                date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
@@ -412,7 +416,15 @@ BEGIN
         ON CONFLICT (schedule_id, outcome, month) WHERE month IS NOT NULL DO UPDATE SET
             first_tick_at = least(o.first_tick_at, excluded.first_tick_at),
             last_tick_at = greatest(o.last_tick_at, excluded.last_tick_at),
-            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed)
+            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed),
+    buried AS (
+        INSERT INTO scheduler_tombstones (job_id, tenant, queue, task, status, execution_time, attempt, started_at, finished_at,
+                                          source_digest)
+        SELECT g.job_id, g.tenant, g.queue, g.task, g.status, g.execution_time, g.attempt, g.started_at, g.finished_at,
+               g.source_digest
+        FROM gone g
+        WHERE (g.source_kind = 'ScheduledJob' OR g.job_id LIKE 'key:%') AND NOT (g.status = 'cancelled' AND g.attempt = 0)
+        ON CONFLICT (job_id) DO NOTHING)
     SELECT g.job_id FROM gone g;
 END $$;
 
@@ -563,6 +575,18 @@ END $$;
 CREATE FUNCTION scheduler_is_late(execution_time timestamp with time zone, misfire_grace_time integer, expires_at timestamp with time zone, served_since timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN ((expires_at <= scheduler_now()) OR (served_since > (execution_time + make_interval(secs => (misfire_grace_time)::double precision))));
+
+-- object: FUNCTION scheduler_keep_drained()
+CREATE FUNCTION scheduler_keep_drained() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('scheduler_maintenance', 208));
+    IF EXISTS (SELECT FROM scheduler_maintenance) THEN
+        NEW.drain_until := '9999-01-01 00:00:00+00';
+    END IF;
+    RETURN NEW;
+END $$;
 
 -- object: FUNCTION scheduler_leave_slot()
 CREATE FUNCTION scheduler_leave_slot() RETURNS trigger
@@ -743,6 +767,27 @@ BEGIN
     END LOOP;
 END $$;
 
+-- object: FUNCTION scheduler_set_maintenance(boolean, text, text)
+CREATE FUNCTION scheduler_set_maintenance(turn_on boolean, who text, why text DEFAULT ''::text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    was_on boolean;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('scheduler_maintenance', 208));
+    was_on := EXISTS (SELECT FROM scheduler_maintenance);
+    IF turn_on THEN
+        INSERT INTO scheduler_maintenance (set_by, reason) VALUES (who, why)
+        ON CONFLICT (is_on) DO UPDATE SET set_by = excluded.set_by, reason = excluded.reason;
+    ELSE
+        DELETE FROM scheduler_maintenance;
+    END IF;
+    UPDATE scheduler_workers SET drain_until = CASE WHEN turn_on THEN timestamptz '9999-01-01 00:00:00+00' END
+    WHERE state <> 'dead' AND (turn_on OR drain_until = '9999-01-01 00:00:00+00');
+    PERFORM pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', ''), pg_notify('scheduler_schedules', '');
+    RETURN was_on <> turn_on;
+END $$;
+
 -- object: FUNCTION scheduler_start_unkeyed(text, text, text, timestamp with time zone, text[], integer, boolean)
 CREATE FUNCTION scheduler_start_unkeyed(me text, of_tenant text, of_queue text, since timestamp with time zone, tasks text[], at_most integer, alone boolean) RETURNS scheduled_jobs[]
     LANGUAGE plpgsql
@@ -823,6 +868,24 @@ CREATE TABLE scheduler_attempts (
     error_type text NOT NULL,
     message text NOT NULL,
     traceback text NOT NULL
+);
+
+-- object: TABLE scheduler_clusters
+CREATE TABLE scheduler_clusters (
+    cluster text NOT NULL,
+    identity text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    held_at timestamp with time zone,
+    held_rows bigint,
+    held_of bigint,
+    confirmed_rows bigint,
+    CONSTRAINT scheduler_clusters_cluster_fits_an_index CHECK (((octet_length(cluster) >= 1) AND (octet_length(cluster) <= 200))),
+    CONSTRAINT scheduler_clusters_hold_is_whole CHECK (
+CASE
+    WHEN (held_at IS NULL) THEN ((held_rows IS NULL) AND (held_of IS NULL) AND (confirmed_rows IS NULL))
+    ELSE ((held_rows >= 1) AND (held_rows <= held_of))
+END),
+    CONSTRAINT scheduler_clusters_identity_fits CHECK (((octet_length(identity) >= 1) AND (octet_length(identity) <= 200)))
 );
 
 -- object: TABLE scheduler_concurrency_limits
@@ -946,6 +1009,9 @@ CREATE TABLE scheduler_schedules (
     halted_at timestamp with time zone,
     halted_reason text,
     time_zone_data text,
+    concurrency_limit integer,
+    keep_result boolean DEFAULT false NOT NULL,
+    CONSTRAINT scheduler_schedules_concurrency_limit_fits CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
     CONSTRAINT scheduler_schedules_end_is_after_start CHECK ((end_at >= start_at)),
     CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (((halted_at IS NULL) OR (next_tick_at IS NULL))),
     CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK (((halted_at IS NULL) = (halted_reason IS NULL))),
@@ -1039,6 +1105,15 @@ CREATE VIEW scheduler_living_workers AS
    FROM scheduler_workers
   WHERE ((state = 'alive'::text) AND (lease_until > scheduler_now()));
 
+-- object: TABLE scheduler_maintenance
+CREATE TABLE scheduler_maintenance (
+    is_on boolean DEFAULT true NOT NULL,
+    since timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    set_by text NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT scheduler_maintenance_is_one_row CHECK (is_on)
+);
+
 -- object: SEQUENCE scheduler_occurrences_id_seq
 ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME scheduler_occurrences_id_seq
@@ -1064,10 +1139,11 @@ CREATE TABLE scheduler_pool_settings (
 CREATE TABLE scheduler_pools (
     tenant text NOT NULL,
     name text NOT NULL,
+    queues text[] NOT NULL,
     tasks text[] NOT NULL,
     strangers json NOT NULL,
     starts json NOT NULL,
-    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(queues) <= 500) AND (cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
@@ -1263,6 +1339,21 @@ CREATE SEQUENCE scheduler_token
     NO MAXVALUE
     CACHE 1;
 
+-- object: TABLE scheduler_tombstones
+CREATE TABLE scheduler_tombstones (
+    job_id text NOT NULL,
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    task text NOT NULL,
+    status text NOT NULL,
+    execution_time timestamp with time zone NOT NULL,
+    attempt bigint NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone NOT NULL,
+    source_digest text,
+    CONSTRAINT scheduler_tombstones_status_check CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+
 -- object: TABLE vacuum_stats
 CREATE TABLE vacuum_stats (
     stat_date date NOT NULL,
@@ -1286,6 +1377,10 @@ ALTER TABLE ONLY scheduler_adopted
 ALTER TABLE ONLY scheduler_attempts
     ADD CONSTRAINT scheduler_attempts_pkey PRIMARY KEY (job_id, token);
 
+-- object: CONSTRAINT scheduler_clusters scheduler_clusters_pkey
+ALTER TABLE ONLY scheduler_clusters
+    ADD CONSTRAINT scheduler_clusters_pkey PRIMARY KEY (cluster);
+
 -- object: CONSTRAINT scheduler_concurrency_limits scheduler_concurrency_limits_pkey
 ALTER TABLE ONLY scheduler_concurrency_limits
     ADD CONSTRAINT scheduler_concurrency_limits_pkey PRIMARY KEY (tenant, key);
@@ -1293,6 +1388,10 @@ ALTER TABLE ONLY scheduler_concurrency_limits
 -- object: CONSTRAINT scheduler_keys scheduler_keys_pkey
 ALTER TABLE ONLY scheduler_keys
     ADD CONSTRAINT scheduler_keys_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_maintenance scheduler_maintenance_pkey
+ALTER TABLE ONLY scheduler_maintenance
+    ADD CONSTRAINT scheduler_maintenance_pkey PRIMARY KEY (is_on);
 
 -- object: CONSTRAINT scheduler_occurrences scheduler_occurrences_pkey
 ALTER TABLE ONLY scheduler_occurrences
@@ -1337,6 +1436,10 @@ ALTER TABLE ONLY scheduler_slots
 -- object: CONSTRAINT scheduler_slots scheduler_slots_pkey
 ALTER TABLE ONLY scheduler_slots
     ADD CONSTRAINT scheduler_slots_pkey PRIMARY KEY (tenant, key, slot);
+
+-- object: CONSTRAINT scheduler_tombstones scheduler_tombstones_pkey
+ALTER TABLE ONLY scheduler_tombstones
+    ADD CONSTRAINT scheduler_tombstones_pkey PRIMARY KEY (job_id);
 
 -- object: CONSTRAINT scheduler_workers scheduler_workers_pkey
 ALTER TABLE ONLY scheduler_workers
@@ -1394,6 +1497,9 @@ CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant,
 -- object: INDEX scheduler_schedules_halted
 CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halted_at) WHERE (halted_at IS NOT NULL);
 
+-- object: INDEX scheduler_tombstones_finished
+CREATE INDEX scheduler_tombstones_finished ON scheduler_tombstones USING btree (tenant, finished_at);
+
 -- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();
 
@@ -1402,6 +1508,9 @@ CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW
 
 -- object: TRIGGER scheduler_queue_settings scheduler_settings_apply
 CREATE TRIGGER scheduler_settings_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_queue_settings FOR EACH ROW EXECUTE FUNCTION scheduler_apply_queue_settings();
+
+-- object: TRIGGER scheduler_workers scheduler_workers_keep_drained
+CREATE TRIGGER scheduler_workers_keep_drained BEFORE INSERT OR UPDATE OF drain_until ON scheduler_workers FOR EACH ROW EXECUTE FUNCTION scheduler_keep_drained();
 
 -- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
 ALTER TABLE ONLY scheduler_attempts
