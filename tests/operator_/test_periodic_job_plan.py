@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Bounds, Cron, Interval, Policy
+from pg_scheduler.recurrence import Bounds, Cron, History, Interval, Policy
 from pg_scheduler_operator.reconcile.actions import (
     Action,
     AddFinalizer,
@@ -105,6 +105,12 @@ def test_wish_holds_bounds_and_policy() -> None:
     assert desired.policy == Policy(overlap="replace", suspend_after_failures=3)
 
 
+def test_wish_holds_what_is_kept_and_what_becomes_of_the_jobs() -> None:
+    desired = wish(periodic_job(successfulJobsHistoryLimit=1, failedJobsHistoryLimit=0, deletionPolicy="Orphan"))
+
+    assert (desired.history, desired.deletion) == (History(successful=1, failed=0), "orphan")
+
+
 @pytest.mark.parametrize(("suspend", "reason"), [(True, "moving"), (False, "")])
 def test_wish_holds_the_reason_while_it_is_suspended(suspend: bool, reason: str) -> None:
     desired = wish(periodic_job(suspend=suspend, suspendReason="moving"))
@@ -120,6 +126,8 @@ def test_wish_holds_the_reason_while_it_is_suspended(suspend: bool, reason: str)
         schedule_row(bounds=Bounds(max_runs=1)),
         schedule_row(policy=Policy(overlap="allow")),  # as a release wrote it that had no choice
         schedule_row(suspended=True),
+        schedule_row(history=None),
+        schedule_row(deletion="cancel"),
     ],
 )
 def test_row_of_this_generation_that_says_otherwise_is_written_again(row: ScheduleState) -> None:
@@ -344,8 +352,22 @@ def test_deletion_forgets_the_schedule_before_the_object_goes() -> None:
     assert kinds(plan(job(**DELETING), schedule_row(), now=NOW)) == [DeleteSchedule, RemoveFinalizer]
 
 
-def test_deletion_does_not_need_a_valid_spec() -> None:
-    assert kinds(plan(job({}, **DELETING), None, now=NOW)) == [DeleteSchedule, RemoveFinalizer]
+@pytest.mark.parametrize(
+    ("spec", "deletion"),
+    [
+        (periodic_job(), "cancel_pending"),
+        (periodic_job(deletionPolicy="Cancel"), "cancel"),
+        (periodic_job(deletionPolicy="Orphan"), "orphan"),
+        ({}, None),
+    ],
+)
+def test_deletion_ends_the_jobs_as_the_spec_says_or_as_its_row_where_it_is_invalid(
+    spec: dict[str, Any], deletion: str | None
+) -> None:
+    delete, release = plan(job(spec, **DELETING), None, now=NOW)
+
+    assert delete == DeleteSchedule(source=job(spec, **DELETING).meta.source, deletion=deletion)  # type: ignore[arg-type]
+    assert isinstance(release, RemoveFinalizer)
 
 
 def test_deletion_of_an_object_that_we_do_not_hold_is_not_ours() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Bounds, Interval, Policy
+from pg_scheduler.recurrence import Bounds, History, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
 
@@ -88,6 +88,8 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "rule": Interval(3600),
         "bounds": Bounds(),
         "policy": Policy(overlap="skip"),
+        "history": History(successful=20, failed=50),
+        "deletion": "cancel_pending",
         "task": "t",
         "queue": "default",
         "suspended": False,

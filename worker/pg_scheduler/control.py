@@ -20,7 +20,7 @@ from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Bounds, Policy
+from pg_scheduler.recurrence import Bounds, Deletion, History, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -86,6 +86,8 @@ class DesiredSchedule:
     template: JobTemplate
     bounds: Bounds = field(default_factory=Bounds)
     policy: Policy = field(default_factory=Policy)
+    history: History | None = None
+    deletion: Deletion = "cancel_pending"
     suspended: bool = False
     suspend_reason: str = ""
 
@@ -141,6 +143,8 @@ class ScheduleState:
     rule: Rule
     bounds: Bounds
     policy: Policy
+    history: History | None
+    deletion: Deletion
     task: str
     queue: str
     suspended: bool
@@ -295,9 +299,9 @@ class Control:
         """
         return await self._parts.schedules.suspend(_key(source), suspended=False)
 
-    async def delete_schedule(self, source: Source) -> bool:
-        """Forget the schedule and cancel its jobs that have not started; whether there was one."""
-        return await self._parts.schedules.delete(_key(source))
+    async def delete_schedule(self, source: Source, deletion: Deletion | None = None) -> bool:
+        """Forget the schedule and end its jobs as ``deletion`` or else its row says; whether there was one."""
+        return await self._parts.schedules.delete(_key(source), deletion)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
         """The row of this source's uid as it stands."""
@@ -370,6 +374,8 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
         ),
         bounds=desired.bounds,
         policy=desired.policy,
+        history=desired.history,
+        deletion=desired.deletion,
         suspended=desired.suspended,
         suspend_reason=desired.suspend_reason,
     )
@@ -417,6 +423,8 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
         rule=definition.rule,
         bounds=definition.bounds,
         policy=definition.policy,
+        history=definition.history,
+        deletion=definition.deletion,
         task=definition.template.task,
         queue=definition.template.queue,
         suspended=definition.suspended,

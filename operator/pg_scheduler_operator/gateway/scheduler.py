@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ScheduleState,
         Source,
     )
+    from pg_scheduler.recurrence import Deletion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +73,9 @@ class Rows:
         """Let a schedule tick again that was halted."""
         await self._control.resume_schedule(source)
 
-    async def delete_schedule(self, source: Source) -> None:
-        """Forget a schedule."""
-        await self._control.delete_schedule(source)
+    async def delete_schedule(self, source: Source, deletion: Deletion | None = None) -> None:
+        """Forget a schedule, and end its jobs as ``deletion`` or else its row says."""
+        await self._control.delete_schedule(source, deletion)
 
     async def demand(self, tenant: str) -> Demand:
         """What a namespace's jobs ask of its workers."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
+    from pg_scheduler.recurrence import Deletion
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -66,9 +67,10 @@ class ResumeSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSchedule:
-    """Forget the row of a schedule and its jobs that have not started."""
+    """Forget the row of a schedule; what becomes of its jobs is what ``deletion`` says, else the row."""
 
     source: Source
+    deletion: Deletion | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

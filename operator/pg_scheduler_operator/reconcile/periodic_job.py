@@ -25,7 +25,7 @@ from pg_scheduler_operator.reconcile.common import (
     shown_state,
     warnings,
 )
-from pg_scheduler_operator.resources import RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
+from pg_scheduler_operator.resources import DELETION, RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
 from pg_scheduler_operator.status import (
     Fact,
     Notice,
@@ -59,7 +59,7 @@ def plan(
 ) -> list[Action]:
     """What is to be done; ``refusal`` is why the last attempt to write this generation's row failed."""
     if job.meta.is_deleting:
-        return [DeleteSchedule(source=job.meta.source), *release(job.meta)] if job.meta.is_held else []
+        return [_deletion(job), *release(job.meta)] if job.meta.is_held else []
     desired = _desired(job)
     if isinstance(desired, Refusal):
         refusal = desired
@@ -76,6 +76,11 @@ def plan(
     ]
 
 
+def _deletion(job: Resource[PeriodicJobSpec]) -> DeleteSchedule:
+    said = None if isinstance(job.spec, InvalidSpec) else DELETION[job.spec.deletion_policy]
+    return DeleteSchedule(source=job.meta.source, deletion=said)
+
+
 def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
     spec = job.spec
     if isinstance(spec, InvalidSpec):
@@ -89,6 +94,8 @@ def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
         rule=rule,
         bounds=bounds,
         policy=spec.policy,
+        history=spec.history,
+        deletion=DELETION[spec.deletion_policy],
         template=spec.job_template.spec.template,
         suspended=spec.suspend,
         suspend_reason=spec.suspend_reason if spec.suspend else "",
@@ -112,7 +119,7 @@ def _resumes(meta: Meta, row: ScheduleState) -> bool:
 
 
 def _wish(of: DesiredSchedule | ScheduleState) -> tuple[object, ...]:
-    return of.rule, of.bounds, of.policy, of.suspended, of.suspend_reason
+    return of.rule, of.bounds, of.policy, of.history, of.deletion, of.suspended, of.suspend_reason
 
 
 def _status(

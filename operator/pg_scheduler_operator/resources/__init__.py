@@ -32,7 +32,9 @@ from pg_scheduler_operator.resources.schedules import (
 )
 from pg_scheduler_operator.resources.specs import (
     ARGUMENTS_MAX_BYTES,
+    DELETION,
     Autoscaling,
+    DeletionPolicy,
     JobTemplate,
     PeriodicJobSpec,
     Priority,
@@ -59,6 +61,7 @@ from pg_scheduler_operator.resources.statuses import (
 __all__ = [
     "API_VERSION",
     "ARGUMENTS_MAX_BYTES",
+    "DELETION",
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
@@ -68,6 +71,7 @@ __all__ = [
     "Autoscaling",
     "Condition",
     "Counts",
+    "DeletionPolicy",
     "DemandStatus",
     "ErrorSummary",
     "Instant",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -18,8 +18,11 @@ from pg_scheduler.recurrence import (
     CATCH_UP_MAX,
     DEADLINE_SECONDS_MAX,
     FAILURES_MAX,
+    HISTORY_MAX,
     RUNS_MAX,
     Bounds,
+    Deletion,
+    History,
     Policy,
 )
 from pg_scheduler_operator.resources.model import (
@@ -34,6 +37,9 @@ from pg_scheduler_operator.resources.model import (
 )
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ARGUMENTS_MAX_BYTES: Final = 32 * 1024
 EXACT_INTEGER_MAX: Final = 2**53
 
@@ -45,6 +51,22 @@ class Priority(StrEnum):
     HIGH = "High"
     NORMAL = "Normal"
     LOW = "Low"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the jobs of an object that is deleted."""
+
+    CANCEL_PENDING = "CancelPending"
+    CANCEL = "Cancel"
+    ORPHAN = "Orphan"
+
+
+DELETION: Final[Mapping[DeletionPolicy, Deletion]] = {
+    DeletionPolicy.CANCEL_PENDING: "cancel_pending",
+    DeletionPolicy.CANCEL: "cancel",
+    DeletionPolicy.ORPHAN: "orphan",
+}
+"""Manifests' words in the library's."""
 
 
 class TaskSpec(Model):
@@ -166,6 +188,25 @@ class PeriodicJobSpec(Model):
         description="After so many runs in a row that failed for good it is suspended; any change of the spec resumes"
         " it. Unset means never.",
     )
+    successful_jobs_history_limit: int = Field(
+        default=20,
+        ge=0,
+        le=HISTORY_MAX,
+        description="How many rows of its completed jobs are kept, whatever their age; workers delete the others every"
+        " hour. With suspendAfterFailures the newest stays.",
+    )
+    failed_jobs_history_limit: int = Field(
+        default=50,
+        ge=0,
+        le=HISTORY_MAX,
+        description="How many rows of its failed jobs are kept, as many of its cancelled and as many of its expired"
+        " ones. What suspendAfterFailures counts stays.",
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.CANCEL_PENDING,
+        description="What becomes of its jobs when it is deleted; it ticks no more in any case. CancelPending: what"
+        " runs finishes, the others are cancelled. Cancel: what runs is stopped too. Orphan: all that were due go on.",
+    )
     job_template: JobTemplate = Field(description="The job of each tick.")
 
     @property
@@ -193,6 +234,11 @@ class PeriodicJobSpec(Model):
             overlap=OVERLAP[self.overlap_policy],
             suspend_after_failures=self.suspend_after_failures,
         )
+
+    @property
+    def history(self) -> History:
+        """How many rows are kept, in the library's words."""
+        return History(successful=self.successful_jobs_history_limit, failed=self.failed_jobs_history_limit)
 
 
 class ScheduledJobSpec(Model):

@@ -4,7 +4,7 @@ Invariant: what is written and read again is equal, so that an unchanged definit
 """
 
 from pg_scheduler import recurrence
-from pg_scheduler._domain.policies import Policy
+from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.schedules import Grid, ScheduleDefinition, ScheduleKey, StoredSchedule, Template
 from pg_scheduler._store.database import Record
@@ -41,6 +41,8 @@ def stored_schedule(row: Record) -> StoredSchedule:
                 overlap=row["overlap"],
                 suspend_after_failures=row["suspend_after_failures"],
             ),
+            history=_history(row),
+            deletion=row["deletion"],
             enabled=row["enabled"],
             suspended=row["suspended"],
             suspend_reason=row["suspend_reason"] if row["suspended"] else "",
@@ -84,7 +86,7 @@ def schedule_info(row: Record) -> ScheduleInfo:
 
 def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> tuple[object, ...]:
     """The parameters of ``insert_schedule`` and ``update_schedule``, in their order."""
-    template, bounds, policy = definition.template, definition.bounds, definition.policy
+    template, bounds, policy, history = definition.template, definition.bounds, definition.policy, definition.history
     return (
         *key_columns(definition.key),
         definition.name,
@@ -117,6 +119,9 @@ def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> 
         template.tags,
         template.metadata,
         template.concurrency_key,
+        history.successful if history else None,
+        history.failed if history else None,
+        definition.deletion,
     )
 
 
@@ -152,6 +157,12 @@ def _rule(row: Record) -> Rule:
     if row["interval_seconds"] is not None:
         return Interval(row["interval_seconds"], row["phase_seconds"])
     return Cron(tuple(row["cron"]), row["time_zone"], row["seconds"], row["nonexistent"], row["ambiguous"])
+
+
+def _history(row: Record) -> History | None:
+    if row["successful_history_limit"] is None:
+        return None
+    return History(successful=row["successful_history_limit"], failed=row["failed_history_limit"])
 
 
 def _template(row: Record) -> Template:

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.ledger import Passed
+from pg_scheduler._domain.policies import Deletion
 from pg_scheduler._domain.schedules import (
     LIBRARY,
     ScheduleDefinition,
@@ -156,15 +157,19 @@ class ScheduleStore:
         row = await self._db.fetchrow(QUERIES["schedule_ledger"], *key_columns(key))
         return None if row is None else ScheduleLedger(**row)
 
-    async def delete(self, key: ScheduleKey) -> bool:
-        """Forget the schedule, take back its ticks ahead and cancel the due ones; whether there was one."""
+    async def delete(self, key: ScheduleKey, deletion: Deletion | None = None) -> bool:
+        """Forget the schedule and take back its ticks ahead; whether there was one.
+
+        What becomes of its other jobs is said by ``deletion``, else by the row.
+        """
         async with self._db.transaction() as connection:
-            schedule_id = await connection.fetchval(QUERIES["delete_schedule"], *key_columns(key))
-            if schedule_id is None:
+            row = await connection.fetchrow(QUERIES["delete_schedule"], *key_columns(key))
+            if row is None:
                 return False
             now = await connection.fetchval(QUERIES["now"])
-            await connection.execute(QUERIES["take_back_ticks"], schedule_id, now)
-            await connection.execute(QUERIES["cancel_ticks"], schedule_id)
+            await connection.execute(QUERIES["take_back_ticks"], row["id"], now)
+            for name in _ENDING[deletion or row["deletion"]]:
+                await connection.execute(QUERIES[name], row["id"])
         return True
 
     async def lock_due(self, connection: Connection, tenant: str, horizon_seconds: float, limit: int) -> Due:
@@ -235,6 +240,14 @@ class ScheduleStore:
         """Seconds until the first tick of the tenant, negative when it is late; None when nothing ticks."""
         seconds: float | None = await self._db.fetchval(QUERIES["next_tick"], tenant, zones.version())
         return seconds
+
+
+_ENDING: dict[Deletion, tuple[str, ...]] = {
+    "cancel_pending": ("cancel_ticks",),
+    "cancel": ("cancel_ticks", "stop_ticks"),
+    "orphan": (),
+}
+"""The statements that end the jobs of a deleted schedule."""
 
 
 async def _write(connection: Connection, definition: ScheduleDefinition) -> bool:

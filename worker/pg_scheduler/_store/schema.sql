@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 6b460d62c5a77ded806d37e988bda8827eacd25cd5d65ce7ec0c01bf03deda79
+-- digest: 794136165c95a0024755a05f9a0e2fdfccac144a001ee5012a36db0d809acdd4
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -742,9 +742,14 @@ CREATE TABLE scheduler_schedules (
     halted_at timestamp with time zone,
     halted_reason text,
     time_zone_data text,
+    successful_history_limit integer,
+    failed_history_limit integer,
+    deletion text DEFAULT 'cancel_pending'::text NOT NULL,
+    CONSTRAINT scheduler_schedules_deletion_is_known CHECK ((deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
     CONSTRAINT scheduler_schedules_end_is_after_start CHECK ((end_at >= start_at)),
     CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (((halted_at IS NULL) OR (next_tick_at IS NULL))),
     CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK (((halted_at IS NULL) = (halted_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_history_fits CHECK (((successful_history_limit >= 0) AND (successful_history_limit <= 10000) AND (failed_history_limit >= 0) AND (failed_history_limit <= 10000) AND ((successful_history_limit IS NULL) = (failed_history_limit IS NULL)))),
     CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
     CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
     CONSTRAINT scheduler_schedules_numbers_fit CHECK (((jitter_seconds >= 0) AND (jitter_seconds <= 86400) AND (max_runs >= 1) AND (max_catch_up >= 1) AND (max_catch_up <= 10000) AND (starting_deadline_seconds >= 0) AND (suspend_after_failures >= 1) AND (phase_seconds >= 0) AND (phase_seconds < COALESCE(interval_seconds, (1)::bigint)))),
@@ -1110,6 +1115,9 @@ CREATE INDEX scheduler_keys_expired ON scheduler_keys USING btree (expires_at);
 -- object: INDEX scheduler_occurrences_month
 CREATE UNIQUE INDEX scheduler_occurrences_month ON scheduler_occurrences USING btree (schedule_id, outcome, month) WHERE (month IS NOT NULL);
 
+-- object: INDEX scheduler_occurrences_recorded
+CREATE INDEX scheduler_occurrences_recorded ON scheduler_occurrences USING btree (recorded_at) WHERE (month IS NULL);
+
 -- object: INDEX scheduler_occurrences_schedule
 CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree (schedule_id, first_tick_at);
 
@@ -1118,6 +1126,9 @@ CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant,
 
 -- object: INDEX scheduler_schedules_halted
 CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halted_at) WHERE (halted_at IS NOT NULL);
+
+-- object: INDEX scheduler_schedules_overdue
+CREATE INDEX scheduler_schedules_overdue ON scheduler_schedules USING btree (next_tick_at) WHERE (source_kind = 'PeriodicJob'::text);
 
 -- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();
