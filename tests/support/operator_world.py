@@ -103,6 +103,12 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "runs": 0,
         "last_job": None,
         "last_end": None,
+        "last_end_at": None,
+        "missed_at": None,
+        "is_overdue": False,
+        "is_served": True,
+        "time_zone_data": None,
+        "counts": None,
     }
     return ScheduleState(**{**defaults, **changes})
 

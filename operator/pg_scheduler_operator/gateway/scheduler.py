@@ -6,10 +6,14 @@ Invariant: only rows of this cluster are read or written; the cursor of the chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from pg_scheduler_operator.gateway.batches import Batches
+from pg_scheduler_operator.gateway.tallies import Tallies
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pg_scheduler.control import (
         Control,
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
         DesiredSchedule,
         JobState,
         ScheduleState,
+        ScheduleTrace,
         Source,
     )
     from pg_scheduler.recurrence import Deletion
@@ -29,16 +34,19 @@ class Changed:
     """Rows that may have changed."""
 
     jobs: Sequence[JobState]
-    schedules: Sequence[ScheduleState]
+    schedules: Sequence[ScheduleTrace]
 
 
 class Rows:
     """The rows of one cluster."""
 
-    def __init__(self, control: Control, *, cluster: str) -> None:
+    def __init__(self, control: Control, *, cluster: str, clock: Callable[[], float] = monotonic) -> None:
         self._control = control
         self._cluster = cluster
         self._cursor: Cursor | None = None
+        self._tallies = Tallies(clock)
+        self._schedules = Batches(self._read_schedules)
+        self._new_schedules = Batches(self._write_schedules)
 
     @property
     def cluster(self) -> str:
@@ -50,8 +58,20 @@ class Rows:
         return await self._control.job(job_id)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
-        """The row of a schedule."""
-        return await self._control.schedule(source)
+        """The row of a schedule, with its counts as they were within the last minute."""
+        return await self._schedules.ask(source)
+
+    async def _read_schedules(self, sources: Sequence[Source]) -> Sequence[ScheduleState | None]:
+        by_uid = {source.uid: source for source in sources}
+        states = await self._control.schedules(by_uid, counted=self._tallies.due(by_uid))
+        for uid in by_uid.keys() - states.keys():
+            self._tallies.forget(uid)
+        told = {uid: self._tallies.completed(state) for uid, state in states.items()}
+        return [told.get(source.uid) for source in sources]
+
+    def recounted_in_seconds(self, source: Source) -> float | None:
+        """When to ask for a schedule again, whose counts were not new; None where they were, or there is none."""
+        return self._tallies.renewed_in_seconds(source.uid)
 
     async def upsert_job(self, desired: DesiredJob) -> None:
         """Make or change the row of a job."""
@@ -67,7 +87,11 @@ class Rows:
 
     async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""
-        await self._control.upsert_schedule(desired)
+        await self._new_schedules.ask(desired)
+
+    async def _write_schedules(self, desired: Sequence[DesiredSchedule]) -> Sequence[None]:
+        await self._control.upsert_schedules(desired)
+        return [None] * len(desired)
 
     async def resume_schedule(self, source: Source) -> None:
         """Let a schedule tick again that was halted."""

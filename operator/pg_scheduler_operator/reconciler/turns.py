@@ -11,6 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
+from pg_scheduler.control import ScheduleTrace
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pg_scheduler.control import Demand, JobState, ScheduleState, Source
+    from pg_scheduler.control import Demand, JobState, Source
     from pg_scheduler_operator.gateway import Resources
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
     from pg_scheduler_operator.reconcile.actions import Action
@@ -58,7 +59,7 @@ class Reconciler:
         self._rows = rows
         self._pacer = pacer
         self._executor = Executor(resources, rows, pacer)
-        self._seen: dict[Key, JobState | ScheduleState] = {}
+        self._seen: dict[Key, JobState | ScheduleTrace] = {}
         self._database_answers = True
 
     async def run(self) -> None:
@@ -133,6 +134,9 @@ class Reconciler:
             unknown = row is not None and await self._is_unknown(job, task)
         except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
+        recounted_in_seconds = self._rows.recounted_in_seconds(job.meta.source)
+        if recounted_in_seconds is not None:
+            self._queue.put_later(job.meta.key, recounted_in_seconds)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
     async def _plan_worker_pool(self, pool: Resource[WorkerPoolSpec]) -> list[Action]:
@@ -164,9 +168,9 @@ class Reconciler:
     async def enqueue_changed(self) -> int:
         """One look at the rows: the keys of those that differ from the look before, or have stopped running unseen."""
         changed = await self._look()
-        states: dict[Key, JobState | ScheduleState] = {}
+        states: dict[Key, JobState | ScheduleTrace] = {}
         states |= {_key(job.source): job for job in changed.jobs if job.source is not None}
-        states |= {_key(schedule.source): schedule for schedule in changed.schedules}
+        states |= {_key(schedule): schedule for schedule in changed.schedules}
         keys = {key for key, state in states.items() if self._seen.get(key) != state}
         keys |= {key for key, state in self._seen.items() if key not in states and _was_running(state)}
         self._seen = states
@@ -205,13 +209,12 @@ class Reconciler:
             await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
 
 
-def _key(source: Source) -> Key:
+def _key(source: Source | ScheduleTrace) -> Key:
     return Key(kind=Kind(source.kind), namespace=source.tenant, name=source.name)
 
 
-def _was_running(state: JobState | ScheduleState) -> bool:
-    job = state.last_job if hasattr(state, "last_job") else state
-    return job is not None and not job.status.is_final
+def _was_running(state: JobState | ScheduleTrace) -> bool:
+    return state.runs if isinstance(state, ScheduleTrace) else not state.status.is_final
 
 
 def _sooner(*seconds: float | None) -> float | None:

@@ -3,6 +3,8 @@
 Invariant: what is written and read again is equal, so that an unchanged definition changes nothing.
 """
 
+from collections.abc import Collection
+
 from pg_scheduler import recurrence
 from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
@@ -128,6 +130,12 @@ def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> 
 def key_columns(key: ScheduleKey) -> tuple[str, str, str, str]:
     """The four columns that say whose row it is."""
     return (key.tenant, key.kind, key.cluster, key.uid)
+
+
+def columns_of(keys: Collection[ScheduleKey]) -> tuple[list[str], ...]:
+    """The four columns of many rows, each as a list."""
+    tenants, kinds, clusters, uids = zip(*map(key_columns, keys), strict=True) if keys else ((),) * 4
+    return list(tenants), list(kinds), list(clusters), list(uids)
 
 
 def _rule_columns(rule: Rule, time_zone_data: str) -> tuple[object, ...]:

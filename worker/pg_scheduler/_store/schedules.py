@@ -30,7 +30,7 @@ from pg_scheduler._domain.schedules import (
 from pg_scheduler._domain.ticking import Plan
 from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
-from pg_scheduler._store.schedule_rows import columns, key_columns, schedule_info, stored_schedule
+from pg_scheduler._store.schedule_rows import columns, columns_of, key_columns, schedule_info, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
 from pg_scheduler.listing import ScheduleInfo, ScheduleLedger
 
@@ -116,6 +116,23 @@ class ScheduleStore:
             if written:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
+
+    async def upsert_all(self, definitions: Collection[ScheduleDefinition]) -> None:
+        """As ``upsert``, for many in one transaction; a row that another process makes meanwhile is left to it."""
+        async with self._db.transaction() as connection:
+            now = await connection.fetchval(QUERIES["now"])
+            rows = await connection.fetch(QUERIES["lock_schedules"], *columns_of([each.key for each in definitions]))
+            stored = {schedule.definition.key: schedule for schedule in map(stored_schedule, rows)}
+            new = sorted((each for each in definitions if each.key not in stored), key=lambda each: each.key.uid)
+            await connection.executemany(
+                QUERIES["insert_schedule"], [columns(each, first_grid(each, now), zones.version()) for each in new]
+            )
+            written = bool(new)
+            for definition in definitions:
+                if row := stored.get(definition.key):
+                    written |= await _change(connection, row, declared(row, definition), now)
+            if written:
+                await connection.execute(QUERIES["wake_tickers"])
 
     async def suspend(self, key: ScheduleKey, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
         """Set or lift the fleet-wide suspension; whether there is such a schedule. Ticks ahead are taken back.

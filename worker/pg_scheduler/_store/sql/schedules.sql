@@ -5,6 +5,15 @@ SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.
 FROM scheduler_schedules s
 WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4 FOR UPDATE;
 
+-- name: lock_schedules
+-- As lock_schedule, of many sources; in one order, so that two writers do not wait for each other in a circle.
+SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
+       s.metadata::text AS metadata_text
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) k(tenant, kind, cluster, uid)
+JOIN scheduler_schedules s
+  ON s.tenant = k.tenant AND s.source_kind = k.kind AND s.source_cluster = k.cluster AND s.source_uid = k.uid
+ORDER BY s.id FOR UPDATE OF s;
+
 -- name: now
 -- The transaction's instant: what is decided and what is written share it.
 SELECT scheduler_now();
