@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway import Resources
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.reconcile.actions import Action, RowChange
+    from pg_scheduler_operator.resources import Key
     from pg_scheduler_operator.status import Notice, Pacer
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Executor:
                     refusal = await self._change(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
+                    if isinstance(action, UpsertSchedule) and (wait := self._status_waits(action.key)):
+                        return Done(status_in_seconds=wait)
                 case SetStatus():
                     status_in_seconds = await self._set_status(action)
                 case _:
@@ -112,6 +115,10 @@ class Executor:
         except OwnedByResource as error:
             return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
         return None
+
+    def _status_waits(self, key: Key) -> float:
+        """How long before it is worth planning what to say of a row: a new schedule wants nothing else."""
+        return self._pacer.wait_seconds(key, urgent=True)
 
     async def _set_status(self, action: SetStatus) -> float | None:
         wait_seconds = self._pacer.wait_seconds(action.meta.key, urgent=action.urgent)

@@ -17,7 +17,7 @@ from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
@@ -172,6 +172,12 @@ class FakeCluster:
     async def get(self, key: Key) -> Mapping[str, Any] | None:
         self.fault("get")
         return deepcopy(self.objects.get(key))
+
+    async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        self.fault("pages")
+        bodies = [deepcopy(live) for key, live in self.objects.items() if key.kind is kind]
+        for start in range(0, len(bodies), 2):
+            yield bodies[start : start + 2]
 
     async def uids(self) -> Collection[str]:
         self.fault("uids")

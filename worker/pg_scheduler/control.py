@@ -247,8 +247,8 @@ class Changes:
 
     Attributes:
         jobs: owned jobs that ended since, and all owned jobs that run.
-        schedules: those of which a job ended since, or runs, or a tick passed without one, and those that were halted or
-            have become overdue since.
+        schedules: those of which a job ended since, or runs, or a tick passed without one, and those that were halted
+            or have become overdue since.
     """
 
     cursor: Cursor

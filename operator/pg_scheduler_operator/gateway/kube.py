@@ -24,7 +24,7 @@ from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Ki
 from pg_scheduler_operator.status import patch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta, TargetRef
     from pg_scheduler_operator.status import Notice
@@ -149,19 +149,24 @@ class KubeResources:
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""
-        scopes = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
-        paths = [f"/apis/{API_VERSION}{scope}/{kind.plural}" for scope in scopes for kind in Kind]
-        return {uid for path in paths for uid in await self._uids(path)}
+        pages = [page for kind in Kind async for page in self._pages(kind, accept=_METADATA_ONLY)]
+        return {item["metadata"]["uid"] for page in pages for item in page}
 
-    async def _uids(self, path: str) -> Collection[str]:
-        uids: set[str] = set()
-        token: str | None = None
-        while True:
-            page = await self._api.get(path, accept=_METADATA_ONLY, limit=PAGE, **{"continue": token})
-            uids |= {item["metadata"]["uid"] for item in page["items"] or ()}  # null when empty
-            token = page["metadata"].get("continue") or None
-            if token is None:
-                return uids
+    async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        """All bodies of one kind that are served, as they stand now, page by page."""
+        async for page in self._pages(kind, accept=_JSON):
+            yield page
+
+    async def _pages(self, kind: Kind, *, accept: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        for scope in [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]:
+            token: str | None = None
+            while True:
+                path = f"/apis/{API_VERSION}{scope}/{kind.plural}"
+                page = await self._api.get(path, accept=accept, limit=PAGE, **{"continue": token})
+                yield page["items"] or ()  # null when empty
+                token = page["metadata"].get("continue") or None
+                if token is None:
+                    break
 
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""

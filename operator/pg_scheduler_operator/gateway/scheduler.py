@@ -5,6 +5,7 @@ Invariant: only rows of this cluster are read or written; the cursor of the chan
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class Rows:
         self._cursor: Cursor | None = None
         self._tallies = Tallies(clock)
         self._schedules = Batches(self._read_schedules)
+        self._unknown = Batches(self._read_unknown)
         self._new_schedules = Batches(self._write_schedules)
 
     @property
@@ -107,7 +109,14 @@ class Rows:
 
     async def is_unknown(self, tenant: str, task: str) -> bool:
         """Whether workers live and none of them has registered the task."""
-        return bool(await self._control.unknown_tasks(tenant, [task]))
+        return await self._unknown.ask((tenant, task))
+
+    async def _read_unknown(self, tasks: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        by_tenant: defaultdict[str, set[str]] = defaultdict(set)
+        for tenant, task in tasks:
+            by_tenant[tenant].add(task)
+        unknown = {tenant: await self._control.unknown_tasks(tenant, wanted) for tenant, wanted in by_tenant.items()}
+        return [task in unknown[tenant] for tenant, task in tasks]
 
     async def changed(self) -> Changed:
         """What may have changed since the last time."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler.recurrence import Deletion
-    from pg_scheduler_operator.resources import Meta, TargetRef
+    from pg_scheduler_operator.resources import Key, Meta, TargetRef
     from pg_scheduler_operator.status import Notice
 
 
@@ -55,6 +55,7 @@ class WithdrawJob:
 class UpsertSchedule:
     """Make or change the row of a schedule."""
 
+    key: Key
     desired: DesiredSchedule
 
 

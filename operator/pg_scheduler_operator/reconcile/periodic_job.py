@@ -67,7 +67,7 @@ def plan(
     if isinstance(desired, Refusal):
         refusal = desired
     elif refusal is None and (row is None or _is_behind(row, desired)):
-        return [*hold(job.meta), UpsertSchedule(desired=desired)]
+        return [*hold(job.meta), UpsertSchedule(key=job.meta.key, desired=desired)]
     elif row is not None and _resumes(job.meta, row):
         return [ResumeSchedule(source=job.meta.source)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec

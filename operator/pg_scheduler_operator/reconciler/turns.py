@@ -17,6 +17,7 @@ from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGon
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
+from pg_scheduler_operator.reconciler.crowds import Crowds
 from pg_scheduler_operator.reconciler.loops import repeat, report
 from pg_scheduler_operator.resources import (
     Key,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHANGES_SECONDS: Final = 1.0
+CROWD_SECONDS: Final = 0.5
 LOOK_AT_MOST_SECONDS: Final = 5.0
 POOL_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 300.0
@@ -59,6 +61,7 @@ class Reconciler:
         self._rows = rows
         self._pacer = pacer
         self._executor = Executor(resources, rows, pacer)
+        self._crowds = Crowds(queue, resources, self._work_on)
         self._seen: dict[Key, JobState | ScheduleTrace] = {}
         self._database_answers = True
 
@@ -73,37 +76,45 @@ class Reconciler:
                         "changes of rows", self.enqueue_changed, CHANGES_SECONDS, at_most_seconds=LOOK_AT_MOST_SECONDS
                     )
                 )
+                group.create_task(repeat("the crowd", self._crowds.run_once, CROWD_SECONDS))
                 group.create_task(repeat("the sweep", self.sweep, SWEEP_SECONDS))
         finally:
             self._queue.close()
 
     async def _work(self) -> None:
         while True:
-            key = await self._queue.get()
-            try:
-                again_in_seconds = await self.reconcile(key)
-            except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
-                self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
-            except DatabaseUnreachable:
-                self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
-            except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
-                at_least = error.retry_after if isinstance(error, KubernetesError) else 0
-                report(f"{key}", error, self._queue.failed(key, at_least_seconds=at_least))
-            else:
-                self._queue.done(key, again_in_seconds=again_in_seconds)
+            await self._work_on(await self._queue.get())
 
-    async def reconcile(self, key: Key) -> float | None:
-        """One turn for one object; in how many seconds it wants another one without being asked."""
+    async def _work_on(self, key: Key, body: Mapping[str, Any] | None = None) -> None:
+        try:
+            again_in_seconds = await self.reconcile(key, body)
+        except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
+            self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
+        except DatabaseUnreachable:
+            self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
+        except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
+            at_least = error.retry_after if isinstance(error, KubernetesError) else 0
+            report(f"{key}", error, self._queue.failed(key, at_least_seconds=at_least))
+        else:
+            self._queue.done(key, again_in_seconds=again_in_seconds)
+
+    async def reconcile(self, key: Key, body: Mapping[str, Any] | None = None) -> float | None:
+        """One turn for one object; in how many seconds it wants another one without being asked.
+
+        Args:
+            key: which object.
+            body: the object if it has just been read, among many.
+        """
         refusal: Refusal | None = None
         for _ in range(PASSES):
-            body = await self._resources.get(key)
+            body = body or await self._resources.get(key)
             if body is None:
                 self._pacer.forget(key)
                 return None
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
                 return _sooner(done.status_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
-            refusal = done.refusal
+            body, refusal = None, done.refusal
         return CHANGES_SECONDS
 
     async def _plan(self, body: Mapping[str, Any], refusal: Refusal | None) -> list[Action]:
