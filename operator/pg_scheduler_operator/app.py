@@ -58,7 +58,9 @@ async def run_operator(
         preparing = asyncio.create_task(_prepare(migrating, watching, ready))
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
-        watch_task = asyncio.create_task(watch(queue, namespaces=settings.watch_namespaces, started=watching))
+        watch_task = asyncio.create_task(
+            watch(queue, namespaces=settings.watch_namespaces, started=watching, is_own=resources.echoes.is_own)
+        )
         stopping = asyncio.create_task((stop or asyncio.Event()).wait())
         await until_one_ends({working, watch_task, stopping}, and_end={migrating, preparing})
 

@@ -18,7 +18,7 @@ from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pg_scheduler_operator.reconciler import KeyQueue
 
@@ -34,14 +34,17 @@ class Memo:
     """What the handlers are given."""
 
     queue: KeyQueue
+    is_own: Callable[[Key, str], bool]
 
 
 @kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)
 @kopf.on.event(GROUP, VERSION, Kind.SCHEDULED_JOB.plural)
 @kopf.on.event(GROUP, VERSION, Kind.WORKER_POOL.plural)
 async def changed(body: Mapping[str, Any], memo: Memo, **_: Any) -> None:
-    """Something happened to an object."""
-    memo.queue.put(key_of(body))
+    """Something happened to an object, unless it is what we did ourselves."""
+    key = key_of(body)
+    if not memo.is_own(key, body["metadata"]["resourceVersion"]):
+        memo.queue.put(key)
 
 
 def key_of(body: Mapping[str, Any]) -> Key:
@@ -50,7 +53,9 @@ def key_of(body: Mapping[str, Any]) -> Key:
     return Key(kind=Kind(body["kind"]), namespace=metadata["namespace"], name=metadata["name"])
 
 
-async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event) -> None:
+async def watch(
+    queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event, is_own: Callable[[Key, str], bool]
+) -> None:
     """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
 
     Cancel it to end it without a signal. kopf's own flag for that is not used: its waiter outlives a signal, and kopf
@@ -60,6 +65,7 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
         queue: gets the keys.
         namespaces: those to watch; all when empty.
         started: set when the watch begins.
+        is_own: says of an object's version whether we have made it, so that there is nothing to be done.
 
     Raises:
         KubernetesError: the watch has ended and cannot go on.
@@ -68,7 +74,7 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
     try:
         await kopf.operator(
             settings=_settings(),
-            memo=Memo(queue=queue),
+            memo=Memo(queue=queue, is_own=is_own),
             identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
             standalone=True,
             clusterwide=not namespaces,

@@ -18,7 +18,16 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
-from pg_scheduler_operator.resources import FINALIZER, Key, Kind, ScheduledJobSpec, TargetScale, WorkerPoolSpec, read
+from pg_scheduler_operator.resources import (
+    FINALIZER,
+    RESUME_REQUESTED_AT,
+    Key,
+    Kind,
+    ScheduledJobSpec,
+    TargetScale,
+    WorkerPoolSpec,
+    read,
+)
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job, worker_pool
 
@@ -26,13 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-META = read(ScheduledJobSpec, body(Kind.SCHEDULED_JOB, scheduled_job()), cluster="default").meta
+BODY = body(Kind.SCHEDULED_JOB, scheduled_job())
+META = read(ScheduledJobSpec, BODY, cluster="default").meta
 JOB_PATH = "/apis/pgscheduler.io/v1alpha1/namespaces/billing/scheduledjobs/x"
 
 
 @dataclass
 class Server:
-    """Answers in order, then empty objects; requests as (method, path, content type, body)."""
+    """Answers in order, then with the object; requests as (method, path, content type, body)."""
 
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     requests: list[tuple[str, str, str, Any]] = field(default_factory=list)
@@ -44,7 +54,7 @@ class Server:
         text = await request.text()
         content = json.loads(text) if text else None
         self.requests.append((request.method, request.path_qs, request.content_type, content))
-        status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+        status, answer, headers = self.answers.pop(0) if self.answers else (200, BODY, {})
         return web.json_response(answer, status=status, headers=headers)
 
 
@@ -176,6 +186,62 @@ async def test_uids_are_read_page_by_page_to_the_end(server: Served) -> None:
     assert paths[0] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500"
     assert paths[1] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500&continue=next/%3D"
     assert len(paths) == 4
+
+
+async def test_bodies_are_read_page_by_page_to_the_end(server: Served) -> None:
+    told, api = server
+    for answer in (page("a", "b", more="next"), page("c")):
+        told.answer(200, answer)
+
+    pages = [bodies async for bodies in KubeResources(api).pages(Kind.PERIODIC_JOB)]
+
+    assert [[item["metadata"]["uid"] for item in bodies] for bodies in pages] == [["a", "b"], ["c"]]
+    assert [path for _, path, _, _ in told.requests] == [
+        "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500",
+        "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500&continue=next",
+    ]
+
+
+def changed(**metadata: Any) -> dict[str, Any]:
+    """The object as a write has left it, in a new version."""
+    return {**BODY, "metadata": {**BODY["metadata"], "resourceVersion": "2", **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("written", "is_own"),
+    [
+        (changed(), True),
+        (changed(labels={"a": "b"}), True),
+        (changed(generation=2), False),
+        (changed(deletionTimestamp="2026-11-24T12:00:00Z"), False),
+        (changed(annotations={RESUME_REQUESTED_AT: "2026-11-24T12:00:00Z"}), False),
+        (changed(finalizers=[]), False),
+    ],
+)
+async def test_write_that_met_no_other_change_is_known_as_ours(
+    server: Served, written: dict[str, Any], is_own: bool
+) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    told.answer(200, written)
+
+    await resources.write_status(META, {}, {"a": 2})
+
+    assert resources.echoes.is_own(META.key, "2") is is_own
+    assert not resources.echoes.is_own(META.key, "1")
+
+
+async def test_finalizers_that_we_have_set_are_known_as_ours(server: Served) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    told.answer(200, changed(finalizers=["theirs", FINALIZER]))
+
+    await resources.set_finalizers(META, ["theirs", FINALIZER])
+
+    assert resources.echoes.is_own(META.key, "2")
+    told.answer(404)
+    await resources.get(META.key)
+    assert not resources.echoes.is_own(META.key, "2")
 
 
 async def test_uids_are_complete_or_an_error(server: Served) -> None:

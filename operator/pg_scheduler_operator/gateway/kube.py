@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from pg_scheduler_operator.errors import (
     ObjectChanged,
     ObjectGone,
 )
+from pg_scheduler_operator.gateway.echoes import Echoes
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind, TargetScale
 from pg_scheduler_operator.status import patch
 
@@ -55,10 +57,10 @@ class KubeApi:
         """Make an object."""
         await self._request("POST", path, body=body, query={"fieldManager": FIELD_MANAGER})
 
-    async def patch(self, path: str, body: Any) -> None:
-        """A JSON patch for a list of steps, a merge patch for an object."""
+    async def patch(self, path: str, body: Any) -> Mapping[str, Any]:
+        """A JSON patch for a list of steps, a merge patch for an object; what stands there then."""
         kind = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
-        await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
+        return await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
 
     async def _request(
         self,
@@ -127,6 +129,7 @@ class KubeResources:
     def __init__(self, api: KubeApi, *, namespaces: Collection[str] = ()) -> None:
         self._api = api
         self._namespaces = namespaces
+        self.echoes: Final = Echoes()
 
     async def missing_kinds(self) -> Collection[str]:
         """Kinds that the API server does not serve (yet)."""
@@ -145,6 +148,7 @@ class KubeResources:
         try:
             return await self._api.get(_path(key))
         except ObjectGone:
+            self.echoes.forget(key)
             return None
 
     async def uids(self) -> Collection[str]:
@@ -171,11 +175,13 @@ class KubeResources:
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
         body = {"metadata": {"finalizers": list(finalizers), "resourceVersion": meta.resource_version}}
-        await self._api.patch(_path(meta.key), body)
+        written = await self._api.patch(_path(meta.key), body)
+        self.echoes.expect(replace(meta, finalizers=tuple(finalizers)), written)
 
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""
-        await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
+        written = await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
+        self.echoes.expect(meta, written)
 
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""

@@ -21,6 +21,7 @@ from pg_scheduler_operator.resources.objects import (
     Resource,
     Spec,
     TargetScale,
+    meta_of,
     read,
 )
 from pg_scheduler_operator.resources.schedules import (
@@ -104,6 +105,7 @@ __all__ = [
     "WorkerPoolSpec",
     "WorkerPoolStatus",
     "cel",
+    "meta_of",
     "read",
     "rules",
     "stamp",
