@@ -55,7 +55,8 @@ FROM scheduled_jobs j
 WHERE j.status = 'running' AND j.source_cluster = $1 AND j.source_kind = 'PeriodicJob' AND j.schedule_id IS NOT NULL
 UNION ALL
 SELECT s.source_kind, s.tenant, s.source_name, 'passed/' || o.id, false
-FROM scheduler_occurrences o JOIN scheduler_schedules s ON s.id = o.schedule_id
+FROM scheduler_occurrences o CROSS JOIN LATERAL (
+    SELECT * FROM scheduler_schedules s WHERE s.id = o.schedule_id LIMIT 1) s  -- a join would be hashed with all schedules
 WHERE o.month IS NULL AND o.recorded_at > $2 AND s.source_cluster = $1 AND s.source_kind = 'PeriodicJob'
 UNION ALL
 SELECT s.source_kind, s.tenant, s.source_name, 'halted/' || s.halted_at, false
