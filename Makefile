@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos chaos-steps schedules-proof bench lint format e2e lock schema release-fixture clean venv
+.PHONY: help demo test chaos chaos-steps schedules-proof bench lint format e2e e2e-long lock schema release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,10 @@ format: venv ## let ruff format the code and fix what it can
 
 e2e: venv ## the cluster tier, on a real Kubernetes: Linux, as root; builds and installs what it needs
 	@$(BIN)/python e2e/run.py $(ARGS)
+
+# Tests of `make e2e` that prove the more the longer they run, at the design's figures.
+e2e-long: venv ## the cluster tier in full: 10,000 objects, faults of 30 s, ten minutes without an operator; half an hour
+	@PGSCHEDULER_TEST_SIZE=full $(BIN)/python e2e/run.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 lock: venv ## write requirements/*.txt anew from pyproject.toml
 	@$(PIP_INSTALL) uv

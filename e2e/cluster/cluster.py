@@ -14,9 +14,11 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from cluster import network, sandbox
 from cluster.api import Api
+from cluster.api_proxy import ApiProxy
 from cluster.components import ControlPlane
 from cluster.kit import Kit
 from cluster.node import Node
@@ -113,12 +115,20 @@ class Cluster:
         finally:
             self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+    @contextmanager
+    def api_proxy(self) -> Iterator[ApiProxy]:
+        """Another address of the API server, which fails when a test wants it to."""
+        serving = self._authority.issue("api-proxy", "/CN=api-proxy", usage="serverAuth", names=["IP:127.0.0.1"])
+        authority = self._authority.own.certificate
+        with ApiProxy(network.API_SERVER_URL, authority=authority, serving=serving) as proxy:
+            yield proxy
+
+    def service_account_kubeconfig(self, namespace: str, name: str, *, server: str = network.API_SERVER_URL) -> Path:
         """For a local process that is to act under the account's own rights. The account must exist."""
         token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration=4h").strip()
         return write_kubeconfig(
-            self.workdir / f"{namespace}.{name}.kubeconfig",
-            server=network.API_SERVER_URL,
+            self.workdir / f"{namespace}.{name}.{urlsplit(server).port}.kubeconfig",
+            server=server,
             authority=self._authority.own.certificate,
             user={"token": token},
             namespace=namespace,

@@ -6,7 +6,13 @@ Service, so in-cluster configuration works in pods with neither kube-proxy nor f
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from cluster.processes import output_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BRIDGE = "pgs0"
 # Left alone, a bridge takes the lowest address of its ports: a pod that comes or goes then cuts off the others for as
@@ -44,6 +50,22 @@ def add_node_address(number: int) -> None:
 
 def remove_bridge() -> None:
     _ip("link", "delete", BRIDGE)
+
+
+@contextmanager
+def cut_off(address: str, *, port: int) -> Iterator[None]:
+    """Between a pod and a port of the sandbox nothing passes, and neither side is told."""
+    rules = [
+        ("INPUT", "--source", address, "--protocol", "tcp", "--destination-port", str(port)),
+        ("OUTPUT", "--destination", address, "--protocol", "tcp", "--source-port", str(port)),
+    ]
+    for rule in rules:
+        output_of(["iptables", "--wait", "--insert", *rule, "--jump", "DROP"])
+    try:
+        yield
+    finally:
+        for rule in rules:
+            output_of(["iptables", "--wait", "--delete", *rule, "--jump", "DROP"])
 
 
 def _ip(*arguments: str) -> None:

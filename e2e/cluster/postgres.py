@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LOCAL = "127.0.0.1"
-_PORT = 5432
+PORT = 5432
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ class Databases:
         try:
             yield Database(
                 name=name,
-                dsn=f"postgresql://{name}:{password}@{_LOCAL}:{_PORT}/{name}",
-                pod_dsn=f"postgresql://{name}:{password}@{self._gateway}:{_PORT}/{name}",
+                dsn=f"postgresql://{name}:{password}@{_LOCAL}:{PORT}/{name}",
+                pod_dsn=f"postgresql://{name}:{password}@{self._gateway}:{PORT}/{name}",
             )
         finally:
             self._execute(f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
@@ -68,7 +68,7 @@ class Databases:
 def running(gateway: str) -> Iterator[Databases]:
     """A server on the sandbox's loopback and on the pods' way out of their network (`Cluster.gateway`)."""
     server = EmbeddedPostgres(
-        settings={"listen_addresses": f"{_LOCAL},{gateway}", "port": str(_PORT), "max_connections": "300"},
+        settings={"listen_addresses": f"{_LOCAL},{gateway}", "port": str(PORT), "max_connections": "300"},
         hba=[f"host all all {source} scram-sha-256" for source in (f"{_LOCAL}/32", network.POD_RANGE)],
         durable=False,
     )

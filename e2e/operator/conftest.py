@@ -1,8 +1,9 @@
 """The operator and workers as local processes, under the rights of deploy/rbac.yaml.
 
-Invariant: at any time at most one operator serves an object. A file's tests either share `operator`, the cluster-wide
-installation of deploy/, or start and end operators of their own, which serve the test's namespace alone: under a
-ServiceAccount with a RoleBinding there and no right anywhere else, as documented for namespaced installations.
+Invariant: an operator never serves what another test is about. A file's tests either share `operator`, the cluster-wide
+installation of deploy/, or start and end operators of their own. Those serve the test's namespace alone, unless asked
+for more: under a ServiceAccount with a RoleBinding there and no right anywhere else, as documented for namespaced
+installations.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster import network
 from support.ledger import TASKS_FILE
 from support.programs import Program, Programs, StartProgram
 from support.tenants import Tenant
@@ -79,16 +81,23 @@ def tenant(new_tenant: Callable[[], Tenant]) -> Tenant:
 
 
 @pytest.fixture(scope="module")
+def api_url() -> str:
+    """Where operators find the API server; a file may put something in between."""
+    return network.API_SERVER_URL
+
+
+@pytest.fixture(scope="module")
 def operator(
     cluster: Cluster,
     crds: None,  # noqa: ARG001 - it would wait for them
+    api_url: str,
     operator_rights: str,
     operators: Programs,
     operators_database: Database,
 ) -> Program:
     """Serves every namespace, for all tests of a file."""
     env = {
-        "KUBECONFIG": str(cluster.service_account_kubeconfig(operator_rights, _ACCOUNT)),
+        "KUBECONFIG": str(cluster.service_account_kubeconfig(operator_rights, _ACCOUNT, server=api_url)),
         "PGSCHEDULER_DSN": operators_database.dsn,
     }
     program = operators.start("operator", "operator", env=env)
@@ -98,20 +107,32 @@ def operator(
 
 @pytest.fixture
 def start_operator(
-    tenant: Tenant,
-    operator_rights: str,  # noqa: ARG001 - the ClusterRole
-    operators: Programs,
-    programs: Programs,
+    tenant: Tenant, api_url: str, operator_rights: str, operators: Programs, programs: Programs
 ) -> StartProgram:
-    """Start an operator that serves the test's namespace only; unless `wait=False`, it does so when this returns."""
+    """Start an operator that serves the test's namespace, or all; unless `wait=False`, it does so when this returns."""
     assert not operators.runs("operator"), "this file's operator serves every namespace"
 
-    def start(*, wait: bool = True, dsn: str = tenant.database.dsn) -> Program:
+    def account(*, everywhere: bool) -> tuple[str, str]:
+        """Where it lives, and what it watches."""
+        if everywhere:
+            return operator_rights, ""
         tenant.apply(*_account_with_rights_in(tenant.name))
+        return tenant.name, tenant.name
+
+    def start(
+        *,
+        wait: bool = True,
+        dsn: str = tenant.database.dsn,
+        server: str = api_url,
+        everywhere: bool = False,
+        **variables: str,
+    ) -> Program:
+        home, watched = account(everywhere=everywhere)
         env = {
-            "KUBECONFIG": str(tenant.cluster.service_account_kubeconfig(tenant.name, _ACCOUNT)),
+            "KUBECONFIG": str(tenant.cluster.service_account_kubeconfig(home, _ACCOUNT, server=server)),
             "PGSCHEDULER_DSN": dsn,
-            "PGSCHEDULER_WATCH_NAMESPACES": tenant.name,
+            "PGSCHEDULER_WATCH_NAMESPACES": watched,
+            **variables,
         }
         program = programs.start("operator", "operator", env=env)
         if wait:

@@ -8,13 +8,16 @@ import pytest
 
 from cluster.postgres import Database
 from pg_scheduler.embedded import EmbeddedPostgres
-from support.objects import FAR_AWAY, scheduled_job, worker_pool
-from support.tenants import Tenant
+from support import crowds
+from support.agreement import stand_as_wanted
+from support.objects import FAR_AWAY, hundred_objects, scheduled_job, worker_pool
+from support.tenants import NAMESPACE_ENDS_SECONDS, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cluster.progress import Progress
     from support.programs import StartProgram
 
 _PORT = 5433
@@ -82,3 +85,18 @@ def test_operator_outlives_an_outage_of_the_database(
     operator.terminate()
     start_operator(dsn=_DSN)
     tenant.wait("the sweep", lambda: rows.row("deleted")["status"] == "cancelled")
+
+
+@pytest.mark.timeout(180)
+def test_namespace_with_a_hundred_objects_ends_without_a_database(
+    server: EmbeddedPostgres, tenant: Tenant, start_operator: StartProgram, progress: Progress
+) -> None:
+    server.start()
+    start_operator(dsn=_DSN, everywhere=True)
+    crowds.create(tenant, hundred_objects())
+    rows = Tenant(tenant.cluster, tenant.name, Database(name="postgres", dsn=_DSN, pod_dsn=_DSN))
+    tenant.wait("all accepted", lambda: stand_as_wanted(rows), timeout_seconds=30)
+
+    server.stop()
+    with progress.phase("namespace with 100 objects deleted without a database"):
+        tenant.cluster.kubectl("delete", "namespace", tenant.name, f"--timeout={NAMESPACE_ENDS_SECONDS}s")

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.objects import FAR_AWAY, periodic_job, scheduled_job, task, worker_pool
+from support import crowds
+from support.agreement import stand_as_wanted
+from support.objects import FAR_AWAY, hundred_objects, periodic_job, scheduled_job, task, worker_pool
+from support.tenants import NAMESPACE_ENDS_SECONDS
 
 if TYPE_CHECKING:
+    from cluster.progress import Progress
     from support.tenants import Tenant
 
 
@@ -52,6 +56,33 @@ def test_deletion_of_a_periodic_job_stops_its_ticks(tenant: Tenant) -> None:
 
 
 @pytest.mark.usefixtures("operator_and_worker")
+def test_object_that_is_made_again_is_another_and_what_the_first_still_runs_is_not_its(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job", task("hold", label="first")), periodic_job("schedule", task("hold", label="old")))
+    tenant.wait_for("sjob/job", "condition=Started")
+    tenant.wait("a tick", lambda: tenant.ledger.runs("old"))
+    first, old = tenant.row("job"), tenant.rows("schedule")[0]
+    tenant.delete("sjob/job")
+    tenant.delete("pjob/schedule")
+
+    tenant.apply(
+        scheduled_job("job", task("record", label="second")), periodic_job("schedule", task("record", label="new"))
+    )
+    tenant.wait_for("sjob/job", "condition=Complete")
+    tenant.wait_for("pjob/schedule", "condition=LastRunSucceeded")
+    tenant.ledger.release("first")
+    tenant.ledger.release("old")
+    statuses = "SELECT status FROM scheduled_jobs WHERE job_id IN ($1, $2)"
+
+    def have_ended() -> bool:
+        found = tenant.database.fetch(statuses, first["job_id"], old["job_id"])
+        return [row["status"] for row in found] == ["completed", "completed"]
+
+    tenant.wait("the end of both", have_ended)
+    assert old["schedule_id"] not in {row["schedule_id"] for row in tenant.rows("schedule")}
+    assert tenant.get("sjob/job")["status"]["jobID"] != first["job_id"]
+
+
+@pytest.mark.usefixtures("operator_and_worker")
 def test_namespace_with_objects_ends(tenant: Tenant) -> None:
     tenant.apply(
         scheduled_job("pending", runAt=FAR_AWAY),
@@ -68,3 +99,16 @@ def test_namespace_with_objects_ends(tenant: Tenant) -> None:
     assert tenant.row("busy")["status"] == "running"
     assert tenant.schedules() == []
     tenant.ledger.release("busy")
+
+
+@pytest.mark.usefixtures("operator")
+def test_namespace_with_a_hundred_objects_ends(tenant: Tenant, progress: Progress) -> None:
+    crowds.create(tenant, hundred_objects())
+    tenant.wait("all accepted", lambda: stand_as_wanted(tenant), timeout_seconds=30)
+
+    with progress.phase("namespace with 100 objects deleted"):
+        tenant.cluster.kubectl("delete", "namespace", tenant.name, f"--timeout={NAMESPACE_ENDS_SECONDS}s")
+
+    assert tenant.schedules() == []
+    open_rows = "SELECT 1 FROM scheduled_jobs WHERE tenant = $1 AND finished_at IS NULL"
+    assert tenant.database.fetch(open_rows, tenant.name) == []

@@ -10,7 +10,6 @@ import pytest
 from support.paths import ROOT
 
 if TYPE_CHECKING:
-    from cluster.cluster import Cluster
     from support.programs import StartProgram
     from support.tenants import Tenant
 
@@ -35,14 +34,6 @@ def test_examples_complete_and_are_shown_by_kubectl(tenant: Tenant, start_worker
     assert datetime.fromisoformat(shown["nightly-report"]["NEXT"]) == _next_half_past_two()
     assert shown["nightly-report"]["RUNS"] == "0"
     assert tenant.table("sjob")["hello"]["STATE"] == "Complete"
-
-
-@pytest.mark.usefixtures("crds")
-def test_kinds_explain_their_fields(cluster: Cluster) -> None:
-    def explains() -> bool:
-        return "Cron expressions of five fields" in cluster.kubectl("explain", "periodicjob.spec.schedule.cron")
-
-    cluster.wait("kubectl explain", explains)
 
 
 def _next_half_past_two() -> datetime:

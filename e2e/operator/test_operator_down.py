@@ -9,6 +9,7 @@ import pytest
 
 from support.objects import FAR_AWAY, periodic_job, scheduled_job, task
 from support.programs import Program
+from support.sizes import sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from support.programs import StartProgram
     from support.tenants import Tenant
 
+_TICKS_WITHOUT_OPERATOR = sized(3, full=600)  # one a second
 
+
+@pytest.mark.timeout(2 * _TICKS_WITHOUT_OPERATOR + 120)
 @pytest.mark.parametrize("end", [Program.terminate, Program.kill], ids=["SIGTERM", "SIGKILL"])
 def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
     tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram, end: Callable[[Program], None]
@@ -36,7 +40,11 @@ def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
     runs = len(tenant.ledger.runs("steady"))
     tenant.kubectl("delete", "sjob/deleted", "--wait=false")  # its finalizer holds it
     _take_away(tenant, "sjob/vanished")
-    tenant.wait("three runs without an operator", lambda: len(tenant.ledger.runs("steady")) >= runs + 3)
+    tenant.wait(
+        f"{_TICKS_WITHOUT_OPERATOR} runs without an operator",
+        lambda: len(tenant.ledger.runs("steady")) >= runs + _TICKS_WITHOUT_OPERATOR,
+        timeout_seconds=2 * _TICKS_WITHOUT_OPERATOR + 10,
+    )
     assert {tenant.row(name)["status"] for name in ("deleted", "vanished")} == {"pending"}
 
     start_operator()

@@ -26,6 +26,8 @@ _GOLDEN = {
     "patch scheduledjobs/status.pgscheduler.io",
     "patch workerpools/status.pgscheduler.io",
     "get patch deployments/scale.apps",
+    "list patch pods",
+    "list horizontalpodautoscalers.autoscaling",
     "create events.events.k8s.io",
 }
 # Every authenticated account may ask what it may do.
@@ -34,7 +36,8 @@ _FORBIDDEN = (
     "get secrets",
     "list secrets",
     "get configmaps",
-    "list pods",
+    "watch pods",
+    "update pods",
     "delete pods",
     "create pods",
     "create pods/exec",

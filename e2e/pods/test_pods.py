@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.deployments import wait_until_operator_serves
-from support.objects import FAR_AWAY, scheduled_job, task, worker_pool
+from support.objects import AT_ONCE, FAR_AWAY, scheduled_job, task, worker_pool
 from support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def test_examples_complete_in_pods(tenant: Tenant, deployments: Deployments) -> 
 
 def test_pool_goes_up_for_a_backlog_and_back_to_zero(tenant: Tenant, deployments: Deployments) -> None:
     deployments.deploy_workers(replicas=0, PGSCHEDULER_SLOTS="5")
-    tenant.apply(worker_pool("pool", target="workers", slots_hint=5, minReplicas=0, maxReplicas=4))
+    tenant.apply(worker_pool("pool", target="workers", slots_hint=5, maxReplicas=4, scaleDown=AT_ONCE))
     tenant.wait_for("wpool/pool", "condition=ScalingActive")
     names = [f"job-{number}" for number in range(_JOBS)]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from cluster.image import PROJECT_IMAGE
+from cluster.node_files import PAUSE_IMAGE
 from cluster.processes import CommandError
 from support.ledger import TASKS_FILE
 
@@ -17,6 +19,24 @@ if TYPE_CHECKING:
 
 _WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
 _LEDGER = "ledger-tasks"
+_ON_ALL_NODES = {
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "labelSelector": {"matchLabels": {"app": "workers"}},
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+        ]
+    }
+}
+# Evicted from a dead node at once, not after the default of 300 s.
+_LEAVE_DEAD_NODES = [
+    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+    for key in ("not-ready", "unreachable")
+]
 
 
 def database_secret(dsn: str) -> Manifest:
@@ -37,6 +57,11 @@ def wait_until_operator_serves(cluster: Cluster, namespace: str) -> None:
     cluster.wait("the operator serves", serves, timeout_seconds=60)
 
 
+def _slow(seconds: int, security: Manifest) -> Manifest:
+    command = ["sleep", str(seconds)]
+    return {"name": "slow", "image": PAUSE_IMAGE, "command": command, "securityContext": security}
+
+
 class Deployments:
     """The Deployment `workers` of a tenant: pods/workers.yaml with what a test needs changed."""
 
@@ -44,14 +69,23 @@ class Deployments:
         self._tenant = tenant
         tenant.apply(database_secret(tenant.database.pod_dsn))
 
-    def deploy_workers(self, *, replicas: int = 1, of_ledger: bool = True, **variables: str) -> None:
-        """Apply it and wait for its pods. `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples."""
+    def deploy_workers(
+        self, *, replicas: int = 1, of_ledger: bool = True, start_seconds: int = 0, **variables: str
+    ) -> None:
+        """Apply it and wait for its pods.
+
+        `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples. `start_seconds`: what its image would
+        take to arrive.
+        """
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
+        pod |= {"affinity": _ON_ALL_NODES, "tolerations": _LEAVE_DEAD_NODES}
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
+        if start_seconds:
+            pod["initContainers"] = [_slow(start_seconds, container["securityContext"])]
         if of_ledger:
             self._mount_ledger(pod, container)
         self._tenant.apply(manifest)
@@ -62,11 +96,34 @@ class Deployments:
         wished: int = self._tenant.get("deployment/workers")["spec"]["replicas"]
         return wished
 
+    def scale(self, replicas: int) -> None:
+        """By hand, past every pool."""
+        self._tenant.kubectl("scale", "deployment/workers", f"--replicas={replicas}")
+
+    def ready(self) -> int:
+        """Replicas that are ready; 0 while some that are ending still exist."""
+        status = self._tenant.get("deployment/workers")["status"]
+        ready: int = status.get("readyReplicas", 0)
+        return ready if len(self.pods()) == ready else 0
+
     def pods(self) -> list[str]:
         """Those that exist, ending ones too."""
         return self._tenant.kubectl(
             "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
         ).split()
+
+    def pod_on(self, node: str) -> str:
+        """The name of the only one there."""
+        (name,) = self._tenant.kubectl(
+            *("get", "pods", "--selector=app=workers", f"--field-selector=spec.nodeName={node}"),
+            "--output=jsonpath={..metadata.name}",
+        ).split()
+        return name
+
+    def ready_pods(self) -> set[str]:
+        """Those that are said to be; one on a dead node is for a while yet."""
+        pods = json.loads(self._tenant.kubectl("get", "pods", "--selector=app=workers", "--output=json"))["items"]
+        return {pod["metadata"]["name"] for pod in pods if _is_ready(pod)}
 
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""
@@ -78,3 +135,8 @@ class Deployments:
         pod["volumes"] = [{"name": "tasks", "configMap": {"name": _LEDGER}}]
         container["volumeMounts"] = [{"name": "tasks", "mountPath": "/app"}]
         container["args"] = ["worker", TASKS_FILE.name]
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -40,6 +40,14 @@ async def nap(label: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
+@task(name="e2e.drift")
+async def drift(label: str, seconds: float) -> None:
+    """Leave a trace, then end without a word: the database may be out of reach by then."""
+    async with _run_of(label):
+        pass
+    await asyncio.sleep(seconds)
+
+
 @task(name="e2e.hold")
 async def hold(label: str) -> None:
     """Run until the test lets go."""

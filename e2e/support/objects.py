@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 API_VERSION = "pgscheduler.io/v1alpha1"
 FAR_AWAY = "2999-01-01T00:00:00Z"
+AT_ONCE = {"stabilizationSeconds": 0, "maxReplicasPerMinute": 1000, "zeroAfterIdleSeconds": 0}
+"""A pool's pace downwards."""
 
 
 def task(name: str, **kwargs: Any) -> Manifest:
@@ -27,10 +29,22 @@ def periodic_job(name: str, template: Manifest | None = None, **spec: Any) -> Ma
     return _object("PeriodicJob", name, {**schedule, **spec})
 
 
-def worker_pool(name: str, *, target: str, slots_hint: int | None = None, **autoscaling: Any) -> Manifest:
+def worker_pool(
+    name: str, *, target: str, slots_hint: int | None = None, replicas: int | None = None, **autoscaling: Any
+) -> Manifest:
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
     hint = {} if slots_hint is None else {"slotsHint": slots_hint}
-    return _object("WorkerPool", name, {"targetRef": reference, **hint, "autoscaling": autoscaling})
+    wish = {} if replicas is None else {"replicas": replicas}
+    return _object("WorkerPool", name, {"targetRef": reference, **hint, **wish, "autoscaling": autoscaling})
+
+
+def hundred_objects() -> list[Manifest]:
+    """Of both kinds, none of which runs."""
+    names = [f"job-{number}" for number in range(50)]
+    schedule = {"cron": ["0 0 1 1 *"]}
+    return [
+        one for name in names for one in (scheduled_job(name, runAt=FAR_AWAY), periodic_job(name, schedule=schedule))
+    ]
 
 
 def _object(kind: str, name: str, spec: Manifest) -> Manifest:

@@ -44,6 +44,18 @@ class Program:
     def log(self) -> str:
         return self.component.log.read_text()
 
+    @property
+    def peak_memory_mb(self) -> float:
+        """The most that it has ever had in memory."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has used up to now."""
+        ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+
     def check(self) -> None:
         if self.is_expected:
             self.component.check()

@@ -10,7 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.waiting import wait_for
+from support import crowds
 from support.ledger import Ledger
+from support.sizes import sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,8 @@ T = TypeVar("T")
 
 SOON_SECONDS = 10
 """What the design promises a user: accepted, cancelled, released, run."""
+NAMESPACE_ENDS_SECONDS = sized(90, full=30)
+"""With its objects, be the database there or not; the design's figure wants a machine of its own."""
 
 
 class Tenant:
@@ -118,4 +122,5 @@ class Tenant:
 
     def clear(self) -> None:
         """Delete our objects while there is an operator to release them; nothing may hang on a finalizer."""
-        self.kubectl("delete", "pgs", "--all", "--timeout=20s")
+        crowds.delete_all(self)
+        self.wait("all deleted", lambda: crowds.bodies(self, *crowds.KINDS) == [], timeout_seconds=20)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pg_scheduler.control import Control
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
+from pg_scheduler_operator.gateway.scales import KubeTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, retry, until_one_ends
 from pg_scheduler_operator.status import Pacer
@@ -51,7 +52,13 @@ async def run_operator(
         await _wait_for_kinds(resources)
         queue = KeyQueue()
         pacer = Pacer(asyncio.get_running_loop().time)
-        reconciler = Reconciler(queue=queue, resources=resources, rows=Rows(control, cluster=cluster), pacer=pacer)
+        reconciler = Reconciler(
+            queue=queue,
+            resources=resources,
+            targets=KubeTargets(api),
+            rows=Rows(control, cluster=cluster),
+            pacer=pacer,
+        )
         watching = asyncio.Event()
         migrating = asyncio.create_task(retry("migrations", control.migrate))
         await asyncio.wait([migrating], timeout=TABLES_SECONDS)  # tables first, but pools are held without them too

@@ -66,6 +66,7 @@ class Definition:
     status: type[Model]
     validations: Sequence[Mapping[str, str]] = ()
     columns: Sequence[Column] = ()
+    has_scale: bool = False
 
 
 _SHORT_NAME: Final = cel(
@@ -146,9 +147,10 @@ DEFINITIONS: Final[Sequence[Definition]] = (
         description="Scales a Deployment of workers with what the namespace's jobs ask for.",
         spec=WorkerPoolSpec,
         status=WorkerPoolStatus,
+        has_scale=True,
         columns=(
             Column(name="Target", path=".spec.targetRef.name", description="The Deployment."),
-            Column(name="Replicas", path=".status.replicas", type="integer", description="Replicas that it has."),
+            Column(name="Ready", path=".status.readyReplicas", type="integer", description="Replicas that are ready."),
             Column(name="Desired", path=".status.desiredReplicas", type="integer", description="Replicas asked for."),
             Column(name="Due", path=".status.demand.due", type="integer", description="Jobs that could run now."),
             Column(name="Running", path=".status.demand.running", type="integer", description="Jobs that run."),
@@ -198,7 +200,7 @@ def _crd(definition: Definition) -> dict[str, Any]:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": _root(definition)},
-        "subresources": {"status": {}},
+        "subresources": {"status": {}} | ({"scale": _SCALE} if definition.has_scale else {}),
         "additionalPrinterColumns": [_column(column) for column in definition.columns],
     }
     return {
@@ -207,6 +209,13 @@ def _crd(definition: Definition) -> dict[str, Any]:
         "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
     }
+
+
+_SCALE: Final = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -6,11 +6,14 @@
     |-- InvalidSpec               a custom resource asks for something that cannot be done
     |-- InvalidManifest           a file in a folder of manifests that cannot be read
     |-- UnsupportedSchema         a model that the CRD generator has no rule for
+    |-- KubectlNotFound           the plugin has no kubectl to call
     |-- KubernetesNotConfigured   neither a service account nor a kubeconfig
     `-- KubernetesError           the API server did not do what was asked
         |-- KubernetesUnreachable   nobody answers, or not in time
         |-- ObjectGone              the object does not exist (any more)
-        `-- ObjectChanged           somebody else wrote it meanwhile
+        |-- ObjectChanged           somebody else wrote it meanwhile
+        |-- RightMissing            who asks may not do it
+        `-- WaitTooShort            what was waited for has not come in time
 
 Invariant: a message holds what, why and fix, and never a job's argument, a password or a token.
 """
@@ -82,3 +85,21 @@ class ObjectChanged(KubernetesError):
     """Somebody else wrote the object between our read and our write; read again."""
 
     code = "PGS-047"
+
+
+class KubectlNotFound(PgSchedulerError):
+    """The plugin calls ``kubectl``, and there is none on the PATH."""
+
+    code = "PGS-056"
+
+
+class RightMissing(KubernetesError):
+    """Who asks may not do it: a rule of RBAC is missing."""
+
+    code = "PGS-057"
+
+
+class WaitTooShort(KubernetesError):
+    """What was waited for has not come in time; it may still come."""
+
+    code = "PGS-058"

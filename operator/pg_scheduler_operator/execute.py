@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.execute_pools import PoolExecutor
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     CancelJob,
@@ -19,7 +20,6 @@ from pg_scheduler_operator.reconcile.actions import (
     EmitEvent,
     RemoveFinalizer,
     ResumeSchedule,
-    Scale,
     SetStatus,
     UpsertJob,
     UpsertSchedule,
@@ -31,9 +31,9 @@ from pg_scheduler_operator.status import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Rows
-    from pg_scheduler_operator.reconcile.actions import Action, RowChange
+    from pg_scheduler_operator.reconcile.actions import Action, PoolChange, RowChange
     from pg_scheduler_operator.resources import Key
     from pg_scheduler_operator.status import Notice, Pacer
 
@@ -57,7 +57,8 @@ class Done:
 class Executor:
     """Does what plans say."""
 
-    def __init__(self, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+    def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
+        self._pools = PoolExecutor(targets, rows)
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
@@ -80,18 +81,16 @@ class Executor:
                     await self._write(action)
         return Done(plan_again=plan_again, status_in_seconds=status_in_seconds)
 
-    async def _write(self, action: AddFinalizer | RemoveFinalizer | Scale | EmitEvent) -> None:
+    async def _write(self, action: AddFinalizer | RemoveFinalizer | EmitEvent | PoolChange) -> None:
         match action:
             case AddFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
             case RemoveFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
-            case Scale():
-                await self._resources.scale(action.meta, action.target, action.replicas)
             case EmitEvent(notice=notice):
                 await self._tell(notice)
             case _:
-                assert_never(action)
+                await self._pools.execute(action)
 
     async def _change(self, change: RowChange) -> Refusal | None:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import FolderResources
+from pg_scheduler_operator.gateway.local_workers import LocalTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, repeat, until_one_ends
 from pg_scheduler_operator.status import Pacer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pg_scheduler.control import Control
+    from pg_scheduler_operator.gateway.local_workers import LocalWorkers
     from pg_scheduler_operator.resources import Key
 
 LOOK_SECONDS: Final = 0.2
@@ -31,6 +33,7 @@ async def run(
     folder: Path,
     *,
     stop: asyncio.Event,
+    workers: LocalWorkers | None = None,
     write_status: bool = True,
     on_status: Callable[[Key, Mapping[str, Any]], None] | None = None,
 ) -> None:
@@ -40,6 +43,7 @@ async def run(
         control: the entered side of the database, whose tables are migrated.
         folder: its ``*.yaml``, ``*.yml`` and ``*.json`` are served, not those of folders below it.
         stop: set it to end; rows stay, as they do when an operator stops.
+        workers: the processes that the folder's first WorkerPool scales; without them it has nothing to scale.
         write_status: write ``<stem>.status.yaml`` beside each file and keep identities over restarts; without it the
             database should be a throw-away one.
         on_status: called with each status as it changes.
@@ -64,7 +68,9 @@ async def run(
             queue.put(key)
 
     await look()  # before the first sweep: what is not there counts as deleted
-    work = asyncio.create_task(Reconciler(queue=queue, resources=resources, rows=rows, pacer=pacer).run())
+    targets = LocalTargets(resources, workers)
+    reconciler = Reconciler(queue=queue, resources=resources, targets=targets, rows=rows, pacer=pacer)
+    work = asyncio.create_task(reconciler.run())
     looks = asyncio.create_task(repeat("the folder", look, LOOK_SECONDS))
     stopped = asyncio.create_task(stop.wait())
     await until_one_ends({work, looks, stopped})

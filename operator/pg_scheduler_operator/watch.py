@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import kopf
 from kopf._core.engines.peering import Identity
@@ -18,7 +18,7 @@ from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pg_scheduler_operator.reconciler import KeyQueue
 
@@ -27,6 +27,8 @@ INACTIVITY_SECONDS: Final = 70
 PAGE: Final = 500
 REQUEST_TIMEOUT_SECONDS: Final = 30
 WORKERS: Final = 20
+IDLE_SECONDS: Final = 0.01
+"""How long a worker of kopf's stays with an object that nothing more happens to: what a list passes on waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,20 @@ class Memo:
 
     queue: KeyQueue
     is_own: Callable[[Key, str], bool]
+
+
+class _NoDifferences(kopf.DiffBaseStorage):
+    """Handlers of events are told no differences, for which kopf would copy each object at each event."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        del body, extra_fields
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """Nothing was stored."""
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """There is nothing to store."""
 
 
 @kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)
@@ -100,9 +116,9 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = WORKERS
     # a handler only puts a key: there is nothing to wait for at the end, and a default kopf takes five seconds to stop
     settings.queueing.exit_timeout = 0.2
-    settings.queueing.idle_timeout = 0.2
+    settings.queueing.idle_timeout = IDLE_SECONDS
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = f"{GROUP}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = _NoDifferences()
     return settings

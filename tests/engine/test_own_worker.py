@@ -13,6 +13,7 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobContext, JobPriority, RetryPolicy, Scheduler, Unique
 from pg_scheduler._domain.jobs import ClaimedJob
+from pg_scheduler._domain.shares import WorkerSettings
 from pg_scheduler._engine import completions, own_worker
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.jobs import Ahead, JobStore
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
-NOTHING_AHEAD = Ahead(datetime(2030, 1, 1, tzinfo=UTC), None, None, None, False, False, 0.0)
+NOTHING_AHEAD = Ahead(datetime(2030, 1, 1, tzinfo=UTC), None, None, None, None, False, False, 0.0, WorkerSettings())
 
 
 def now() -> datetime:

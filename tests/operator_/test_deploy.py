@@ -15,6 +15,8 @@ RIGHTS = {
     ("pgscheduler.io", "scheduledjobs/status"): {"patch"},
     ("pgscheduler.io", "workerpools/status"): {"patch"},
     ("apps", "deployments/scale"): {"get", "patch"},
+    ("", "pods"): {"list", "patch"},
+    ("autoscaling", "horizontalpodautoscalers"): {"list"},
     ("events.k8s.io", "events"): {"create"},
 }
 

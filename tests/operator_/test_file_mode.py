@@ -13,6 +13,7 @@ import yaml
 from pg_scheduler.control import Control
 from pg_scheduler_operator import file_mode
 from pg_scheduler_operator.errors import InvalidManifest
+from pg_scheduler_operator.gateway.local_workers import LocalWorkers
 from support.waiting import until
 
 if TYPE_CHECKING:
@@ -165,3 +166,26 @@ async def test_folder_that_is_none_is_refused(dsn: str, tmp_path: Path) -> None:
     async with Control(dsn) as control:
         with pytest.raises(InvalidManifest, match="no folder"):
             await file_mode.run(control, tmp_path / "none", stop=asyncio.Event())
+
+
+POOL = """
+apiVersion: pgscheduler.io/v1alpha1
+kind: WorkerPool
+metadata: {{name: {name}}}
+spec:
+  targetRef: {{apiVersion: apps/v1, kind: Deployment, name: workers}}
+  replicas: {wish}
+  autoscaling: {{mode: "Off"}}
+"""
+
+
+async def test_first_pool_of_the_folder_says_how_many_processes_are_wanted(dsn: str, tmp_path: Path) -> None:
+    workers = LocalWorkers()
+    (tmp_path / "b.yaml").write_text(POOL.format(name="b", wish=7))
+    (tmp_path / "a.yaml").write_text(POOL.format(name="a", wish=3))
+
+    async with served(dsn, tmp_path, workers=workers) as statuses:
+        await until(lambda: (ready(statuses, "a"), ready(statuses, "b")) == ("True/Accepted", "False/TargetNotFound"))
+        await until(lambda: workers.wanted == 3)
+        (tmp_path / "a.yaml").unlink()
+        await until(lambda: workers.wanted == 7)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 from kubernetes_asyncio import client
 
 from pg_scheduler_operator.errors import (
@@ -18,63 +15,18 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
-from pg_scheduler_operator.resources import (
-    FINALIZER,
-    RESUME_REQUESTED_AT,
-    Key,
-    Kind,
-    ScheduledJobSpec,
-    TargetScale,
-    WorkerPoolSpec,
-    read,
-)
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
-from support.operator_world import body, scheduled_job, worker_pool
+from support.operator_world import body, scheduled_job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from support.api_server import Served
 
 BODY = body(Kind.SCHEDULED_JOB, scheduled_job())
 META = read(ScheduledJobSpec, BODY, cluster="default").meta
 JOB_PATH = "/apis/pgscheduler.io/v1alpha1/namespaces/billing/scheduledjobs/x"
-
-
-@dataclass
-class Server:
-    """Answers in order, then with the object; requests as (method, path, content type, body)."""
-
-    answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
-    requests: list[tuple[str, str, str, Any]] = field(default_factory=list)
-
-    def answer(self, status: int, content: Any = None, **headers: str) -> None:
-        self.answers.append((status, {} if content is None else content, headers))
-
-    async def handle(self, request: web.Request) -> web.Response:
-        text = await request.text()
-        content = json.loads(text) if text else None
-        self.requests.append((request.method, request.path_qs, request.content_type, content))
-        status, answer, headers = self.answers.pop(0) if self.answers else (200, BODY, {})
-        return web.json_response(answer, status=status, headers=headers)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[tuple[Server, KubeApi]]:
-    server = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    configuration = client.Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with client.ApiClient(configuration) as api:
-        yield server, KubeApi(api)
-    await runner.cleanup()
-
-
-Served = tuple[Server, KubeApi]
 
 
 async def test_finalizers_are_the_only_metadata_written_and_only_to_the_version_read(server: Served) -> None:
@@ -100,32 +52,6 @@ async def test_status_is_written_to_its_subresource(server: Served, live: dict[s
     assert path.startswith(f"{JOB_PATH}/status?")
     assert content_type == kind
     assert content == ([{"op": "add", "path": "/status/a", "value": 2}] if live else {"status": {"a": 2}})
-
-
-async def test_scale_is_written_to_its_subresource_and_nothing_else_of_the_target(server: Served) -> None:
-    told, api = server
-    told.answer(200, {"spec": {"replicas": 3}, "status": {"replicas": 2}})
-    told.answer(200, {"spec": {}})
-    resource = read(WorkerPoolSpec, body(Kind.WORKER_POOL, worker_pool()), cluster="default")
-    assert isinstance(resource.spec, WorkerPoolSpec)
-    resources = KubeResources(api)
-
-    assert await resources.scale_of(resource.meta, resource.spec.target_ref) == TargetScale(wanted=3, existing=2)
-    assert await resources.scale_of(resource.meta, resource.spec.target_ref) == TargetScale(wanted=0, existing=0)
-    await resources.scale(resource.meta, resource.spec.target_ref, 5)
-
-    method, path, _, content = told.requests[-1]
-    assert (method, content) == ("PATCH", {"spec": {"replicas": 5}})
-    assert path.startswith("/apis/apps/v1/namespaces/billing/deployments/workers/scale?")
-
-
-async def test_target_that_is_not_there_is_none(server: Served) -> None:
-    told, api = server
-    told.answer(404)
-    resource = read(WorkerPoolSpec, body(Kind.WORKER_POOL, worker_pool()), cluster="default")
-    assert isinstance(resource.spec, WorkerPoolSpec)
-
-    assert await KubeResources(api).scale_of(resource.meta, resource.spec.target_ref) is None
 
 
 async def test_object_that_is_not_there_is_none(server: Served) -> None:

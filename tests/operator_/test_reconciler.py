@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pg_scheduler.control import Control, Demand
+from pg_scheduler.control import Control
 from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Rows
+from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
-from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, TargetScale, stamp
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, Pod, TargetScale, stamp
 from pg_scheduler_operator.status import Pacer
 from support.operator_world import CLUSTER, FakeCluster, periodic_job, scheduled_job, worker_pool
 from support.waiting import until
@@ -48,7 +49,9 @@ class World:
         self.pool = pool
         self.queue = KeyQueue()
         self.pacer = Pacer(lambda: self.now, per_second=1e6)
-        self.reconciler = Reconciler(queue=self.queue, resources=self.cluster, rows=self.rows, pacer=self.pacer)
+        self.reconciler = Reconciler(
+            queue=self.queue, resources=self.cluster, targets=self.cluster, rows=self.rows, pacer=self.pacer
+        )
 
     async def settle(self, key: Key) -> None:
         """Turns for one object until one of them succeeds, as the queue does it without its pauses."""
@@ -377,6 +380,113 @@ async def test_pool_is_scaled_and_asked_for_again(world: World) -> None:
     assert world.cluster.reasons == ["ScaledUp"]
 
 
+async def worker_in(world: World, *pods: str) -> None:
+    """A living worker of the pool's namespace in each of these pods, which stand."""
+    await world.pool.executemany(
+        "INSERT INTO scheduler_workers (id, tenant, queues, tasks, slots, lease_until, version, pod_uid, started_at)"
+        " VALUES ($1, 'billing', '{default}', '{t}', 10, 'infinity', '0', $1, now() - interval '40 minutes')",
+        [(pod,) for pod in pods],
+    )
+    made_at = datetime.now(UTC) - timedelta(hours=1)
+    world.cluster.target_pods += [Pod(name=pod, uid=pod, created_at=made_at) for pod in pods]
+
+
+async def held_by(world: World, pod: str) -> None:
+    await world.pool.execute(
+        "INSERT INTO scheduled_jobs (job_id, tenant, task, job_name, task_data, execution_time, status, worker_id)"
+        " VALUES ('held', 'billing', 't', 't', '{}', now(), 'running', $1)",
+        pod,
+    )
+
+
+async def marked(world: World) -> list[str]:
+    rows = await world.pool.fetch("SELECT pod_uid FROM scheduler_workers WHERE drain_until > now() ORDER BY 1")
+    return [row[0] for row in rows]
+
+
+def shrunk(**changes: Any) -> dict[str, Any]:
+    """A pool that somebody else wants at one replica."""
+    return {**worker_pool(mode="External"), "replicas": 1, **changes}
+
+
+async def test_replicas_are_taken_away_in_three_turns_and_a_busy_pod_is_spared(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=2, existing=2)
+    await worker_in(world, "a", "b")
+    await held_by(world, "b")
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", shrunk())
+
+    assert await world.reconciler.reconcile(key) == 0.5
+    assert await marked(world) == ["a"]
+    assert await world.reconciler.reconcile(key) == 0.5
+    assert {pod.name: pod.deletion_cost for pod in world.cluster.target_pods} == {"a": VICTIM_COST, "b": None}
+    assert world.cluster.deployments["billing/workers"].wanted == 2
+    await world.reconciler.reconcile(key)
+
+    assert world.cluster.deployments["billing/workers"].wanted == 1
+    assert world.cluster.condition(key, "ScalingActive") == ("True", "Scaling")
+
+
+async def test_what_stands_of_a_dead_operator_is_gone_on_with(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=2, existing=2)
+    await worker_in(world, "a", "b")
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", shrunk())
+    for _ in range(3):
+        successor = Reconciler(
+            queue=world.queue, resources=world.cluster, targets=world.cluster, rows=world.rows, pacer=world.pacer
+        )
+        await successor.reconcile(key)
+
+    assert world.cluster.deployments["billing/workers"].wanted == 1
+
+
+@pytest.mark.parametrize("status", [403, 409, 422])
+async def test_target_that_is_not_lowered_leaves_no_mark_and_no_cost(world: World, status: int) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=2, existing=2)
+    await worker_in(world, "a", "b")
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", shrunk())
+    await world.reconciler.reconcile(key)
+    await world.reconciler.reconcile(key)
+
+    def fail(call: str) -> None:
+        if call == "scale":
+            raise KubernetesError("refused", status=status)
+
+    world.cluster.fault = fail
+    with pytest.raises(KubernetesError):
+        await world.reconciler.reconcile(key)
+
+    assert await marked(world) == []
+    assert {pod.deletion_cost for pod in world.cluster.target_pods} == {None}
+    assert world.cluster.deployments["billing/workers"].wanted == 2
+
+
+async def test_pool_keeps_what_its_workers_have_registered_and_writes_it_once(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=1, existing=1)
+    await worker_in(world, "a")
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool())
+    await world.settle(key)
+    row = "SELECT tasks, starts::text, xmin FROM scheduler_pools WHERE tenant = 'billing' AND name = 'w'"
+    kept = await world.pool.fetchrow(row)
+
+    await world.settle(key)
+
+    assert kept is not None
+    assert (kept["tasks"], kept["starts"]) == (["t"], "{}")  # twenty minutes after its pod: no start
+    assert await world.pool.fetchrow(row) == kept
+
+
+async def test_younger_of_two_pools_leaves_the_target_alone(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=3, existing=3)
+    older = world.cluster.apply(Kind.WORKER_POOL, "older", worker_pool(minReplicas=5))
+    younger = world.cluster.apply(Kind.WORKER_POOL, "younger", worker_pool(minReplicas=7))
+
+    await world.settle(younger)
+    assert world.cluster.condition(younger, "ScalingActive") == ("False", "TargetInUse")
+    assert world.cluster.deployments["billing/workers"].wanted == 3
+    await world.settle(older)
+    assert world.cluster.deployments["billing/workers"].wanted == 5
+
+
 async def test_pool_is_held_while_the_database_is_away(world: World) -> None:
     world.cluster.deployments["billing/workers"] = TargetScale(wanted=7, existing=7)
     key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool())
@@ -532,7 +642,62 @@ async def test_what_failed_for_the_database_is_done_when_it_answers_again(world:
 async def test_demand_is_that_of_the_pools_namespace(world: World) -> None:
     await world.settle(world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(), namespace="other"))
 
-    assert await world.rows.demand("billing") == Demand(due=0, running=0, orphaned=0, workers=0, slots_per_worker=None)
+    assert (await world.rows.demand("billing", ahead_seconds=60)).waiting == []
+
+
+def pool_of(*queues: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {**worker_pool(), "queues": list(queues), **spec}
+
+
+async def test_what_a_pool_says_of_queues_and_tasks_is_stored_once_and_goes_with_it(world: World) -> None:
+    mail = {"name": "mail", "weight": 3, "concurrency": 40, "rateLimit": {"limit": 100, "perSeconds": 60}}
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", pool_of(mail, allowedTasks=["reports.*"]))
+    await world.settle(key)
+    row = (
+        "SELECT s.xmin, s.weight, s.concurrency, s.rate_limit, s.rate_seconds, p.xmin, p.allowed_tasks"
+        " FROM scheduler_queue_settings s JOIN scheduler_pool_settings p ON p.tenant = s.tenant AND p.name = s.pool"
+        " WHERE s.tenant = 'billing' AND s.queue = 'mail'"
+    )
+    (stored,) = await world.pool.fetch(row)
+    assert tuple(stored)[1:5] == (3, 40, 100, 60)
+    assert stored["allowed_tasks"] == ["reports.*"]
+
+    await world.settle(key)
+    assert await world.pool.fetch(row) == [stored]
+    del world.cluster.objects[key]
+    await world.settle(key)
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_pool_settings") == 0
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queues WHERE limited") == 0
+
+
+async def test_of_two_pools_the_older_sets_a_queue_and_the_younger_says_so_until_it_is_gone(world: World) -> None:
+    world.cluster.deployments["workers"] = TargetScale(wanted=1, existing=1)
+    older = world.cluster.apply(Kind.WORKER_POOL, "older", pool_of({"name": "mail", "concurrency": 5}))
+    younger = world.cluster.apply(
+        Kind.WORKER_POOL, "younger", pool_of({"name": "mail", "paused": True}, {"name": "default", "weight": 2})
+    )
+    for key in (younger, older, younger):
+        await world.settle(key)
+    assert world.cluster.condition(younger, "Degraded") == ("True", "QueueConflict")
+    assert await world.pool.fetchval("SELECT concurrency FROM scheduler_queue_settings WHERE queue = 'mail'") == 5
+    assert await world.pool.fetchval("SELECT weight FROM scheduler_queue_settings WHERE queue = 'default'") == 2
+
+    del world.cluster.objects[older]
+    for key in (older, younger, younger):
+        await world.settle(key)
+
+    assert world.cluster.condition(younger, "Degraded")[0] == "False"
+    assert await world.pool.fetchval("SELECT paused FROM scheduler_queue_settings WHERE queue = 'mail'")
+
+
+async def test_settings_of_a_pool_that_went_while_nobody_looked_are_swept(world: World) -> None:
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", pool_of({"name": "mail", "concurrency": 5}))
+    await world.settle(key)
+    del world.cluster.objects[key]
+
+    assert await world.reconciler.sweep() == 1
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_settings") == 0
 
 
 async def tick(world: World, status: str, *, seconds: int = 0) -> None:
@@ -686,7 +851,11 @@ async def test_restart_with_nothing_changed_writes_nothing(world: World) -> None
     before, writes = await world.pool.fetchval(newest_write), list(world.cluster.writes)
     rows = Rows(world.rows._control, cluster=CLUSTER)
     restarted = Reconciler(
-        queue=KeyQueue(), resources=world.cluster, rows=rows, pacer=Pacer(lambda: 0.0, per_second=1e6)
+        queue=KeyQueue(),
+        resources=world.cluster,
+        targets=world.cluster,
+        rows=rows,
+        pacer=Pacer(lambda: 0.0, per_second=1e6),
     )
 
     await asyncio.gather(*(restarted.reconcile(key) for key in keys))

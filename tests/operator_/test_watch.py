@@ -63,6 +63,24 @@ def test_watch_posts_nothing_scans_nothing_and_ends_at_once() -> None:
     assert settings.persistence.finalizer.startswith("pgscheduler.io/")
 
 
+def test_watch_passes_a_list_on_within_seconds() -> None:
+    """A worker of kopf's is taken up by one object for as long as it idles: so many objects a second at most."""
+    queueing = _settings().queueing
+
+    assert queueing.worker_limit is not None
+    assert queueing.worker_limit / queueing.idle_timeout >= 1000
+
+
+def test_watch_copies_no_object() -> None:
+    """Differences are for handlers that we do not have; kopf would look for them at each event."""
+    made: Any = body(Kind.SCHEDULED_JOB, scheduled_job())
+    one = kopf.Body(made)
+    differences = _settings().persistence.diffbase_storage
+
+    assert differences.fetch(body=one) is None
+    assert differences.build(body=one) == {}
+
+
 async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def forbidden(**_: object) -> None:
         raise PermissionError("c4n4ry")

@@ -12,7 +12,7 @@ import pytest
 from pg_scheduler import recurrence
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.migrator import migrations
-from pg_scheduler.control import Control, Demand, DesiredJob, DesiredSchedule, JobTemplate, Source
+from pg_scheduler.control import Control, DesiredJob, DesiredSchedule, JobTemplate, Source
 from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn, InvalidPayload, OwnedByResource, SchemaMismatch
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
@@ -378,30 +378,6 @@ async def test_open_sources_are_what_a_sweep_compares(control: Control, world: W
 
     assert {source.uid for source in await control.open_sources("c")} == {"u1", "p1"}
     assert await control.open_sources("other") == []
-
-
-async def test_demand_counts_due_running_and_orphaned(control: Control, world: World) -> None:
-    assert await control.demand("") == Demand(due=0, running=0, orphaned=0, workers=0, slots_per_worker=None)
-    late, living = await world.worker(), await world.worker()
-    for worker in (late, living):
-        await world.running(worker)
-    await world.pending()
-    await world.pending(suspended=True)
-    await world.pending(execution_time=LATER)
-    await world.pending(tenant="other")
-    await world.pool.execute("UPDATE scheduler_workers SET lease_until = '2020-01-01' WHERE id = $1", late)
-
-    assert await control.demand("") == Demand(due=1, running=1, orphaned=1, workers=1, slots_per_worker=25)
-
-
-async def test_a_due_tick_that_nobody_made_a_job_of_is_demand(control: Control, world: World) -> None:
-    await control.upsert_schedule(SCHEDULE)
-    assert (await control.demand("")).due == 0
-    await world.advance(timedelta(seconds=61))
-    assert (await control.demand("")).due == 1
-    await world.tick()
-
-    assert (await control.demand("")).due == 1  # the job now, and the tick no longer
 
 
 async def test_unknown_tasks_are_told_only_once_a_worker_lives(control: Control, world: World) -> None:

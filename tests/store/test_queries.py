@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from support.world import World
 
 HOT: dict[str, tuple[str, list[object]]] = {
-    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01", "w", "2020-01-01"]),
+    "look_ahead": ("scheduled_jobs_due", ["", ["default"], ["t"], "2020-01-01", "w", "2020-01-01", "p"]),
     "promote_waiting": ("scheduled_jobs_waiting_in_order", []),
     "claim_jobs": ("scheduled_jobs_due", ["w", "", ["default"], ["t"], [10], 10, 0.15, "2020-01-01"]),
     "claim_poison_job": ("scheduled_jobs_poison", ["w", "", ["default"], ["t"]]),
@@ -30,6 +30,8 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "ledger_totals": ("scheduled_jobs_tick", [""]),
     "schedule_states": ("scheduled_jobs_tick", [[""], ["PeriodicJob"], [""], ["u1"], [True], 60.0]),
     "delete_history_beyond": ("scheduled_jobs_tick", [[1, 2, 3], 5000]),
+    "demand": ("scheduled_jobs_due", ["", 30.0]),
+    "schedules_ahead": ("scheduler_schedules_due", ["", 30.0]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500, "2026a"]),
 }
 KEPT = (

@@ -6,6 +6,7 @@ Invariant: a write that an API server would refuse (the object changed, or is go
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, T
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from pg_scheduler_operator.resources import Meta, TargetRef
+    from pg_scheduler_operator.resources import Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -122,6 +123,8 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[Key, dict[str, Any]] = {}
         self.deployments: dict[str, TargetScale] = {}
+        self.target_pods: list[Pod] = []
+        self.hpas: dict[str, str] = {}
         self.notices: dict[str, Notice] = {}
         self.writes: list[tuple[str, Key]] = []
         self.fault: Callable[[str], None] = lambda _: None
@@ -132,6 +135,7 @@ class FakeCluster:
         key = Key(kind=kind, namespace=namespace, name=name)
         if key not in self.objects:
             metadata: dict[str, Any] = {"finalizers": [], "generation": 0, "uid": f"uid-{next(self._numbers)}"}
+            metadata["creationTimestamp"] = stamp(NOW + timedelta(seconds=next(self._numbers)))
             self.objects[key] = body(kind, None, **{**metadata, "name": name, "namespace": namespace})
         live = self.objects[key]
         if live["spec"] != spec:
@@ -211,10 +215,35 @@ class FakeCluster:
         self.fault("scale_of")
         return self.deployments.get(f"{meta.key.namespace}/{target.name}")
 
-    async def scale(self, meta: Meta, target: TargetRef, replicas: int) -> None:
+    async def scale(self, meta: Meta, target: TargetRef, *, wanted: int, replicas: int) -> None:
         self.fault("scale")
+        name = f"{meta.key.namespace}/{target.name}"
+        if self.deployments[name].wanted != wanted:
+            raise ObjectChanged(f"{name} has changed", status=422)
         self.writes.append(("scale", meta.key))
-        self.deployments[f"{meta.key.namespace}/{target.name}"] = TargetScale(wanted=replicas, existing=replicas)
+        self.deployments[name] = TargetScale(wanted=replicas, existing=replicas)
+
+    async def pods(self, meta: Meta, selector: str) -> Sequence[Pod]:
+        del meta, selector
+        self.fault("pods")
+        return list(self.target_pods)
+
+    async def set_deletion_cost(self, meta: Meta, pod: str, cost: int | None) -> None:
+        del meta
+        self.fault("set_deletion_cost")
+        self.target_pods = [
+            replace(each, deletion_cost=cost) if each.name == pod else each for each in self.target_pods
+        ]
+
+    async def pools(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        self.fault("pools")
+        pools = (live for key, live in self.objects.items() if key.kind is Kind.WORKER_POOL)
+        return [deepcopy(live) for live in pools if live["metadata"]["namespace"] == namespace]
+
+    async def autoscalers(self, namespace: str) -> Mapping[str, str]:
+        del namespace
+        self.fault("autoscalers")
+        return self.hpas
 
     @property
     def reasons(self) -> list[str]:

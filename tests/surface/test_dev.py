@@ -29,6 +29,15 @@ spec:
   runAt: "2999-01-01T00:00:00Z"
   template: {spec: {task: shop.note, args: [FIRST], priority: Normal}}
 """
+POOL = """
+apiVersion: pgscheduler.io/v1alpha1
+kind: WorkerPool
+metadata: {{name: pool}}
+spec:
+  targetRef: {{apiVersion: apps/v1, kind: Deployment, name: workers}}
+  replicas: {wish}
+  autoscaling: {{mode: "Off"}}
+"""
 APP = """
 import pathlib
 from pg_scheduler import task
@@ -105,6 +114,20 @@ async def test_saved_code_is_run_by_a_new_worker(
 
 async def _alive(database: asyncpg.Connection[asyncpg.Record], number: int) -> bool:
     return bool(await database.fetchval("SELECT count(*) = $1 FROM scheduler_workers WHERE state = 'alive'", number))
+
+
+async def test_pool_says_how_many_workers_there_are(
+    start_dev: Callable[[], Running], connect: Connect, tmp_path: Path
+) -> None:
+    file = tmp_path / "manifests" / "pool.yaml"
+    file.write_text(POOL.format(wish=3))
+    dev = start_dev()
+    database = await connect(dev)
+
+    await until(lambda: _alive(database, 3), timeout=30)
+    file.write_text(POOL.format(wish=1))
+
+    await until(lambda: _alive(database, 1), timeout=30)
 
 
 async def test_broken_code_is_told_and_waited_for(start_dev: Callable[[], Running], tmp_path: Path) -> None:

@@ -53,12 +53,14 @@ from pg_scheduler._store.database import (
     open_pool_like,
     place_of,
 )
+from pg_scheduler._store.demand import DemandStore
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.older_package import OlderPackageStore
+from pg_scheduler._store.pools import PoolStore
 from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.sources import SourceStore
@@ -151,6 +153,8 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    pools: PoolStore
+    demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
 
 
@@ -230,6 +234,9 @@ async def wire_engine(
     def seen(ahead: Ahead) -> None:
         own_worker.observe(ahead)
         work.ticker.expect(ahead.tick_in)
+        if registry.restrict(ahead.settings.allowed_tasks):
+            overdue_bell.ring()  # this look was for other tasks
+            heartbeat.beat_soon()  # which tells the others what may be claimed here
         if ahead.missing:
             suspicion.wake()
 
@@ -435,7 +442,11 @@ def _wire_work(
     on_look: Callable[[Ahead], None],
 ) -> _WorkParts:
     schedules, ghosts, clock = ScheduleStore(lines.database), Ghosts(), DatabaseClock()
-    completions = Completions(lines.outcomes, on_tick_failed=lambda: ticker.run_failed())  # noqa: PLW0108
+    completions = Completions(
+        lines.outcomes,
+        on_tick_failed=lambda: ticker.run_failed(),  # noqa: PLW0108  each needs the other
+        on_written=lambda jobs: claim_loop.ended(jobs),  # noqa: PLW0108
+    )
     slots = Slots(config.slots, on_release=on_release)
     offloading = Offloading(config.slots)
     calls = _wire_calls(pool, registry, config, bell, lines.jobs, offloading, submitting, middleware)
@@ -620,6 +631,8 @@ async def wire_control(dsn: str) -> ControlParts:
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        pools=PoolStore(database),
+        demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),
     )
 
@@ -642,4 +655,7 @@ def worker_card(
         version=version,
         pod=environment.get("PGSCHEDULER_POD_NAME"),
         pod_uid=environment.get("PGSCHEDULER_POD_UID"),
+        pod_namespace=environment.get("PGSCHEDULER_POD_NAMESPACE"),
+        node=environment.get("PGSCHEDULER_NODE_NAME"),
+        pool=config.pool,
     )

@@ -16,6 +16,7 @@ from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
 from pg_scheduler._store import migrator
 from pg_scheduler._store.dsn import checked_dsn
+from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pg_scheduler._store.database import Record
+    from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule
 
 CURSOR_OVERLAP = timedelta(seconds=10)
@@ -41,7 +44,7 @@ class Source:
 
     Attributes:
         cluster: name of the cluster or folder that the resource lives in; rows of another one are never touched.
-        kind: ``ScheduledJob`` or ``PeriodicJob``.
+        kind: ``ScheduledJob``, ``PeriodicJob`` or ``WorkerPool``.
         tenant: the resource's namespace.
         name: the resource's name, for people and for adoption after a restore.
         uid: identity; a resource made anew under the same name is another one.
@@ -196,25 +199,6 @@ class ScheduleState:
     def is_exhausted(self) -> bool:
         """Whether its bounds or its rule have come to an end; False while nobody lets it tick."""
         return self.next_tick_at is None and not self.suspended and self.halted_at is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What a tenant's queues ask of its workers, counted in one query.
-
-    Attributes:
-        due: pending, not suspended, due now.
-        running: held by a living worker.
-        orphaned: held by a worker that is dead or late, waiting for rescue.
-        workers: living workers.
-        slots_per_worker: the smallest number of slots that a living worker reports; None without workers.
-    """
-
-    due: int
-    running: int
-    orphaned: int
-    workers: int
-    slots_per_worker: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,13 +367,51 @@ class Control:
         """Sources of this cluster that still have a schedule, or a job that has not ended: what a sweep compares."""
         return [_source(row, cluster) for row in await self._parts.sources.open_sources(cluster)]
 
-    async def demand(self, tenant: str) -> Demand:
-        """What this tenant's jobs ask of its workers now."""
-        return Demand(**dict(await self._parts.sources.demand(tenant)))
+    async def demand(self, tenant: str, *, ahead_seconds: float = 0) -> Demand:
+        """What this tenant's jobs ask of its workers, now and within so many seconds."""
+        return await self._parts.demand.demand(tenant, ahead_seconds)
+
+    async def drain(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """For a minute the workers of these pods claim nothing; asked for again, it goes on."""
+        await self._parts.demand.drain(tenant, pod_uids)
+
+    async def spare(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """The workers of these pods claim again."""
+        await self._parts.demand.spare(tenant, pod_uids)
+
+    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
+        """What is kept of a pool of workers; empty when it is new."""
+        return await self._parts.demand.pool_record(tenant, name)
+
+    async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
+        """Keep this of a pool of workers."""
+        await self._parts.demand.keep_pool_record(tenant, name, record)
 
     async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> Collection[str]:
         """Those of ``tasks`` that no living worker of the tenant has registered; empty while no worker lives."""
         return await self._parts.sources.unknown_tasks(tenant, tasks)
+
+    async def set_pool(self, source: Source, made_at: datetime, settings: PoolSettings) -> None:
+        """Store what a WorkerPool says of queues and tasks, for all workers of its tenant within about a second.
+
+        A queue that an older pool (``made_at``) has set stays that pool's; a higher stored generation stays too.
+
+        Raises:
+            OwnedByResource: another cluster has a pool of this name in this namespace.
+        """
+        if not await self._parts.pools.set(_pool(source, made_at), settings):
+            raise OwnedByResource(
+                f"WorkerPool {source.tenant}/{source.name} of another cluster, or a newer generation, is stored",
+                fix="let two clusters on one database have different namespaces or names",
+            )
+
+    async def pool(self, source: Source, made_at: datetime, wanted: Collection[str]) -> PoolState:
+        """What stands of this WorkerPool, and which of the queues that it wants to set are an older pool's."""
+        return await self._parts.pools.state(_pool(source, made_at), wanted)
+
+    async def delete_pool(self, tenant: str, name: str, *, cluster: str, uid: str | None = None) -> bool:
+        """Forget what a WorkerPool has said; whether there was one. Without ``uid`` whoever has the name."""
+        return await self._parts.pools.delete(tenant, name, cluster, uid)
 
     async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
         return [_job_state(row) for row in await self._parts.sources.jobs(job_ids)] if job_ids else []
@@ -438,6 +460,17 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
 
 def _key(source: Source) -> schedules.ScheduleKey:
     return schedules.ScheduleKey(tenant=source.tenant, kind=source.kind, cluster=source.cluster, uid=source.uid)
+
+
+def _pool(source: Source, made_at: datetime) -> PoolKey:
+    return PoolKey(
+        tenant=source.tenant,
+        name=source.name,
+        cluster=source.cluster,
+        uid=source.uid,
+        generation=source.generation,
+        made_at=made_at,
+    )
 
 
 def _source(row: Record, cluster: str) -> Source:

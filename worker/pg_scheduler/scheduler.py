@@ -130,6 +130,7 @@ class Scheduler:
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
+            pool=os.environ.get("PGSCHEDULER_POOL") or None,
             slots=max_concurrent_jobs,
             claim_limit=batch_claim_limit,
             lease_seconds=(
@@ -630,6 +631,9 @@ class Scheduler:
 
         Returns:
             Whether it was paused.
+
+        Raises:
+            OwnedByResource: a WorkerPool says that it is paused.
         """
         return await self._submission.queues.resume(checks.checked_text("queue", queue, 200))
 

@@ -10,8 +10,9 @@ two are, it means none, and its jobs wait.
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from types import CodeType, ModuleType
 from typing import Any, Literal, TypeVar, get_args, overload
@@ -67,6 +68,7 @@ class Registry:
     def __init__(self) -> None:
         self._functions: dict[str, TaskFunction] = {}
         self._bare: dict[str, TaskFunction] = {}
+        self._allowed: Sequence[str] | None = None
         self._claimable: list[str] = []
 
     def add(self, function: TaskFunction, key: str | None = None) -> str:
@@ -88,7 +90,7 @@ class Registry:
         self._functions[key] = function
         if known is not function:
             self._bare = {name: found[0] for name, found in self._by_bare_name().items() if len(found) == 1}
-            self._claimable = sorted(self._functions.keys() | self._bare.keys())
+            self._claimable = self._allowed_names()
         return key
 
     def add_module(self, module: ModuleType) -> list[str]:
@@ -112,9 +114,28 @@ class Registry:
         """Every key, sorted."""
         return sorted(self._functions)
 
+    def restrict(self, allowed: Sequence[str] | None) -> bool:
+        """Let rows name only tasks that one of these globs matches, case and all, and our own; any task with None.
+
+        Returns:
+            Whether that is something new.
+        """
+        if allowed == self._allowed:
+            return False
+        self._allowed = allowed
+        self._claimable = self._allowed_names()
+        return True
+
     def claimable(self) -> list[str]:
         """What rows that run here may name as their task: every key, and every bare name that is clear here."""
         return self._claimable
+
+    def _allowed_names(self) -> list[str]:
+        names = sorted(self._functions.keys() | self._bare.keys())
+        if self._allowed is None:
+            return names
+        globs = (_OWN_PREFIX + "*", *self._allowed)
+        return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]
 
     def unclear_names(self) -> dict[str, list[str]]:
         """Bare names that several functions here share, with their keys."""

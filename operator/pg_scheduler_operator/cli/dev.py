@@ -1,5 +1,5 @@
-"""``pgscheduler dev``: a PostgreSQL that keeps its data, one worker that starts again when its code changes, and a
-folder of manifests with a status file beside each.
+"""``pgscheduler dev``: a PostgreSQL that keeps its data, workers that start again when their code changes, and a folder
+of manifests with a status file beside each, whose WorkerPool says how many workers there are.
 
 Invariant: whatever ends it, the server, the worker and the reconciler end before it returns, and the data stay.
 """
@@ -10,6 +10,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pg_scheduler.cli.app_loading import locate
@@ -19,7 +20,9 @@ from pg_scheduler.control import Control
 from pg_scheduler.embedded import EmbeddedPostgres
 from pg_scheduler_operator import file_mode
 from pg_scheduler_operator.cli.demo import embedded
+from pg_scheduler_operator.cli.fleet import Fleet
 from pg_scheduler_operator.cli.worker_processes import WorkerProcess
+from pg_scheduler_operator.gateway.local_workers import LocalWorkers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -49,13 +52,14 @@ async def run_dev(settings: DevSettings) -> int:
         control = await stack.enter_async_context(Control(server.dsn))
         await control.migrate()
         progress(f"PGSCHEDULER_DSN='{server.dsn}'")
+        workers, serve_app = LocalWorkers(), partial(_serve_app, settings.app, file, server.dsn)
         tasks = [
             await stack.enter_async_context(_ended_at_exit(_asked_to_end(signals))),
-            await stack.enter_async_context(_ended_at_exit(_serve_app(settings.app, file, server.dsn))),
+            await stack.enter_async_context(_ended_at_exit(Fleet(workers, serve_app).serve())),
         ]
         if settings.manifests is not None:
             progress(f"applying {settings.manifests}; the status of each manifest stands in a file beside it")
-            tasks.append(await stack.enter_async_context(reconciling(control, settings.manifests)))
+            tasks.append(await stack.enter_async_context(reconciling(control, settings.manifests, workers)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -63,10 +67,12 @@ async def run_dev(settings: DevSettings) -> int:
 
 
 @asynccontextmanager
-async def reconciling(control: Control, folder: Path) -> AsyncIterator[asyncio.Task[None]]:
+async def reconciling(
+    control: Control, folder: Path, workers: LocalWorkers | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """The operator's reconciler over a folder, ended in order with the block."""
     stop = asyncio.Event()
-    task = asyncio.create_task(file_mode.run(control, folder, stop=stop))
+    task = asyncio.create_task(file_mode.run(control, folder, stop=stop, workers=workers))
     try:
         yield task
     finally:
@@ -88,14 +94,14 @@ async def _asked_to_end(signals: StopSignals) -> None:
     await signals.event.wait()
 
 
-async def _serve_app(app: str, file: Path | None, dsn: str) -> None:
-    """A worker, and another one whenever its file is written."""
+async def _serve_app(app: str, file: Path | None, dsn: str, number: int, uid: str) -> None:
+    """A worker, and another one under the same uid whenever its file is written."""
     watched = Watched(file)
     if file is None:
         progress(f"{app} is not below this folder: restart `pgscheduler dev` when its code changes")
     while True:
         watched.look()
-        async with WorkerProcess(1, app, dsn=dsn, said=_said) as worker:
+        async with WorkerProcess(number, app, dsn=dsn, said=_said, uid=uid) as worker:
             await _until(lambda: watched.has_changed() or worker.exit_code is not None)
             exit_code = worker.exit_code
         if exit_code is not None:

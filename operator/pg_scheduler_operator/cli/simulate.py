@@ -59,6 +59,15 @@ def simulate_files(paths: Sequence[Path], wish: Wish, *, runs: bool, occupancy: 
         if each.key is not None:
             each.error.add_note(f"of: {each.key}")
         raise each.error
+    return play(found, runs=runs, occupancy=occupancy)
+
+
+def play(found: Sequence[Namespace], *, runs: bool, occupancy: bool) -> list[Played]:
+    """What becomes of the objects, namespace by namespace.
+
+    Raises:
+        SimulationTooLarge: there are too many ticks, or too many runs to list.
+    """
     return [_play(namespace, keep=runs, look=occupancy) for namespace in found]
 
 

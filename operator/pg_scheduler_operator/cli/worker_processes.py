@@ -30,10 +30,22 @@ Stream = Literal["stdout", "stderr"]
 
 
 class WorkerProcess:
-    """``pgscheduler worker APP`` in a process; its lines are handed to ``said`` as they come."""
+    """``pgscheduler worker APP`` in a process; its lines are handed to ``said`` as they come.
 
-    def __init__(self, number: int, app: str | Path, *, dsn: str, said: Callable[[int, Stream, str], None]) -> None:
+    ``uid`` is what a pod's would be: by it a pool knows whose jobs it runs, and a successor whom it succeeds.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        app: str | Path,
+        *,
+        dsn: str,
+        said: Callable[[int, Stream, str], None],
+        uid: str | None = None,
+    ) -> None:
         self.number = number
+        self._uid = uid
         self._app = app
         self._dsn = dsn
         self._said = said
@@ -73,7 +85,8 @@ class WorkerProcess:
         await asyncio.gather(*self._readers)
 
     def _settings(self) -> dict[str, str]:
-        return {
+        uid = {} if self._uid is None else {"PGSCHEDULER_POD_UID": self._uid}
+        return uid | {
             "PGSCHEDULER_DSN": self._dsn,
             "PGSCHEDULER_TENANT": TENANT,
             "PGSCHEDULER_SHUTDOWN_TIMEOUT": SHUTDOWN_SECONDS,

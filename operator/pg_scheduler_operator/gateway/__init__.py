@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    from pg_scheduler_operator.resources import Key, Kind, Meta, TargetRef, TargetScale
+    from pg_scheduler_operator.resources import Key, Kind, Meta, Pod, TargetRef, TargetScale
     from pg_scheduler_operator.status import Notice
 
 
@@ -42,8 +42,24 @@ class Resources(Protocol):
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""
 
+
+class Targets(Protocol):
+    """What pools scale, and the pods of it; errors as those of ``Resources``."""
+
     async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
         """Replicas of a target in the namespace of ``meta``, None when there is no such target."""
 
-    async def scale(self, meta: Meta, target: TargetRef, replicas: int) -> None:
-        """Give the target this many replicas."""
+    async def scale(self, meta: Meta, target: TargetRef, *, wanted: int, replicas: int) -> None:
+        """Give the target this many replicas, unless it wants another number than ``wanted`` by now."""
+
+    async def pods(self, meta: Meta, selector: str) -> Sequence[Pod]:
+        """The pods of a target, those that are ending too."""
+
+    async def set_deletion_cost(self, meta: Meta, pod: str, cost: int | None) -> None:
+        """Write the annotation of a pod, or (None) remove it; nothing when the pod is gone."""
+
+    async def pools(self, namespace: str) -> Sequence[Mapping[str, Any]]:
+        """The bodies of all pools of a namespace."""
+
+    async def autoscalers(self, namespace: str) -> Mapping[str, str]:
+        """The HorizontalPodAutoscalers of a namespace, by the name of the Deployment that they scale."""

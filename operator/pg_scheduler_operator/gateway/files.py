@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from pg_scheduler_operator.resources import Kind, Meta, TargetRef, TargetScale
+    from pg_scheduler_operator.resources import Kind, Meta
     from pg_scheduler_operator.status import Notice
 
 logger = logging.getLogger(__name__)
@@ -215,16 +215,9 @@ class FolderResources:
             level = logging.WARNING if notice.type == "Warning" else logging.INFO
             logger.log(level, "%s: %s: %s", notice.about.key, notice.reason, notice.note)
 
-    async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
-        """A folder has no Deployments."""
-        del meta, target
-        return None
-
-    async def scale(self, meta: Meta, target: TargetRef, replicas: int) -> None:
-        """A folder has no Deployments."""
-        raise ObjectGone(
-            f"there is no {target.kind.value} {target.name} to give {replicas} replicas in {meta.key.namespace}"
-        )
+    def bodies(self, kind: Kind) -> list[Mapping[str, Any]]:
+        """The objects of a kind."""
+        return [entry.body for key, entry in self._entries.items() if key.kind is kind]
 
     def _entry(self, meta: Meta) -> Entry:
         entry = self._entries.get(meta.key)

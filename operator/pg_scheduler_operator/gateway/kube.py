@@ -22,13 +22,13 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.echoes import Echoes
-from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind, TargetScale
+from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind
 from pg_scheduler_operator.status import patch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    from pg_scheduler_operator.resources import Meta, TargetRef
+    from pg_scheduler_operator.resources import Meta
     from pg_scheduler_operator.status import Notice
 
 FIELD_MANAGER: Final = "pgscheduler-operator"
@@ -124,7 +124,7 @@ async def connect() -> AsyncIterator[KubeApi]:
 
 
 class KubeResources:
-    """Custom resources, scales and events of some namespaces, or of all."""
+    """Custom resources and events of some namespaces, or of all."""
 
     def __init__(self, api: KubeApi, *, namespaces: Collection[str] = ()) -> None:
         self._api = api
@@ -193,25 +193,9 @@ class KubeResources:
             if error.status != _CONFLICT:
                 raise
 
-    async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
-        """Replicas of a target in the namespace of ``meta``, None when there is no such target."""
-        try:
-            scale = await self._api.get(_scale_path(meta, target))
-        except ObjectGone:
-            return None
-        return TargetScale(wanted=scale["spec"].get("replicas", 0), existing=scale.get("status", {}).get("replicas", 0))
-
-    async def scale(self, meta: Meta, target: TargetRef, replicas: int) -> None:
-        """Give the target this many replicas."""
-        await self._api.patch(_scale_path(meta, target), {"spec": {"replicas": replicas}})
-
 
 def _path(key: Key) -> str:
     return f"/apis/{API_VERSION}/namespaces/{key.namespace}/{key.kind.plural}/{key.name}"
-
-
-def _scale_path(meta: Meta, target: TargetRef) -> str:
-    return f"/apis/{target.api_version.value}/namespaces/{meta.key.namespace}/deployments/{target.name}/scale"
 
 
 def _event(notice: Notice) -> dict[str, Any]:

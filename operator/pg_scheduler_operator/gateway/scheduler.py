@@ -15,11 +15,11 @@ from pg_scheduler_operator.gateway.tallies import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from pg_scheduler.control import (
         Control,
         Cursor,
-        Demand,
         DesiredJob,
         DesiredSchedule,
         JobState,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         ScheduleTrace,
         Source,
     )
+    from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Deletion
 
 
@@ -103,9 +105,37 @@ class Rows:
         """Forget a schedule, and end its jobs as ``deletion`` or else its row says."""
         await self._control.delete_schedule(source, deletion)
 
-    async def demand(self, tenant: str) -> Demand:
-        """What a namespace's jobs ask of its workers."""
-        return await self._control.demand(tenant)
+    async def demand(self, tenant: str, *, ahead_seconds: float) -> Demand:
+        """What a namespace's jobs ask of its workers, now and within so many seconds."""
+        return await self._control.demand(tenant, ahead_seconds=ahead_seconds)
+
+    async def drain(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """Have the workers of these pods claim nothing for a minute."""
+        await self._control.drain(tenant, pod_uids)
+
+    async def spare(self, tenant: str, pod_uids: Collection[str]) -> None:
+        """Have the workers of these pods claim again."""
+        await self._control.spare(tenant, pod_uids)
+
+    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
+        """What is kept of a pool."""
+        return await self._control.pool_record(tenant, name)
+
+    async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
+        """Keep this of a pool."""
+        await self._control.keep_pool_record(tenant, name, record)
+
+    async def pool(self, source: Source, made_at: datetime, wanted: Collection[str]) -> PoolState:
+        """What stands of what a pool says, and which of the queues that it wants are an older pool's."""
+        return await self._control.pool(source, made_at, wanted)
+
+    async def set_pool(self, source: Source, made_at: datetime, settings: PoolSettings) -> None:
+        """Store what a pool says."""
+        await self._control.set_pool(source, made_at, settings)
+
+    async def forget_pool(self, tenant: str, name: str, uid: str | None = None) -> None:
+        """Forget what a pool has said; without ``uid`` whichever had the name."""
+        await self._control.delete_pool(tenant, name, cluster=self._cluster, uid=uid)
 
     async def is_unknown(self, tenant: str, task: str) -> bool:
         """Whether workers live and none of them has registered the task."""

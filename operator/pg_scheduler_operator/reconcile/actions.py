@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
+    from pg_scheduler.demand import PoolRecord
+    from pg_scheduler.pool_settings import PoolSettings
     from pg_scheduler.recurrence import Deletion
-    from pg_scheduler_operator.resources import Key, Meta, TargetRef
+    from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
 
@@ -76,11 +79,59 @@ class DeleteSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Give the target this many replicas."""
+    """Give the target another number of replicas, unless it wants another than ``wanted`` by now.
+
+    ``victims`` are the pods that are to go with it: what was done to them is undone when the target is not lowered.
+    """
 
     meta: Meta
     target: TargetRef
+    wanted: int
     replicas: int
+    victims: tuple[Pod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPods:
+    """Have the workers of these pods claim nothing for a minute."""
+
+    tenant: str
+    pod_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparePods:
+    """Have the workers of these pods claim again."""
+
+    tenant: str
+    pod_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDeletionCost:
+    """Tell the ReplicaSet how soon a pod is to be deleted, or (None) nothing more."""
+
+    meta: Meta
+    pod: str
+    cost: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepPoolRecord:
+    """Keep what is known of a pool."""
+
+    tenant: str
+    name: str
+    record: PoolRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPool:
+    """Store what a pool says of queues and tasks."""
+
+    source: Source
+    made_at: datetime
+    settings: PoolSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,4 +154,7 @@ class EmitEvent:
 RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
-Action = AddFinalizer | RemoveFinalizer | RowChange | Scale | SetStatus | EmitEvent
+PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale
+"""What is done to a pool's workers and its target."""
+
+Action = AddFinalizer | RemoveFinalizer | RowChange | PoolChange | SetStatus | EmitEvent

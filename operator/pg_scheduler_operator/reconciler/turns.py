@@ -15,10 +15,11 @@ from pg_scheduler.control import ScheduleTrace
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
-from pg_scheduler_operator.reconcile import periodic_job, scheduled_job, worker_pool
+from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.crowds import Crowds
 from pg_scheduler_operator.reconciler.loops import repeat, report
+from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
     Key,
     Kind,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pg_scheduler.control import Demand, JobState, Source
-    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler.control import JobState, Source
+    from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.reconciler.queue import KeyQueue
@@ -45,7 +46,6 @@ logger = logging.getLogger(__name__)
 CHANGES_SECONDS: Final = 1.0
 CROWD_SECONDS: Final = 0.5
 LOOK_AT_MOST_SECONDS: Final = 5.0
-POOL_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 300.0
 WORKERS: Final = 10
 PASSES: Final = 4
@@ -55,12 +55,13 @@ PASSES: Final = 4
 class Reconciler:
     """Works on keys, looks for changed rows, and sweeps."""
 
-    def __init__(self, *, queue: KeyQueue, resources: Resources, rows: Rows, pacer: Pacer) -> None:
+    def __init__(self, *, queue: KeyQueue, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
         self._queue = queue
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
-        self._executor = Executor(resources, rows, pacer)
+        self._executor = Executor(resources, targets, rows, pacer)
+        self._pools = PoolTurns(targets, rows, self._executor)
         self._crowds = Crowds(queue, resources, self._work_on)
         self._seen: dict[Key, JobState | ScheduleTrace] = {}
         self._database_answers = True
@@ -110,10 +111,15 @@ class Reconciler:
             body = body or await self._resources.get(key)
             if body is None:
                 self._pacer.forget(key)
+                self._pools.forget(key)
+                if key.kind is Kind.WORKER_POOL:
+                    await self._rows.forget_pool(key.namespace, key.name)
                 return None
+            if key.kind is Kind.WORKER_POOL:
+                return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return _sooner(done.status_in_seconds, POOL_SECONDS if key.kind is Kind.WORKER_POOL else None)
+                return done.status_in_seconds
             body, refusal = None, done.refusal
         return CHANGES_SECONDS
 
@@ -125,7 +131,7 @@ class Reconciler:
             case Kind.PERIODIC_JOB:
                 return await self._plan_periodic_job(read(PeriodicJobSpec, body, cluster=self._rows.cluster), refusal)
             case Kind.WORKER_POOL:
-                return await self._plan_worker_pool(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
+                raise AssertionError("pools have turns of their own")
             case _:
                 assert_never(kind)
 
@@ -150,12 +156,6 @@ class Reconciler:
             self._queue.put_later(job.meta.key, recounted_in_seconds)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
-    async def _plan_worker_pool(self, pool: Resource[WorkerPoolSpec]) -> list[Action]:
-        target = None
-        if not isinstance(pool.spec, InvalidSpec):
-            target = await self._resources.scale_of(pool.meta, pool.spec.target_ref)
-        return worker_pool.plan(pool, target, await self._demand(pool.meta.key.namespace), now=_now())
-
     def _without_database(self, meta: Meta, error: PgSchedulerError) -> list[Action]:
         now = _now()
         actions = let_go_without_database(meta, now)
@@ -164,12 +164,6 @@ class Reconciler:
         if meta.deletion_at is not None:
             self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
         raise error
-
-    async def _demand(self, namespace: str) -> Demand | None:
-        try:
-            return await self._rows.demand(namespace)
-        except (DatabaseUnreachable, DatabaseNotReady):
-            return None
 
     async def _is_unknown(self, resource: Resource[Spec], task: TaskSpec | None) -> bool:
         if task is None or not is_news(resource):
@@ -214,10 +208,13 @@ class Reconciler:
         return len(gone)
 
     async def _withdraw(self, source: Source) -> None:
-        if source.kind == Kind.PERIODIC_JOB:
-            await self._rows.delete_schedule(source)
-        else:
-            await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+        match Kind(source.kind):
+            case Kind.PERIODIC_JOB:
+                await self._rows.delete_schedule(source)
+            case Kind.SCHEDULED_JOB:
+                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+            case Kind.WORKER_POOL:
+                await self._rows.forget_pool(source.tenant, source.name, source.uid)
 
 
 def _key(source: Source | ScheduleTrace) -> Key:
@@ -226,10 +223,6 @@ def _key(source: Source | ScheduleTrace) -> Key:
 
 def _was_running(state: JobState | ScheduleTrace) -> bool:
     return state.runs if isinstance(state, ScheduleTrace) else not state.status.is_final
-
-
-def _sooner(*seconds: float | None) -> float | None:
-    return min((value for value in seconds if value is not None), default=None)
 
 
 def _now() -> datetime:

@@ -7,6 +7,16 @@ Invariant: what the API server accepts with the generated schema and rules, ``re
 free JSON, which a schema cannot express; a folder of files, which has no schema, gets the same answers from here.
 """
 
+from pg_scheduler_operator.resources.autoscaling import (
+    Autoscaling,
+    DeletionCost,
+    Drain,
+    Lookahead,
+    LookaheadMode,
+    ScaleDown,
+    ScaleUp,
+    ScalingMode,
+)
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
@@ -18,6 +28,7 @@ from pg_scheduler_operator.resources.objects import (
     Key,
     Kind,
     Meta,
+    Pod,
     Resource,
     Spec,
     TargetScale,
@@ -34,12 +45,10 @@ from pg_scheduler_operator.resources.schedules import (
 from pg_scheduler_operator.resources.specs import (
     ARGUMENTS_MAX_BYTES,
     DELETION,
-    Autoscaling,
     DeletionPolicy,
     JobTemplate,
     PeriodicJobSpec,
     Priority,
-    ScalingMode,
     ScheduledJobSpec,
     TargetApiVersion,
     TargetKind,
@@ -72,8 +81,10 @@ __all__ = [
     "Autoscaling",
     "Condition",
     "Counts",
+    "DeletionCost",
     "DeletionPolicy",
     "DemandStatus",
+    "Drain",
     "ErrorSummary",
     "Instant",
     "JobTemplate",
@@ -81,6 +92,8 @@ __all__ = [
     "Key",
     "Kind",
     "LastRun",
+    "Lookahead",
+    "LookaheadMode",
     "Meta",
     "MissedRunPolicy",
     "Model",
@@ -89,8 +102,11 @@ __all__ = [
     "OverlapPolicy",
     "PeriodicJobSpec",
     "PeriodicJobStatus",
+    "Pod",
     "Priority",
     "Resource",
+    "ScaleDown",
+    "ScaleUp",
     "ScalingMode",
     "ScheduleSpec",
     "ScheduledJobSpec",

@@ -60,6 +60,7 @@ class Meta:
     """What the operator reads of an object's metadata; it writes finalizers only.
 
     Attributes:
+        created_at: None where the server does not say.
         resume_requested_at: the annotation of that name; None where it is missing, or is no instant.
     """
 
@@ -68,6 +69,7 @@ class Meta:
     generation: int
     resource_version: str
     cluster: str
+    created_at: datetime | None = None
     finalizers: tuple[str, ...] = ()
     deletion_at: datetime | None = None
     resume_requested_at: datetime | None = None
@@ -109,10 +111,31 @@ class Resource(Generic[Spec]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetScale:
-    """Replicas of a pool's target: as wanted by its spec, and as they exist."""
+    """Replicas of a pool's target: as wanted by its spec, and as they exist; ``selector`` says which pods are its."""
 
     wanted: int
     existing: int
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod of a pool's target.
+
+    Attributes:
+        template: hash of the template that it was made from.
+        deletion_cost: what its annotation tells the ReplicaSet; None without one.
+        grace_seconds: how long it may take to end.
+    """
+
+    name: str
+    uid: str
+    created_at: datetime
+    is_ready: bool = True
+    is_terminating: bool = False
+    template: str = ""
+    deletion_cost: int | None = None
+    grace_seconds: int = 30
 
 
 def read(model: type[Spec], body: Mapping[str, Any], *, cluster: str) -> Resource[Spec]:
@@ -130,6 +153,7 @@ def meta_of(body: Mapping[str, Any], cluster: str) -> Meta:
         generation=metadata["generation"],
         resource_version=metadata.get("resourceVersion", ""),
         cluster=cluster,
+        created_at=_instant_in(metadata.get("creationTimestamp")),
         finalizers=tuple(metadata.get("finalizers") or ()),
         deletion_at=None if deleted is None else datetime.fromisoformat(deleted),
         resume_requested_at=_instant_in((metadata.get("annotations") or {}).get(RESUME_REQUESTED_AT)),

@@ -25,6 +25,7 @@ from pg_scheduler.recurrence import (
     History,
     Policy,
 )
+from pg_scheduler_operator.resources.autoscaling import REPLICAS_MAX, Autoscaling, Drain
 from pg_scheduler_operator.resources.model import (
     BEFORE_9999,
     Instant,
@@ -35,10 +36,13 @@ from pg_scheduler_operator.resources.model import (
     cel,
     rules,
 )
+from pg_scheduler_operator.resources.pools import GLOBS_MAX, PoolQueues, TaskGlob, pool_settings
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pg_scheduler.pool_settings import PoolSettings
 
 ARGUMENTS_MAX_BYTES: Final = 32 * 1024
 EXACT_INTEGER_MAX: Final = 2**53
@@ -267,13 +271,6 @@ class ScheduledJobSpec(Model):
     )
 
 
-class ScalingMode(StrEnum):
-    """Who changes the number of a target's replicas."""
-
-    OPERATOR = "Operator"
-    OFF = "Off"
-
-
 class TargetKind(StrEnum):
     """Kinds that a WorkerPool can scale."""
 
@@ -296,48 +293,30 @@ class TargetRef(Model):
     name: ObjectName = Field(description="Name of the Deployment.")
 
 
-class Autoscaling(Model):
-    """How the number of replicas follows the demand."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel("self.mode == 'Off' || has(self.maxReplicas)", "maxReplicas is required unless mode is Off"),
-            cel(
-                "!has(self.maxReplicas) || !has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
-                "minReplicas must not be above maxReplicas",
-            ),
-        )
-    )
-
-    mode: ScalingMode = Field(
-        default=ScalingMode.OPERATOR,
-        description="Operator: replicas follow due, running and orphaned jobs. 'Off' (in quotes: YAML reads a bare Off"
-        " as false): the operator only counts.",
-    )
-    min_replicas: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        description="Never fewer. At 0 nobody ticks the namespace's PeriodicJobs while no job waits: give 1 to a pool"
-        " whose namespace has PeriodicJobs.",
-    )
-    max_replicas: int | None = Field(
-        default=None, ge=1, le=10_000, description="Never more; required unless mode is Off."
-    )
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Autoscaling:
-        if self.mode is ScalingMode.OPERATOR and self.max_replicas is None:
-            raise ValueError("maxReplicas is required unless mode is Off")
-        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
-            raise ValueError("minReplicas must not be above maxReplicas")
-        return self
-
-
 class WorkerPoolSpec(Model):
     """What the user wants of a WorkerPool."""
 
     target_ref: TargetRef = Field(description="The Deployment whose replicas are the pool's workers.")
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=REPLICAS_MAX,
+        description="The wish of /scale, carried out in the modes Off and External; with the mode Operator it does"
+        " nothing.",
+    )
+    drain: Drain = Field(default_factory=Drain, description="How a worker is let go when the pool shrinks.")
+    queues: PoolQueues = Field(
+        default=(),
+        description="Shares and limits of queues, for all workers of the namespace, whatever pool they are of. Of two"
+        " pools that name a queue the older counts. Which queues a worker serves is said by its PGSCHEDULER_QUEUES.",
+    )
+    allowed_tasks: tuple[TaskGlob, ...] | None = Field(
+        default=None,
+        max_length=GLOBS_MAX,
+        strict=False,
+        description="Globs of the tasks that the workers claim whose PGSCHEDULER_POOL names this pool; jobs of other"
+        " tasks are left to other workers. Unset means all, [] none.",
+    )
     slots_hint: int | None = Field(
         default=None,
         ge=1,
@@ -345,3 +324,8 @@ class WorkerPoolSpec(Model):
         description="Slots of one worker, used only until the first heartbeat reports the real number.",
     )
     autoscaling: Autoscaling = Field(description="How the number of replicas follows the demand.")
+
+    @property
+    def settings(self) -> PoolSettings:
+        """What it says of queues and tasks, in the library's words."""
+        return pool_settings(self.queues, self.allowed_tasks)

@@ -105,15 +105,23 @@ class PeriodicJobStatus(Status):
 class DemandStatus(Model):
     """What the namespace's jobs ask of its workers."""
 
-    due: int = Field(ge=0, description="Pending, not suspended, due.")
+    due: int = Field(ge=0, description="Pending, not suspended, due; of paused queues too.")
     running: int = Field(ge=0, description="Held by living workers.")
     orphaned: int = Field(ge=0, description="Held by workers that are dead or late.")
+    upcoming: int = Field(ge=0, description="Due by the time that a new worker would take to start.")
 
 
 class WorkerPoolStatus(Status):
-    """What the operator answers: Ready, Stalled, ScalingActive, DatabaseReachable."""
+    """What the operator answers: Ready, Stalled, ScalingActive, DatabaseReachable, SchemaCurrent, Degraded."""
 
     replicas: int | None = Field(default=None, ge=0, description="Replicas that the target has.")
-    desired_replicas: int | None = Field(default=None, ge=0, description="Replicas that the demand asks for.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="Replicas whose pods are ready.")
+    desired_replicas: int | None = Field(default=None, ge=0, description="Replicas that there should be.")
+    selector: str | None = Field(default=None, max_length=4096, description="Which pods are the target's; for HPAs.")
     slots_per_replica: int | None = Field(default=None, ge=1, description="Slots that heartbeats report.")
+    lead_seconds: int | None = Field(default=None, ge=0, description="How far ahead jobs and ticks are load already.")
+    schema_version: int | None = Field(default=None, ge=0, description="Newest migration of the database.")
     demand: DemandStatus | None = Field(default=None, description="Jobs counted, at most once a minute.")
+    tasks: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
+        default=(), max_length=500, description="Tasks that the pool's workers have registered, now or before."
+    )

@@ -291,7 +291,8 @@ class HandDriven:
 
 
 def _waits(ahead: Ahead) -> list[float]:
-    return [left for left in (ahead.due_in, ahead.tick_in, ahead.keyed_in) if left is not None]
+    waits = (ahead.due_in, ahead.tick_in, ahead.keyed_in, ahead.limited_in)
+    return [left for left in waits if left is not None]
 
 
 def _is_due(ahead: Ahead) -> bool:

@@ -3,15 +3,16 @@
 Invariant: whatever is due and not claimed by others is asked for once a slot is free.
 
 Behind, a second claim is under way beside the first: the server works on one while the jobs of the other run. Jobs with
-a concurrency key have a claim of their own (``Turns``).
+a concurrency key, and those of limited queues, have claims of their own (``Turns``).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from math import inf
 from time import monotonic
 
+from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.config import EngineConfig
@@ -91,13 +92,14 @@ class ClaimLoop:
         if self._quarantine.is_closed:
             return 0
         taken = 0
-        for keyed in self._turns.take():
+        for turn in self._turns.take(limited_first=self._claiming.limited_first):
             limit = min(self._claiming.most, self._config.claim_limit - taken)
             if limit <= 0:
                 break
-            taken += await self._claiming.take(self._jobs, limit, keyed=keyed, floor=self._floor_in_use)
+            taken += await self._claiming.take(self._jobs, limit, turn=turn, floor=self._floor_in_use)
             if self._claiming.is_full:
                 break
+            self._turns.came_short(turn)
         return taken
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -117,6 +119,11 @@ class ClaimLoop:
         if self._waits_for_slots and (self._claiming.is_behind or self._slots.free >= self._config.claim_limit):
             self._wake.set()
         if self._one_waits_alone and self._slots.is_idle:
+            self._wake.set()
+
+    def ended(self, jobs: Iterable[ClaimedJob]) -> None:
+        """The database knows that these have ended: a limited queue may have room again."""
+        if self._claiming.any_limited(jobs) and self._turns.ask_limited():
             self._wake.set()
 
     @property
@@ -194,12 +201,14 @@ class ClaimLoop:
             floor=floor,
             worker_id=self._lease.worker_id,
             server_started_at=self._lease.server_started_at,
+            pool=self._config.pool,
         )
+        self._claiming.heed(ahead.settings)
         self._clock.observe(ahead.now, took_seconds=ahead.took_seconds)
         first = ahead.now if ahead.due_in is None else ahead.now + timedelta(seconds=ahead.due_in)
         self._floor.rise(first, now=ahead.now, looked_from=floor)
         self._on_look(ahead)
-        self._turns.observe(ahead.keyed_in)
+        self._turns.observe(ahead.keyed_in, ahead.limited_in)
         self._one_waits_alone = ahead.alone
         if ahead.alone and self._slots.is_idle:
             self._quarantine.expect()
@@ -222,5 +231,7 @@ class ClaimLoop:
 
 def _first(ahead: Ahead, prefetch_seconds: float) -> float | None:
     """When to claim next."""
-    due_in = (seconds - prefetch_seconds for seconds in (ahead.due_in, ahead.keyed_in) if seconds is not None)
+    due_in = [seconds - prefetch_seconds for seconds in (ahead.due_in, ahead.keyed_in) if seconds is not None]
+    if ahead.limited_in is not None:
+        due_in.append(ahead.limited_in)
     return min(due_in, default=None)

@@ -46,9 +46,16 @@ class Completions:
         ended: how many attempts have ended in each way, by the words of ``_domain.outcomes``.
     """
 
-    def __init__(self, jobs: JobStore, *, on_tick_failed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        *,
+        on_tick_failed: Callable[[], None] = lambda: None,
+        on_written: Callable[[Iterable[ClaimedJob]], None] = lambda _: None,
+    ) -> None:
         self._jobs = jobs
         self._on_tick_failed = on_tick_failed
+        self._on_written = on_written
         self.ended = dict.fromkeys((*WORDS.values(), DISCARDED), 0)
         self._waiting: dict[int, tuple[ClaimedJob, Outcome]] = {}
         self._wake = asyncio.Event()
@@ -76,6 +83,7 @@ class Completions:
         for job, outcome in batch:
             if job.token in self._waiting:
                 await self._write_one(job, outcome)
+        self._on_written(job for job, _ in batch)
         return len(batch)
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -23,6 +23,7 @@ class EngineConfig:
     Attributes:
         tenant: whose jobs it schedules and runs.
         queues: the queues that it serves, 1 to 100 names.
+        pool: name of the WorkerPool, in the namespace that is its tenant, whose settings are for it; None without one.
         slots: how many jobs it runs at the same time.
         claim_limit: how many jobs one claim takes at most.
         lease_seconds: how long the database believes in it without a beat.
@@ -38,6 +39,7 @@ class EngineConfig:
 
     tenant: str = ""
     queues: Sequence[str] = ("default",)
+    pool: str | None = None
     slots: int = 25
     claim_limit: int = 10
     lease_seconds: float = 60.0

@@ -3,6 +3,7 @@
 Invariant: every write of an outcome is fenced by id, token and worker; what does not come back was not ours any more.
 """
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
+from pg_scheduler._domain.shares import WorkerSettings
 from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, Answered, Connection, Record, Statements, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseBusy
@@ -30,19 +32,29 @@ class TakenId:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The database's time, and the seconds from then to the first claimable job, to the tenant's first tick and to the
-    first claimable job with a concurrency key: negative when late, None when there is none. ``alone``: a job that has
-    outlived two workers is due. ``missing``: a worker's heartbeat has
-    lost its backend; ``took_seconds``: how long after ``now`` the answer was ready.
+    """What a worker sees when it looks; seconds are from ``now`` on, negative when late, None when there is nothing.
+
+    Attributes:
+        now: the database's time.
+        due_in: until the first claimable job.
+        tick_in: until the tenant's first tick.
+        keyed_in: until the first claimable job with a concurrency key.
+        limited_in: until a job of a limited queue could start.
+        alone: a job that has outlived two workers is due.
+        missing: a worker's heartbeat has lost its backend.
+        took_seconds: how long after ``now`` the answer was ready.
+        settings: what pools say of this worker and its queues.
     """
 
     now: datetime
     due_in: float | None
     tick_in: float | None
     keyed_in: float | None
+    limited_in: float | None
     alone: bool
     missing: bool
     took_seconds: float
+    settings: WorkerSettings
 
 
 class Stored(NamedTuple):
@@ -124,13 +136,30 @@ class JobStore:
         floor: datetime | None = None,
         worker_id: str = "",
         server_started_at: datetime | None = None,
+        pool: str | None = None,
     ) -> Ahead:
         """What is due next; ``floor`` as in ``claim``. Without the server's start no worker is found missing."""
-        values = (tenant, queues, tasks, floor, worker_id, server_started_at)
+        values = (tenant, queues, tasks, floor, worker_id, server_started_at, pool)
         row = await self._db.fetchrow(QUERIES["look_ahead"], *values)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
-        return Ahead(*row)
+        allowed = row["allowed"]
+        settings = WorkerSettings(
+            weights=json.loads(row["weights"] or "{}"),
+            limited=frozenset(row["limited"]),
+            allowed_tasks=None if allowed is None else tuple(allowed),
+        )
+        return Ahead(
+            now=row["now"],
+            due_in=row["due_in"],
+            tick_in=row["tick_in"],
+            keyed_in=row["keyed_in"],
+            limited_in=row["limited_in"],
+            alone=row["alone"],
+            missing=row["missing"],
+            took_seconds=row["took"],
+            settings=settings,
+        )
 
     async def claim(
         self,
@@ -174,6 +203,23 @@ class JobStore:
         rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], *values)
         return [ClaimedJob._make(row) for row in rows]
 
+    async def claim_limited(
+        self,
+        worker_id: str,
+        tenant: str,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        alone: bool = False,
+    ) -> list[ClaimedJob]:
+        """As ``claim``, of the jobs of limited queues, as many as their settings let start now; none ahead of its time.
+
+        ``alone`` and the expired ones as in ``claim_keyed``.
+        """
+        values = (worker_id, tenant, queues, tasks, limit, alone)
+        return [ClaimedJob._make(row) for row in await self._db.fetch(QUERIES["claim_limited_jobs"], *values)]
+
     async def claim_poison(
         self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
     ) -> ClaimedJob | None:
@@ -181,8 +227,9 @@ class JobStore:
         row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
         if row is not None:
             return ClaimedJob._make(row)
-        keyed = await self.claim_keyed(worker_id, tenant, queues, tasks, 1, alone=True)
-        return keyed[0] if keyed else None
+        others = await self.claim_keyed(worker_id, tenant, queues, tasks, 1, alone=True)
+        others = others or await self.claim_limited(worker_id, tenant, queues, tasks, 1, alone=True)
+        return others[0] if others else None
 
     async def promote_waiting(self) -> int:
         """Put back into the queue what waits for a key that has free slots; how many jobs."""

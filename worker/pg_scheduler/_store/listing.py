@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from pg_scheduler._store.database import Database, Record
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo
@@ -70,8 +71,17 @@ class QueueStore:
         await self._db.fetch(QUERIES["pause_queue"], self._tenant, queue, by, reason)
 
     async def resume(self, queue: str) -> bool:
-        """Whether it was paused, and is no more."""
-        return await self._db.fetchrow(QUERIES["resume_queue"], self._tenant, queue) is not None
+        """Whether it was paused, and is no more.
+
+        Raises:
+            OwnedByResource: a WorkerPool says that it is paused.
+        """
+        row = await self._db.fetchrow(QUERIES["resume_queue"], self._tenant, queue)
+        if row is not None and row["held_by"] is not None:
+            raise OwnedByResource(
+                f"queue {queue!r} is paused by WorkerPool {row['held_by']}", fix="take paused out of its spec.queues"
+            )
+        return row is not None
 
     async def all(self) -> list[QueueInfo]:
         """Those that were ever paused or served, by name."""

@@ -1,5 +1,29 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 794136165c95a0024755a05f9a0e2fdfccac144a001ee5012a36db0d809acdd4
+-- digest: f674cc69efb78e9f382113053e2f4da14d3f2ae1b36c5ae7cc2f39191694dbee
+
+-- object: FUNCTION scheduler_apply_queue_settings()
+CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    of_tenant text := coalesce(NEW.tenant, OLD.tenant);
+    of_queue  text := coalesce(NEW.queue, OLD.queue);
+    limits    boolean := coalesce(NEW.concurrency, NEW.rate_limit) IS NOT NULL;
+    pauses    boolean := coalesce(NEW.paused, false);
+    holder    text := 'WorkerPool ' || OLD.pool;
+BEGIN
+    INSERT INTO scheduler_queues AS q (tenant, queue, limited, paused_at, paused_by)
+    VALUES (of_tenant, of_queue, limits, CASE WHEN pauses THEN scheduler_now() END,
+            CASE WHEN pauses THEN 'WorkerPool ' || NEW.pool END)
+    ON CONFLICT (tenant, queue) DO UPDATE SET limited = excluded.limited,
+        (paused_at, paused_by, reason) = (
+            SELECT CASE WHEN pauses OR NOT is_ours THEN coalesce(q.paused_at, excluded.paused_at) END,
+                   CASE WHEN is_ours THEN excluded.paused_by ELSE q.paused_by END,
+                   CASE WHEN NOT is_ours THEN q.reason END
+            FROM (SELECT q.paused_at IS NULL OR coalesce(q.paused_by = holder, false) AS is_ours) o);
+    PERFORM pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', '');
+    RETURN NULL;
+END $$;
 
 -- object: FUNCTION scheduler_now()
 CREATE FUNCTION scheduler_now() RETURNS timestamp with time zone
@@ -275,6 +299,94 @@ BEGIN
 
         EXIT WHEN won IS NOT NULL OR seen < take;
     END LOOP;
+END $$;
+
+-- object: FUNCTION scheduler_claim_limited(text, text, text[], text[], integer, boolean)
+CREATE FUNCTION scheduler_claim_limited(me text, of_tenant text, queues text[], tasks text[], at_most integer, alone boolean) RETURNS SETOF scheduled_jobs
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    queue_      text;
+    since       timestamptz;
+    open_       integer := at_most;
+    room        integer;
+    started     integer;
+    taken       scheduled_jobs[];
+    keyed_first boolean;
+    keyed       boolean;
+BEGIN
+    PERFORM FROM scheduler_workers w
+    WHERE w.id = me AND w.state = 'alive' AND w.lease_until > scheduler_now()
+      AND (w.drain_until IS NULL OR w.drain_until < scheduler_now())
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    FOR queue_, since IN
+        SELECT q.queue, CASE WHEN q.served_until >= scheduler_now() THEN q.served_since ELSE scheduler_now() END
+        FROM unnest(queues) WITH ORDINALITY u(queue, place)
+        JOIN scheduler_queues q ON q.tenant = of_tenant AND q.queue = u.queue
+        WHERE q.limited AND q.paused_at IS NULL ORDER BY u.place
+    LOOP
+        EXIT WHEN open_ <= 0;
+        PERFORM FROM scheduler_queue_settings s WHERE s.tenant = of_tenant AND s.queue = queue_
+        FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        room := least(open_, scheduler_queue_room(of_tenant, queue_));
+        CONTINUE WHEN room <= 0;
+
+        started := 0;
+        keyed_first := coalesce((
+            SELECT h.keyed FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                (SELECT true AS keyed, j.execution_time, j.id FROM scheduled_jobs j
+                 WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
+                   AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = queue_ AND j.priority = p.priority
+                   AND j.task = ANY(tasks) AND j.execution_time <= scheduler_now() AND j.interruptions < 2
+                 ORDER BY j.execution_time, j.id LIMIT 1)
+                UNION ALL
+                (SELECT false, j.execution_time, j.id FROM scheduled_jobs j
+                 WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL
+                   AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = queue_ AND j.priority = p.priority
+                   AND j.task = ANY(tasks) AND j.execution_time <= scheduler_now() AND j.interruptions < 2
+                 ORDER BY j.execution_time, j.id LIMIT 1)) h
+            ORDER BY p.priority, h.execution_time, h.id LIMIT 1), false);
+        FOREACH keyed IN ARRAY ARRAY[keyed_first, NOT keyed_first] LOOP
+            EXIT WHEN room <= started;
+            IF keyed THEN
+                taken := ARRAY(SELECT k FROM scheduler_claim_keyed(me, of_tenant, ARRAY[queue_], tasks, room - started,
+                                                                   alone, 0) k);
+            ELSE
+                taken := scheduler_start_unkeyed(me, of_tenant, queue_, since, tasks, room - started, alone);
+            END IF;
+            RETURN QUERY SELECT * FROM unnest(taken);
+            started := started + (SELECT count(*) FROM unnest(taken) t WHERE t.status = 'running');
+        END LOOP;
+
+        open_ := open_ - started;
+        PERFORM scheduler_count_starts(of_tenant, queue_, started) WHERE started > 0;
+    END LOOP;
+END $$;
+
+-- object: FUNCTION scheduler_count_starts(text, text, integer)
+CREATE FUNCTION scheduler_count_starts(of_tenant text, of_queue text, more integer) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    window_ interval := (SELECT make_interval(secs => s.rate_seconds) FROM scheduler_queue_settings s
+                         WHERE s.tenant = of_tenant AND s.queue = of_queue);
+BEGIN
+    IF window_ IS NULL THEN
+        RETURN;
+    END IF;
+    INSERT INTO scheduler_queue_starts AS c (tenant, queue, until, starts)
+    VALUES (of_tenant, of_queue,
+            date_bin(window_ / 100, scheduler_now(), timestamptz '2000-01-01 00:00+00') + window_ / 100, more)
+    ON CONFLICT (tenant, queue, until) DO UPDATE SET starts = c.starts + excluded.starts;
+    DELETE FROM scheduler_queue_starts c
+    WHERE c.tenant = of_tenant AND c.queue = of_queue AND c.until <= scheduler_now() - window_;
 END $$;
 
 -- object: FUNCTION scheduler_delete_ended(tid[])
@@ -553,6 +665,51 @@ BEGIN
     RETURN promoted;
 END $$;
 
+-- object: FUNCTION scheduler_queue_opens_in(text, text)
+CREATE FUNCTION scheduler_queue_opens_in(of_tenant text, of_queue text) RETURNS double precision
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    next_at timestamptz;
+BEGIN
+    IF scheduler_queue_room(of_tenant, of_queue) > 0 THEN
+        RETURN 0;
+    END IF;
+    next_at := (SELECT min(c.until + make_interval(secs => s.rate_seconds))
+                FROM scheduler_queue_settings s JOIN scheduler_queue_starts c ON c.tenant = s.tenant AND c.queue = s.queue
+                WHERE s.tenant = of_tenant AND s.queue = of_queue
+                  AND c.until > scheduler_now() - make_interval(secs => s.rate_seconds)
+                HAVING sum(c.starts) >= min(s.rate_limit));
+    RETURN coalesce(extract(epoch FROM next_at - scheduler_now()), 1);
+END $$;
+
+-- object: FUNCTION scheduler_queue_room(text, text)
+CREATE FUNCTION scheduler_queue_room(of_tenant text, of_queue text) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    settings record;
+    running  integer;
+    started  integer;
+BEGIN
+    SELECT * INTO settings FROM scheduler_queue_settings s WHERE s.tenant = of_tenant AND s.queue = of_queue;
+    IF settings.concurrency IS NOT NULL THEN
+        running := (SELECT count(*) FROM scheduled_jobs j
+                    WHERE j.status = 'running' AND j.tenant = of_tenant AND j.queue = of_queue)
+                 + (SELECT count(*) FROM scheduled_jobs j
+                    WHERE j.stopping_worker IS NOT NULL AND j.status <> 'running'
+                      AND j.tenant = of_tenant AND j.queue = of_queue);
+    END IF;
+    IF settings.rate_limit IS NOT NULL THEN
+        started := (SELECT coalesce(sum(c.starts), 0) FROM scheduler_queue_starts c
+                    WHERE c.tenant = of_tenant AND c.queue = of_queue
+                      AND c.until > scheduler_now() - make_interval(secs => settings.rate_seconds));
+    END IF;
+    RETURN greatest(0, least(settings.concurrency - running, settings.rate_limit - started, 1000000));
+END $$;
+
 -- object: FUNCTION scheduler_refuse(text, text)
 CREATE FUNCTION scheduler_refuse(problem text, remedy text) RETURNS void
     LANGUAGE plpgsql
@@ -584,6 +741,53 @@ BEGIN
             PERFORM scheduler_promote(wish.tenant, wish.key);
         END IF;
     END LOOP;
+END $$;
+
+-- object: FUNCTION scheduler_start_unkeyed(text, text, text, timestamp with time zone, text[], integer, boolean)
+CREATE FUNCTION scheduler_start_unkeyed(me text, of_tenant text, of_queue text, since timestamp with time zone, tasks text[], at_most integer, alone boolean) RETURNS scheduled_jobs[]
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    due   text[];
+    late  text[];
+    taken scheduled_jobs[];
+BEGIN
+    IF alone THEN
+        due := ARRAY(
+            SELECT j.job_id FROM scheduled_jobs j
+            WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended AND j.concurrency_key IS NULL
+              AND j.stopping_worker IS NULL AND j.tenant = of_tenant AND j.queue = of_queue AND j.task = ANY(tasks)
+              AND j.execution_time <= scheduler_now()
+            ORDER BY j.priority, j.execution_time, j.id LIMIT at_most FOR UPDATE SKIP LOCKED);
+    ELSE
+        SELECT array_agg(d.job_id) FILTER (WHERE d.is_late IS NOT TRUE), array_agg(d.job_id) FILTER (WHERE d.is_late)
+        INTO due, late FROM (
+            SELECT e.job_id, e.is_late FROM unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+                SELECT j.job_id, j.token = 0 AND scheduler_is_late(
+                           j.execution_time, j.misfire_grace_time, j.expires_at, since) AS is_late
+                FROM scheduled_jobs j
+                WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL
+                  AND j.stopping_worker IS NULL AND j.interruptions < 2
+                  AND j.tenant = of_tenant AND j.queue = of_queue AND j.priority = p.priority AND j.task = ANY(tasks)
+                  AND j.execution_time <= scheduler_now()
+                ORDER BY j.execution_time, j.id LIMIT at_most FOR UPDATE SKIP LOCKED) e
+            LIMIT at_most) d;
+    END IF;
+    WITH started AS (
+        UPDATE scheduled_jobs j
+        SET status = 'running', worker_id = me, attempt = least(j.attempt, 9223372036854775806) + 1,
+            token = nextval('scheduler_token'), started_at = scheduler_now()
+        WHERE j.job_id = ANY(due)
+        RETURNING j),
+    expired AS (
+        UPDATE scheduled_jobs j
+        SET status = 'expired', finished_at = scheduler_now(), error_message = 'expired: no worker could start it in time',
+            worker_id = me, token = nextval('scheduler_token'), started_at = NULL
+        WHERE j.job_id = ANY(late)
+        RETURNING j)
+    SELECT array_agg(b.j) INTO taken FROM (SELECT s.j FROM started s UNION ALL SELECT e.j FROM expired e) b;
+    RETURN taken;
 END $$;
 
 -- object: FUNCTION scheduler_tick_outcome(text, text)
@@ -820,6 +1024,10 @@ CREATE TABLE scheduler_workers (
     backend_pid integer,
     backend_started_at timestamp with time zone,
     backend_watched boolean DEFAULT false NOT NULL,
+    drain_since timestamp with time zone,
+    pod_namespace text,
+    node text,
+    pool text,
     CONSTRAINT scheduler_workers_slots_check CHECK ((slots > 0)),
     CONSTRAINT scheduler_workers_state_check CHECK ((state = ANY (ARRAY['alive'::text, 'dead'::text])))
 )
@@ -846,6 +1054,27 @@ ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
+-- object: TABLE scheduler_pool_settings
+CREATE TABLE scheduler_pool_settings (
+    tenant text NOT NULL,
+    name text NOT NULL,
+    source_cluster text NOT NULL,
+    source_uid text NOT NULL,
+    source_generation bigint NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    allowed_tasks text[]
+);
+
+-- object: TABLE scheduler_pools
+CREATE TABLE scheduler_pools (
+    tenant text NOT NULL,
+    name text NOT NULL,
+    tasks text[] NOT NULL,
+    strangers json NOT NULL,
+    starts json NOT NULL,
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
+);
+
 -- object: TABLE scheduler_queues
 CREATE TABLE scheduler_queues (
     tenant text NOT NULL,
@@ -854,7 +1083,8 @@ CREATE TABLE scheduler_queues (
     paused_by text,
     reason text,
     served_since timestamp with time zone,
-    served_until timestamp with time zone
+    served_until timestamp with time zone,
+    limited boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -944,6 +1174,32 @@ CREATE VIEW scheduler_queue_depth AS
           WHERE ((p.tenant = c.tenant) AND (p.queue = c.queue) AND (p.paused_at IS NOT NULL)))) AS paused
    FROM counted c
   GROUP BY tenant, queue;
+
+-- object: TABLE scheduler_queue_settings
+CREATE TABLE scheduler_queue_settings (
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    pool text NOT NULL,
+    weight integer DEFAULT 1 NOT NULL,
+    concurrency integer,
+    rate_limit integer,
+    rate_seconds integer,
+    paused boolean DEFAULT false NOT NULL,
+    CONSTRAINT scheduler_queue_settings_concurrency_check CHECK (((concurrency >= 1) AND (concurrency <= 100000))),
+    CONSTRAINT scheduler_queue_settings_rate_is_whole CHECK (((rate_limit IS NULL) = (rate_seconds IS NULL))),
+    CONSTRAINT scheduler_queue_settings_rate_limit_check CHECK (((rate_limit >= 1) AND (rate_limit <= 1000000))),
+    CONSTRAINT scheduler_queue_settings_rate_seconds_check CHECK (((rate_seconds >= 1) AND (rate_seconds <= 86400))),
+    CONSTRAINT scheduler_queue_settings_weight_check CHECK (((weight >= 1) AND (weight <= 1000)))
+);
+
+-- object: TABLE scheduler_queue_starts
+CREATE TABLE scheduler_queue_starts (
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    starts integer NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 
 -- object: TABLE scheduler_results
 CREATE TABLE scheduler_results (
@@ -1047,6 +1303,22 @@ ALTER TABLE ONLY scheduler_keys
 ALTER TABLE ONLY scheduler_occurrences
     ADD CONSTRAINT scheduler_occurrences_pkey PRIMARY KEY (id);
 
+-- object: CONSTRAINT scheduler_pool_settings scheduler_pool_settings_pkey
+ALTER TABLE ONLY scheduler_pool_settings
+    ADD CONSTRAINT scheduler_pool_settings_pkey PRIMARY KEY (tenant, name);
+
+-- object: CONSTRAINT scheduler_pools scheduler_pools_pkey
+ALTER TABLE ONLY scheduler_pools
+    ADD CONSTRAINT scheduler_pools_pkey PRIMARY KEY (tenant, name);
+
+-- object: CONSTRAINT scheduler_queue_settings scheduler_queue_settings_pkey
+ALTER TABLE ONLY scheduler_queue_settings
+    ADD CONSTRAINT scheduler_queue_settings_pkey PRIMARY KEY (tenant, queue);
+
+-- object: CONSTRAINT scheduler_queue_starts scheduler_queue_starts_pkey
+ALTER TABLE ONLY scheduler_queue_starts
+    ADD CONSTRAINT scheduler_queue_starts_pkey PRIMARY KEY (tenant, queue, until);
+
 -- object: CONSTRAINT scheduler_queues scheduler_queues_pkey
 ALTER TABLE ONLY scheduler_queues
     ADD CONSTRAINT scheduler_queues_pkey PRIMARY KEY (tenant, queue);
@@ -1121,6 +1393,9 @@ CREATE INDEX scheduler_occurrences_recorded ON scheduler_occurrences USING btree
 -- object: INDEX scheduler_occurrences_schedule
 CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree (schedule_id, first_tick_at);
 
+-- object: INDEX scheduler_queue_settings_pool
+CREATE INDEX scheduler_queue_settings_pool ON scheduler_queue_settings USING btree (tenant, pool);
+
 -- object: INDEX scheduler_schedules_due
 CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant, next_tick_at) WHERE ((next_tick_at IS NOT NULL) AND enabled AND (NOT suspended));
 
@@ -1136,6 +1411,9 @@ CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR 
 -- object: TRIGGER scheduled_jobs scheduler_leaves_slot
 CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW WHEN ((((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text])))) AND (new.stopping_worker IS NULL) AND (new.status <> ALL (ARRAY['running'::text, 'waiting'::text])))) EXECUTE FUNCTION scheduler_leave_slot();
 
+-- object: TRIGGER scheduler_queue_settings scheduler_settings_apply
+CREATE TRIGGER scheduler_settings_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_queue_settings FOR EACH ROW EXECUTE FUNCTION scheduler_apply_queue_settings();
+
 -- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
 ALTER TABLE ONLY scheduler_attempts
     ADD CONSTRAINT scheduler_attempts_job_id_fkey FOREIGN KEY (job_id) REFERENCES scheduled_jobs(job_id) ON UPDATE CASCADE ON DELETE CASCADE;
@@ -1143,6 +1421,10 @@ ALTER TABLE ONLY scheduler_attempts
 -- object: FK CONSTRAINT scheduler_occurrences scheduler_occurrences_schedule_id_fkey
 ALTER TABLE ONLY scheduler_occurrences
     ADD CONSTRAINT scheduler_occurrences_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES scheduler_schedules(id) ON DELETE CASCADE;
+
+-- object: FK CONSTRAINT scheduler_queue_settings scheduler_queue_settings_tenant_pool_fkey
+ALTER TABLE ONLY scheduler_queue_settings
+    ADD CONSTRAINT scheduler_queue_settings_tenant_pool_fkey FOREIGN KEY (tenant, pool) REFERENCES scheduler_pool_settings(tenant, name) ON DELETE CASCADE;
 
 -- object: FK CONSTRAINT scheduler_results scheduler_results_job_id_fkey
 ALTER TABLE ONLY scheduler_results

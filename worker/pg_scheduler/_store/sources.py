@@ -98,13 +98,6 @@ class SourceStore:
         """Sources that still have a schedule, or a job that has not ended."""
         return await self._db.fetch(QUERIES["open_sources"], cluster)
 
-    async def demand(self, tenant: str) -> Record:
-        """Due, running, orphaned, workers, slots_per_worker."""
-        row = await self._db.fetchrow(QUERIES["demand"], tenant)
-        if row is None:
-            raise AssertionError("an aggregate without GROUP BY has one row")
-        return row
-
     async def unknown_tasks(self, tenant: str, tasks: Collection[str]) -> set[str]:
         """Those that no living worker knows; empty while none lives."""
         rows = await self._db.fetch(QUERIES["unknown_tasks"], tenant, list(tasks))

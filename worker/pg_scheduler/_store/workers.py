@@ -16,7 +16,7 @@ RETIRED_REASON = "no living worker has declared it for a day"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCard:
-    """What a worker says of itself when it registers."""
+    """What a worker says of itself when it registers; what it does not know is None."""
 
     worker_id: str
     tenant: str
@@ -26,6 +26,9 @@ class WorkerCard:
     version: str
     pod: str | None
     pod_uid: str | None
+    pod_namespace: str | None = None
+    node: str | None = None
+    pool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class LeaseStore:
                 card.pod_uid,
                 card.version,
                 self._connection.get_server_pid(),
+                card.pod_namespace,
+                card.node,
+                card.pool,
             )
             await self._connection.execute(QUERIES["serve_queues"], card.worker_id)
 

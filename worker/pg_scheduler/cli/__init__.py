@@ -4,28 +4,48 @@ Invariant: importing this package imports nothing but the standard library, so t
 still answers with what to install.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import click
 
 EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``pgscheduler``, with this process's arguments if none are given, and end the process with its exit code."""
+    run_program(_pgscheduler, arguments, prog_name="pgscheduler", extra="cli")
+
+
+def run_program(
+    load: Callable[[], click.Command], arguments: Sequence[str] | None, *, prog_name: str, extra: str
+) -> None:
+    """Run the command that ``load`` imports and end the process; without click, say which extra to install."""
     signal.signal(signal.SIGINT, _end_at_once)
     try:
-        from pg_scheduler.cli.group import pgscheduler  # noqa: PLC0415 (click may be missing: that is what we answer)
+        command = load()
     except ModuleNotFoundError as missing:
         if missing.name != "click":
             raise
         sys.stderr.write(
             "error PGS-007: the command line needs the package click, which is not installed\n"
-            "  fix:   pip install 'pgscheduler[cli]'\n"
+            f"  fix:   pip install 'pgscheduler[{extra}]'\n"
         )
         sys.exit(2)
-    pgscheduler(arguments, prog_name="pgscheduler")
+    command(arguments, prog_name=prog_name)
+
+
+def _pgscheduler() -> click.Command:
+    from pg_scheduler.cli.group import pgscheduler  # noqa: PLC0415 (click may be missing: that is what we answer)
+
+    return pgscheduler
 
 
 def _end_at_once(*_: object) -> None:

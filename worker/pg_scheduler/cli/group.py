@@ -27,17 +27,8 @@ OWN_COMMANDS = {
 }
 
 
-class CommandGroup(click.Group):
-    """Finds commands by entry point, and is the one place where errors leave the program."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return sorted(_entry_points())
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        entry = _entry_points().get(cmd_name)
-        return None if entry is None else _load(entry)
+class ReportingGroup(click.Group):
+    """The one place where errors leave a program."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -48,6 +39,19 @@ class CommandGroup(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
         except Exception as error:
             raise reported(error) from error
+
+
+class CommandGroup(ReportingGroup):
+    """Finds commands by entry point."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        entry = _entry_points().get(cmd_name)
+        return None if entry is None else _load(entry)
 
 
 def _entry_points() -> Mapping[str, EntryPoint]:

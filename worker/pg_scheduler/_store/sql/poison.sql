@@ -1,6 +1,7 @@
 -- name: claim_poison_job
 -- One due job that has outlived two workers, for a worker that holds nothing; as claim_jobs in all else, and with the same
--- columns. Its index holds few rows or none. Those with a concurrency key need a slot: claim_keyed_jobs takes them.
+-- columns. Its index holds few rows or none. Those with a concurrency key need a slot: claim_keyed_jobs takes them; those of a
+-- limited queue need room: claim_limited_jobs does.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -12,6 +13,8 @@ due AS MATERIALIZED (
       AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
       AND j.tenant = $2 AND j.queue = ANY($3::text[]) AND j.task = ANY($4::text[])
       AND j.execution_time <= scheduler_now()
+      AND NOT EXISTS (SELECT 1 FROM scheduler_queues s
+                      WHERE s.tenant = $2 AND s.queue = j.queue AND (s.paused_at IS NOT NULL OR s.limited))
     ORDER BY j.priority, j.execution_time, j.id LIMIT 1 FOR UPDATE SKIP LOCKED)
 UPDATE scheduled_jobs j
 SET status = 'running', worker_id = $1, attempt = attempt + 1, token = nextval('scheduler_token'),
@@ -30,5 +33,8 @@ SELECT EXISTS (
       AND j.stopping_worker IS NULL
       AND j.tenant = $2 AND j.queue = ANY($3::text[]) AND j.task = ANY($4::text[])
       AND j.execution_time <= scheduler_now()
+      AND NOT EXISTS (SELECT 1 FROM scheduler_queues s
+                      WHERE s.tenant = $2 AND s.queue = j.queue
+                        AND (s.paused_at IS NOT NULL OR s.limited AND scheduler_queue_room($2, s.queue) = 0))
       AND $1 = (SELECT min(w.id) FROM scheduler_living_workers w
                 WHERE w.tenant = j.tenant AND j.queue = ANY(w.queues) AND j.task = ANY(w.tasks)));

@@ -5,12 +5,16 @@ ON CONFLICT (tenant, queue) DO UPDATE SET paused_at = coalesce(q.paused_at, excl
     paused_by = excluded.paused_by, reason = excluded.reason;
 
 -- name: resume_queue
--- Whether it was paused; idle workers look at once.
-WITH resumed AS (
+-- Whether it was paused, and which pool holds it back, if one does: then it stays so. Idle workers look at once.
+WITH held AS (
+    SELECT pool FROM scheduler_queue_settings WHERE tenant = $1 AND queue = $2 AND paused),
+resumed AS (
     UPDATE scheduler_queues SET paused_at = NULL, paused_by = NULL, reason = NULL
-    WHERE tenant = $1 AND queue = $2 AND paused_at IS NOT NULL
+    WHERE tenant = $1 AND queue = $2 AND paused_at IS NOT NULL AND NOT EXISTS (SELECT FROM held)
     RETURNING queue)
-SELECT queue, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM resumed;
+SELECT (SELECT pool FROM held) AS held_by, NULL AS overdue, NULL AS woken WHERE EXISTS (SELECT FROM held)
+UNION ALL
+SELECT NULL, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM resumed;
 
 -- name: list_queues
 -- By name.

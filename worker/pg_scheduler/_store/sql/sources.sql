@@ -112,23 +112,9 @@ SELECT DISTINCT source_kind, tenant, source_name, source_uid, source_generation 
 WHERE source_uid IS NOT NULL AND finished_at IS NULL AND source_cluster = $1 AND source_kind = 'ScheduledJob'
 UNION ALL
 SELECT source_kind, tenant, source_name, source_uid, source_generation FROM scheduler_schedules
-WHERE source_cluster = $1 AND source_kind = 'PeriodicJob';
-
--- name: demand
--- One row for a tenant; a running job whose worker is dead or late counts as orphaned. A tick that is due and that no
--- worker was there to make a job of counts as one: else a tenant with schedules only would never get its first worker.
-SELECT
-    (SELECT count(*) FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'pending' AND NOT j.suspended
-       AND j.execution_time <= scheduler_now())
-    + (SELECT count(*) FROM scheduler_schedules s WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended
-         AND s.next_tick_at <= scheduler_now() AND s.source_kind <> 'code') AS due,
-    count(r.job_id) FILTER (WHERE r.lives) AS running,
-    count(r.job_id) FILTER (WHERE NOT r.lives) AS orphaned,
-    (SELECT count(*) FROM scheduler_living_workers w WHERE w.tenant = $1) AS workers,
-    (SELECT min(w.slots) FROM scheduler_living_workers w WHERE w.tenant = $1) AS slots_per_worker
-FROM (
-    SELECT j.job_id, EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.id = j.worker_id) AS lives
-    FROM scheduled_jobs j WHERE j.tenant = $1 AND j.status = 'running') r;
+WHERE source_cluster = $1 AND source_kind = 'PeriodicJob'
+UNION ALL
+SELECT 'WorkerPool', tenant, name, source_uid, source_generation FROM scheduler_pool_settings WHERE source_cluster = $1;
 
 -- name: unknown_tasks
 -- Nothing while no worker lives: the first one may be on its way.

@@ -1,9 +1,9 @@
 -- name: register_worker
 -- A new row for each start of a process and each incarnation, so that an old name never lives again.
 INSERT INTO scheduler_workers (id, tenant, queues, tasks, schedules, slots, lease_until, pod, pod_uid, version,
-                               backend_pid, backend_started_at, backend_watched)
+                               pod_namespace, node, pool, backend_pid, backend_started_at, backend_watched)
 SELECT $1, $2, $3::text[], $4::text[], $5::text[], $6, scheduler_now() + make_interval(secs => $7), $8, $9, $10,
-       pg_backend_pid(), backend_start, pg_backend_pid() = $11
+       $12, $13, $14, pg_backend_pid(), backend_start, pg_backend_pid() = $11
 FROM pg_stat_get_activity(pg_backend_pid())
 RETURNING pg_postmaster_start_time();
 

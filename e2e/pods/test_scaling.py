@@ -1,0 +1,139 @@
+"""Pools in real pods: busy ones are spared when a pool shrinks, and workers are there when the schedule needs them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.objects import AT_ONCE, periodic_job, task, worker_pool
+from support.sizes import sized
+
+if TYPE_CHECKING:
+    from cluster.cluster import Cluster
+    from cluster.progress import Progress
+    from support.deployments import Deployments
+    from support.tenants import Tenant
+
+_MOST = 6
+_REMOVALS = sized(20, full=200)
+_LOAD = 8
+"""Jobs that start each second, for a second and a half: more than the smallest pool has slots for."""
+
+_JOBS = 200
+_SLOTS = "50"
+_LATE_SECONDS = 2.0
+_MARKED = "SELECT count(*) FROM scheduler_workers WHERE tenant = $1 AND drain_until > now()"
+_LATENESS = """
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - execution_time))::float8 AS p95
+FROM scheduled_jobs WHERE tenant = $1 AND job_id LIKE $2 AND status = 'completed' HAVING count(*) = $3
+"""
+
+
+@pytest.mark.timeout(60 + 12 * _REMOVALS)
+def test_no_busy_pod_is_taken_away(
+    cluster: Cluster, operator_namespace: str, tenant: Tenant, deployments: Deployments, progress: Progress
+) -> None:
+    """A worker whose pod is taken away hands its jobs back at once here: a run that has not ended was cut off."""
+    deployments.deploy_workers(replicas=_MOST, PGSCHEDULER_SLOTS="3", PGSCHEDULER_SHUTDOWN_TIMEOUT="0")
+    load = [periodic_job(f"p{n}", task("nap", label=f"p{n}", seconds=1.5), overlapPolicy="Allow") for n in range(_LOAD)]
+    tenant.apply(worker_pool("pool", target="workers", replicas=_MOST, mode="External", maxReplicas=_MOST), *load)
+    tenant.wait("load", lambda: len(tenant.ledger.all_runs()) > _LOAD, timeout_seconds=60)
+
+    removed, sizes, killed = 0, random.Random(7), False  # noqa: S311
+    while removed < _REMOVALS:
+        wish = sizes.randint(1, _MOST - 2)
+        tenant.kubectl("scale", "wpool/pool", f"--replicas={wish}")
+        if not killed and removed >= _REMOVALS // 2:
+            tenant.wait("marks", lambda: _marked(tenant))
+            cluster.kubectl("delete", "pods", "--all", "--namespace", operator_namespace, "--grace-period=0", "--force")
+            killed = True
+        _wait_for_replicas(tenant, deployments, wish)
+        assert not _marked(tenant)
+        removed += _MOST - wish
+        tenant.kubectl("scale", "wpool/pool", f"--replicas={_MOST}")
+        _wait_for_replicas(tenant, deployments, _MOST)
+    cut = _cut(tenant)
+
+    tenant.kubectl("delete", "wpool/pool")
+    deployments.scale(2)
+    _wait_for_replicas(tenant, deployments, 2)
+    progress.say(
+        f"{removed} pods taken away under load, the operator killed in between: {cut} runs cut off;"
+        f" {_MOST - 2} taken away without draining: {_cut(tenant) - cut} runs cut off"
+    )
+    assert cut == 0
+    assert _cut(tenant) > 0
+
+
+def _wait_for_replicas(tenant: Tenant, deployments: Deployments, replicas: int) -> None:
+    tenant.wait(f"{replicas} replicas", lambda: deployments.ready() == replicas, timeout_seconds=60)
+
+
+def _marked(tenant: Tenant) -> int:
+    (row,) = tenant.database.fetch(_MARKED, tenant.name)
+    return int(row[0])
+
+
+def _cut(tenant: Tenant) -> int:
+    """Runs that were cut off: their job has another one, or waits for it."""
+    (row,) = tenant.database.fetch(
+        "SELECT count(*) FROM ledger_runs l WHERE tenant = $1 AND NOT has_ended AND host NOT IN"
+        " (SELECT w.pod FROM scheduler_workers w WHERE w.tenant = $1 AND w.state = 'alive' AND w.lease_until > now())",
+        tenant.name,
+    )
+    return int(row[0])
+
+
+@pytest.mark.timeout(240)
+def test_workers_are_there_when_the_schedule_needs_them(
+    tenant: Tenant, deployments: Deployments, progress: Progress
+) -> None:
+    """Pods take three seconds to start and the process after that."""
+    deployments.deploy_workers(replicas=0, start_seconds=3, PGSCHEDULER_SLOTS=_SLOTS)
+    pool: dict[str, Any] = {"slots_hint": int(_SLOTS), "maxReplicas": 8, "scaleDown": AT_ONCE}
+    every = {"schedule": {"intervalSeconds": 24}}
+    ping = {"spec": {"task": "pgscheduler.ping"}}
+    tenant.apply(worker_pool("pool", target="workers", **pool), periodic_job("tick", ping, **every))
+
+    tenant.wait("the first tick", lambda: len(_ended(tenant)) == 1, timeout_seconds=60)
+    tenant.wait("no replicas", lambda: not deployments.pods(), timeout_seconds=40)
+    tenant.wait("the second tick", lambda: len(_ended(tenant)) == 2, timeout_seconds=60)
+    tick_late = _ended(tenant)[1]
+    tenant.delete("pjob/tick")
+    tenant.wait("no replicas", lambda: not deployments.pods(), timeout_seconds=40)
+    ahead = _lateness(tenant, "ahead", in_seconds=20)
+    lead = tenant.get("wpool/pool")["status"]["leadSeconds"]
+    tenant.wait("no replicas", lambda: not deployments.pods(), timeout_seconds=40)
+    tenant.apply(worker_pool("pool", target="workers", **pool, lookahead={"mode": "Off"}))
+    blind = _lateness(tenant, "blind", in_seconds=3)
+    progress.say(
+        f"{_JOBS} jobs due at one moment without a worker, whose pods start in 3 s: p95 {ahead:.2f} s late with a"
+        f" look-ahead of {lead} s, {blind:.2f} s without; a periodic job from zero {tick_late:.2f} s late"
+    )
+
+    assert tick_late < _LATE_SECONDS
+    assert ahead < _LATE_SECONDS
+    assert blind > ahead
+
+
+def _ended(tenant: Tenant) -> list[float]:
+    """How late each run of the tick was."""
+    rows = [row for row in tenant.rows("tick") if row["status"] == "completed"]
+    return [(row["started_at"] - row["execution_time"]).total_seconds() for row in rows]
+
+
+def _lateness(tenant: Tenant, name: str, *, in_seconds: float) -> float:
+    tenant.database.fetch(
+        "SELECT scheduler_enqueue('pgscheduler.ping', run_at => now() + make_interval(secs => $3), tenant => $1,"
+        " job_id => $2 || n) FROM generate_series(1, $4::int) n",
+        *(tenant.name, f"{tenant.name}-{name}-", in_seconds, _JOBS),
+    )
+    prefix = f"{tenant.name}-{name}-%"
+    (row,) = tenant.wait(
+        f"{name}: {_JOBS} jobs",
+        lambda: tenant.database.fetch(_LATENESS, tenant.name, prefix, _JOBS),
+        timeout_seconds=60,
+    )
+    return float(row["p95"])

@@ -1,0 +1,141 @@
+"""How many slots a pool's jobs need, now and as far ahead as a new worker would take to start.
+
+Invariants: what is due later than the lead is no load; a queue counts at most what its limits let run; jobs of tasks
+that no worker of the pool has ever registered never drive it beyond one replica.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from pg_scheduler.demand import Demand, Waiting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueShare:
+    """How much of one queue a pool counts.
+
+    Attributes:
+        concurrency: how many of its jobs run at once in all pools, None without limit.
+        starts_per_second: how many start, None without limit.
+        share: this pool's part of the slots of all pools that serve it.
+    """
+
+    concurrency: int | None = None
+    starts_per_second: float | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """From where a pool sees its demand.
+
+    Attributes:
+        lead_seconds: how far ahead, 0 for not at all.
+        pod_uids: the pool's own pods.
+        tasks: those that its workers have registered, now or before.
+        queues: what is known of a queue.
+        otherwise: what holds for a queue that is missing there.
+        only: the queues that it serves, None for all.
+    """
+
+    lead_seconds: float
+    pod_uids: Collection[str]
+    tasks: Collection[str]
+    orphan_weight: int = 1
+    queues: Mapping[str, QueueShare] = field(default_factory=dict)
+    otherwise: QueueShare = field(default_factory=QueueShare)
+    only: Collection[str] | None = None
+
+    def share_of(self, queue: str) -> QueueShare:
+        """What is known of a queue."""
+        return self.queues.get(queue, self.otherwise)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a pool is asked for.
+
+    Attributes:
+        slots: how many slots it needs.
+        strangers: tasks that it is asked for and that none of its workers has registered.
+    """
+
+    slots: float
+    strangers: Collection[str] = ()
+
+
+def need_of(demand: Demand, outlook: Outlook) -> Need:
+    """The slots for what runs, is due, waits for its rescue, or will be due before a worker made now could start it."""
+    waiting, strangers = _counted(demand, outlook)
+    slots = _running(demand, outlook) + _orphaned(demand, outlook)
+    for queue, jobs in waiting.items():
+        slots += _waiting(queue, jobs, demand, outlook) * outlook.share_of(queue).share
+    return Need(slots=slots, strangers=strangers)
+
+
+def _counted(demand: Demand, outlook: Outlook) -> tuple[Mapping[str, list[Waiting]], set[str]]:
+    waiting, strangers = defaultdict(list), set()
+    for each in demand.waiting:
+        if each.queue in demand.paused or not _serves(outlook, each.queue) or each.in_seconds > outlook.lead_seconds:
+            continue
+        if each.task in outlook.tasks:
+            waiting[each.queue].append(each)
+        else:
+            strangers.add(each.task)
+    return waiting, strangers
+
+
+def _serves(outlook: Outlook, queue: str) -> bool:
+    return outlook.only is None or queue in outlook.only
+
+
+def _running(demand: Demand, outlook: Outlook) -> float:
+    """What the pool's own workers hold; of workers that do not know their pod nobody else counts the jobs."""
+    return sum(each.busy for each in demand.workers if each.lives and _is_own(each.pod_uid, outlook))
+
+
+def _is_own(pod_uid: str | None, outlook: Outlook) -> bool:
+    return pod_uid is None or pod_uid in outlook.pod_uids
+
+
+def _orphaned(demand: Demand, outlook: Outlook) -> float:
+    counted = (each for each in demand.running if not each.on_living_worker and _serves(outlook, each.queue))
+    return sum(each.jobs * outlook.orphan_weight * outlook.share_of(each.queue).share for each in counted)
+
+
+def _waiting(queue: str, waiting: Iterable[Waiting], demand: Demand, outlook: Outlook) -> float:
+    """Due jobs need a slot each; those to come as many as will run at once."""
+    ahead = [each for each in waiting if each.in_seconds > 0]
+    slots: float = sum(each.jobs for each in waiting if each.in_seconds == 0)
+    slots += busiest(ahead, demand.median_seconds, otherwise_seconds=outlook.lead_seconds)
+    limits = outlook.share_of(queue)
+    if limits.concurrency is not None:
+        runs = sum(each.jobs for each in demand.running if each.queue == queue and each.on_living_worker)
+        slots = min(slots, max(0, limits.concurrency - runs))
+    if limits.starts_per_second is not None:
+        slots = min(slots, max(1.0, limits.starts_per_second * outlook.lead_seconds))
+    return slots
+
+
+def busiest(waiting: Iterable[Waiting], median_seconds: Mapping[str, float], *, otherwise_seconds: float) -> int:
+    """The most jobs that run at one moment, if each starts when it is due and takes as long as its task mostly does.
+
+    Those of one second start together; a task that nothing is known of takes ``otherwise_seconds``.
+    """
+    running = most = 0
+    ends: list[tuple[float, int]] = []
+    for each in sorted(waiting, key=lambda each: each.in_seconds):
+        while ends and ends[0][0] <= each.in_seconds:
+            running -= heappop(ends)[1]
+        running += each.jobs
+        # at least to the end of its second: what starts in the same one does not follow it
+        heappush(ends, (each.in_seconds + max(median_seconds.get(each.task, otherwise_seconds), 0.001), each.jobs))
+        most = max(most, running)
+    return most

@@ -1,0 +1,3 @@
+"""What the operator's tests share."""
+
+pytest_plugins = ["support.api_server"]

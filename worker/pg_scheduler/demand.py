@@ -1,0 +1,88 @@
+"""What a tenant's jobs ask of its workers, and what is kept of a pool of workers.
+
+Invariant: values only, all by the database's clock: whoever decides from them needs no other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Jobs of one task and queue that are due in so many whole seconds; 0 means that they are."""
+
+    queue: str
+    task: str
+    in_seconds: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Jobs of one queue that rows say run, on a worker that lives or on one that does not: those are orphaned."""
+
+    queue: str
+    jobs: int
+    on_living_worker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLoad:
+    """One worker process.
+
+    Attributes:
+        pod_uid: the pod that it runs in, None where it does not know.
+        busy: jobs that it runs, cancelled ones that have not stopped yet among them.
+        mark_seconds: for how long it still claims nothing; None when it is not marked.
+        drained_seconds: for how long it has been marked.
+    """
+
+    pod_uid: str | None
+    slots: int
+    started_at: datetime
+    lives: bool = True
+    busy: int = 0
+    mark_seconds: float | None = None
+    drained_seconds: float | None = None
+    tasks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """One look at a tenant's jobs and workers, in one snapshot.
+
+    Attributes:
+        waiting: jobs that are due or will be within the seconds asked for, and ticks that are no jobs yet. At most
+            20,000 jobs of each queue and priority are counted, and 1,000 schedules.
+        median_seconds: how long a task takes, of those among the newest 1,000 ends.
+        paused: queues that nobody claims from.
+        has_schedules: whether any schedule has a tick to come.
+        schema_version: the newest migration that was applied.
+        is_schema_current: whether that is the newest of this release.
+    """
+
+    at: datetime
+    waiting: Sequence[Waiting] = ()
+    running: Sequence[Running] = ()
+    workers: Sequence[WorkerLoad] = ()
+    median_seconds: Mapping[str, float] = field(default_factory=dict)
+    paused: Sequence[str] = ()
+    has_schedules: bool = False
+    schema_version: int = 0
+    is_schema_current: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRecord:
+    """What is known of a pool while it has no workers.
+
+    Attributes:
+        tasks: those that its workers have registered, at most 500.
+        strangers: those that it was asked for and that none of them has, and since when.
+        start_seconds: by pod uid, oldest first, how long the newest pods took to their first heartbeat.
+    """
+
+    tasks: Sequence[str] = ()
+    strangers: Mapping[str, datetime] = field(default_factory=dict)
+    start_seconds: Mapping[str, float] = field(default_factory=dict)
