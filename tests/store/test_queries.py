@@ -40,6 +40,7 @@ KEPT = (
     *("complete_job_with_result", "report_stopped"),
 )
 """What claims and completions send; the claim of keyed jobs is a function, which plans its statements itself."""
+FETCHED = "SELECT sum(idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 SCANS = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 
 
@@ -86,6 +87,23 @@ async def test_look_for_changed_schedules_reads_nothing_but_ranges_of_indexes(
     ):
         assert re.search(rf"(using|on) {index}\b", plan), plan
     assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_state_of_a_schedule_costs_the_same_however_many_jobs_it_has(world: World, plan_cache_mode: str) -> None:
+    await _fill(world)
+    async with world.pool.acquire() as connection:
+        await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
+        read = {}
+        for is_counted in (False, True):
+            async with connection.transaction():
+                before = await connection.fetchval(FETCHED)
+                keys = [[""], ["code"], [""], ["code1"]]
+                assert await connection.fetch(QUERIES["schedule_states"], *keys, [is_counted], 60.0)
+                read[is_counted] = await connection.fetchval(FETCHED) - before
+
+    assert read[False] < 10
+    assert read[True] > 200  # it is for this that the counts are asked for once a minute at most
 
 
 @pytest.mark.parametrize("is_vacuumed", [False, True])

@@ -100,11 +100,11 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT max(o.last_tick_at) AS missed_at FROM scheduler_occurrences o
     WHERE o.schedule_id = s.id AND o.outcome = 'missed') passed
-LEFT JOIN LATERAL (SELECT l.* FROM scheduler_ledger l WHERE l.schedule_id = s.id AND k.is_counted) ledger ON true
+LEFT JOIN scheduler_ledger ledger ON ledger.schedule_id = CASE WHEN k.is_counted THEN s.id END
 LEFT JOIN LATERAL (
     SELECT max(j.finished_at) FILTER (WHERE j.status = 'completed') AS succeeded_at,
            max(j.finished_at) FILTER (WHERE j.status = 'failed') AS failed_at
-    FROM scheduled_jobs j WHERE j.schedule_id = s.id AND k.is_counted) ends ON true;
+    FROM scheduled_jobs j WHERE j.schedule_id = CASE WHEN k.is_counted THEN s.id END) ends ON true;
 
 -- name: open_sources
 -- What a sweep compares with the resources that exist.
