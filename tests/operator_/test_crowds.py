@@ -101,10 +101,17 @@ async def test_without_pages_each_gets_its_turn(world: World) -> None:
 
 async def test_change_while_the_pages_are_read_comes_again(world: World) -> None:
     world.put("a", "b", "c")
-    world.cluster.fault = lambda _: world.queue.put(Key(kind=Kind.PERIODIC_JOB, namespace="billing", name="b"))
+    waits_at_once: list[bool] = []
+
+    def change(_: str) -> None:
+        world.queue.put(Key(kind=Kind.PERIODIC_JOB, namespace="billing", name="b"))
+        waits_at_once.append(bool(world.queue._waiting))
+
+    world.cluster.fault = change
 
     await world.crowds.run_once()
 
+    assert waits_at_once == [False]  # nobody else works on it meanwhile
     assert {key.name for key in world.queue._waiting} == {"b"}
 
 

@@ -180,8 +180,8 @@ class FakeCluster:
     async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         self.fault("pages")
         bodies = [deepcopy(live) for key, live in self.objects.items() if key.kind is kind]
-        for start in range(0, len(bodies), 2):
-            yield bodies[start : start + 2]
+        for start in range(0, len(bodies), 3):
+            yield bodies[start : start + 3]
 
     async def uids(self) -> Collection[str]:
         self.fault("uids")
