@@ -22,13 +22,15 @@ help: ## show this
 demo: venv ## jobs and schedules from examples/manifests on a PostgreSQL of its own, live in the terminal
 	@$(BIN)/pgscheduler demo examples/manifests
 
+# In several processes (tests/support/progress.py says in how many): ARGS=-n0 runs them in one.
 test: venv ## every test but the cluster tier; lists what this machine lacks
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Tests of `make test` that prove the more the longer they run, at the design's figures.
-chaos: venv ## 10,000 rounds of every race, 50 kills in 100,000 jobs, 20 failovers, wrong clocks; an hour, ARGS='-k pg18' half of it
+chaos: venv ## 10,000 rounds of every race, 50 kills in 100,000 jobs, 20 failovers, wrong clocks, 2,000 scenes; hours, -k pg18 half
 	@PGSCHEDULER_TEST_SIZE=full $(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO $(ARGS) \
-	  tests/store/test_winners.py tests/faults/test_kills.py tests/faults/test_failover.py tests/faults/test_clocks.py
+	  tests/store/test_winners.py tests/faults/test_kills.py tests/faults/test_failover.py tests/faults/test_clocks.py \
+	  tests/engine/test_simulation_and_engine.py tests/engine/test_testing.py
 
 # The virtual workers of tests/support/stepper.py for as long as one likes; a failure says which seed repeats it.
 chaos-steps: venv ## the engine statement by statement, SEED=1 STEPS=100000: losses, freezes, clock jumps, all judged

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-pytest_plugins = ["support.needs", "support.databases", "support.leaks"]
+pytest_plugins = ["support.needs", "support.databases", "support.leaks", "support.progress"]
 
 # The clock of a shared machine is no property of the code.
 settings.register_profile("pgscheduler", deadline=None, print_blob=True)

@@ -163,7 +163,7 @@ def operator_and_worker(operator: Program, start_worker: StartProgram) -> tuple[
 
 
 def _account_with_rights_in(namespace: str) -> list[Manifest]:
-    """As the head of deploy/rbac.yaml says: the ClusterRole, bound in one namespace only."""
+    """As the head of deploy/rbac.yaml says: the ClusterRole, bound in one namespace, and the cluster's identity."""
     metadata = {"name": _ACCOUNT}
     group = "rbac.authorization.k8s.io"
     role = {"apiGroup": group, "kind": "ClusterRole", "name": _ACCOUNT}
@@ -172,4 +172,11 @@ def _account_with_rights_in(namespace: str) -> list[Manifest]:
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
         {"apiVersion": f"{group}/v1", **binding},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": f"{_ACCOUNT}-identity-{namespace}"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"{_ACCOUNT}-identity"},
+            "subjects": [subject],
+        },
     ]

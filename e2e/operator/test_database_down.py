@@ -87,7 +87,7 @@ def test_operator_outlives_an_outage_of_the_database(
     tenant.wait("the sweep", lambda: rows.row("deleted")["status"] == "cancelled")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(NAMESPACE_ENDS_SECONDS + 90)
 def test_namespace_with_a_hundred_objects_ends_without_a_database(
     server: EmbeddedPostgres, tenant: Tenant, start_operator: StartProgram, progress: Progress
 ) -> None:
@@ -99,4 +99,4 @@ def test_namespace_with_a_hundred_objects_ends_without_a_database(
 
     server.stop()
     with progress.phase("namespace with 100 objects deleted without a database"):
-        tenant.cluster.kubectl("delete", "namespace", tenant.name, f"--timeout={NAMESPACE_ENDS_SECONDS}s")
+        tenant.cluster.kubectl("delete", "namespace", tenant.name, timeout_seconds=NAMESPACE_ENDS_SECONDS)

@@ -107,7 +107,7 @@ def test_namespace_with_a_hundred_objects_ends(tenant: Tenant, progress: Progres
     tenant.wait("all accepted", lambda: stand_as_wanted(tenant), timeout_seconds=30)
 
     with progress.phase("namespace with 100 objects deleted"):
-        tenant.cluster.kubectl("delete", "namespace", tenant.name, f"--timeout={NAMESPACE_ENDS_SECONDS}s")
+        tenant.cluster.kubectl("delete", "namespace", tenant.name, timeout_seconds=NAMESPACE_ENDS_SECONDS)
 
     assert tenant.schedules() == []
     open_rows = "SELECT 1 FROM scheduled_jobs WHERE tenant = $1 AND finished_at IS NULL"

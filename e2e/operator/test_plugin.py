@@ -197,6 +197,21 @@ def test_unknown_task_is_explained_by_the_operators_event(tenant: Tenant, plugin
     assert explained["chain"]["events"].startswith("UnknownTask: ")
 
 
+@pytest.mark.usefixtures("operator")
+def test_paused_queue_is_explained_by_the_pool_that_pauses_it(tenant: Tenant, plugin: Callable[..., Ended]) -> None:
+    reports = worker_pool("reports", target="nowhere", mode="Off")
+    reports["spec"]["queues"] = [{"name": "mail", "paused": True}]
+    record = task("record", label="held")
+    record["spec"]["queue"] = "mail"
+    tenant.apply(reports, scheduled_job("held", record))
+    tenant.wait_for("sjob/held", "condition=Ready")
+
+    explained = plugin("explain", "sjob/held", "-o", "json").json
+
+    assert explained["findings"][0]["cause"] == "QueuePaused"
+    assert explained["chain"]["queue"] == "mail: paused, by wpool/reports"
+
+
 @pytest.mark.usefixtures("operator_and_worker")
 def test_wait_answers_no_for_a_run_that_failed(tenant: Tenant) -> None:
     tenant.apply(scheduled_job("broken", task("fail", label="broken")))

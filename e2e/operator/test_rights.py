@@ -29,6 +29,7 @@ _GOLDEN = {
     "list patch pods",
     "list horizontalpodautoscalers.autoscaling",
     "create events.events.k8s.io",
+    "get namespaces",  # of kube-system alone
 }
 # Every authenticated account may ask what it may do.
 _EVERYBODYS = ("authorization.k8s.io", "authentication.k8s.io")

@@ -6,6 +6,9 @@
     |-- InvalidSpec               a custom resource asks for something that cannot be done
     |-- InvalidManifest           a file in a folder of manifests that cannot be read
     |-- UnsupportedSchema         a model that the CRD generator has no rule for
+    |-- LeadershipLost            another operator serves, or soon may
+    |-- NameTaken                 the cluster name is another cluster's
+    |-- SweepHeld                 suspiciously many objects are gone
     |-- KubectlNotFound           the plugin has no kubectl to call
     |-- KubernetesNotConfigured   neither a service account nor a kubeconfig
     `-- KubernetesError           the API server did not do what was asked
@@ -85,6 +88,24 @@ class ObjectChanged(KubernetesError):
     """Somebody else wrote the object between our read and our write; read again."""
 
     code = "PGS-047"
+
+
+class LeadershipLost(PgSchedulerError):
+    """Another operator holds the Lease, or soon may: this process must not serve any more."""
+
+    code = "PGS-048"
+
+
+class NameTaken(InvalidArgument):
+    """The operator of another cluster serves the rows of this cluster name, or may do so."""
+
+    code = "PGS-049"
+
+
+class SweepHeld(PgSchedulerError):
+    """Suspiciously many objects are gone: their rows stay until people have agreed."""
+
+    code = "PGS-050"
 
 
 class KubectlNotFound(PgSchedulerError):

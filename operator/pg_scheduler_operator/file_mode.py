@@ -12,8 +12,9 @@ from pg_scheduler_operator.errors import InvalidManifest
 from pg_scheduler_operator.gateway.files import FolderResources
 from pg_scheduler_operator.gateway.local_workers import LocalTargets
 from pg_scheduler_operator.gateway.scheduler import Rows
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, repeat, until_one_ends
-from pg_scheduler_operator.status import Pacer
+from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.pacing import Pacer
+from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, until_one_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,17 +62,28 @@ async def run(
         on_status=on_status,
     )
     queue = KeyQueue()
-    pacer = Pacer(asyncio.get_running_loop().time, coalesced_seconds=STATUS_SECONDS, per_second=STATUSES_PER_SECOND)
+    metrics = Metrics()
+    pacer: Pacer[Key] = Pacer(
+        asyncio.get_running_loop().time, coalesced_seconds=STATUS_SECONDS, per_second=STATUSES_PER_SECOND
+    )
 
     async def look() -> None:
         for key in resources.scan():
             queue.put(key)
 
     await look()  # before the first sweep: what is not there counts as deleted
-    targets = LocalTargets(resources, workers)
-    reconciler = Reconciler(queue=queue, resources=resources, targets=targets, rows=rows, pacer=pacer)
+    sweeper = Sweeper(resources, rows, metrics, may_hold=False)  # who takes files away has this folder in his hands
+    reconciler = Reconciler(
+        queue=queue,
+        resources=resources,
+        targets=LocalTargets(resources, workers),
+        rows=rows,
+        pacer=pacer,
+        sweeper=sweeper,
+        metrics=metrics,
+    )
     work = asyncio.create_task(reconciler.run())
-    looks = asyncio.create_task(repeat("the folder", look, LOOK_SECONDS))
+    looks = asyncio.create_task(repeat(Loop.FOLDER, look, LOOK_SECONDS, metrics=metrics))
     stopped = asyncio.create_task(stop.wait())
     await until_one_ends({work, looks, stopped})
 

@@ -1,4 +1,4 @@
-"""What the world is told: reasons, conditions, events, and when a status is written.
+"""What the world is told: reasons, conditions, and events.
 
 Invariants: a condition's ``lastTransitionTime`` moves exactly when its ``status`` does; what others have put into a
 status stays; nothing is written that already stands there.
@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pg_scheduler_operator.resources import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pg_scheduler.errors import PgSchedulerError
     from pg_scheduler_operator.resources import Meta, Status
 
 MESSAGE_MAX: Final = 1024
-COALESCED_SECONDS: Final = 60.0
 
 
 class Reason(StrEnum):
@@ -71,6 +70,7 @@ class Reason(StrEnum):
     STARTED_LATE = "StartedLate"
     SUSPENDED = "Suspended"
     SUSPENDED_AFTER_FAILURES = "SuspendedAfterFailures"
+    SWEEP_HELD = "SweepHeld"
     TARGET_IN_USE = "TargetInUse"
     TARGET_NOT_FOUND = "TargetNotFound"
     TICK_MISSED = "TickMissed"
@@ -209,60 +209,3 @@ def patch(live: Mapping[str, Any], desired: Mapping[str, Any]) -> Mapping[str, A
         elif live.get(name) != desired[name]:
             steps.append({"op": "add", "path": f"/status/{name}", "value": desired[name]})
     return steps
-
-
-class Bucket:
-    """A token bucket: ``burst`` at once, then ``per_second``."""
-
-    def __init__(self, *, per_second: float, burst: float, clock: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._clock = clock
-        self._tokens = burst
-        self._at = clock()
-
-    def wait_seconds(self) -> float:
-        """How long until there is a token; 0 when there is one."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
-        self._at = now
-        return max(0.0, (1 - self._tokens) / self._per_second)
-
-    def take(self) -> None:
-        """Use up one token; the next ones wait if there was none."""
-        self._tokens -= 1
-
-
-class Pacer:
-    """How soon an object's status may be written.
-
-    Urgent ones at once, four in a row and then one a second for each object; the rest once in ``coalesced_seconds`` for
-    each object; all together within one bucket.
-    """
-
-    def __init__(
-        self, clock: Callable[[], float], *, coalesced_seconds: float = COALESCED_SECONDS, per_second: float = 50
-    ) -> None:
-        self._clock = clock
-        self._coalesced_seconds = coalesced_seconds
-        self._all = Bucket(per_second=per_second, burst=8 * per_second, clock=clock)
-        self._written: dict[object, tuple[float, Bucket]] = {}
-
-    def wait_seconds(self, key: object, *, urgent: bool) -> float:
-        """How long a write for ``key`` has to wait; 0 when it may be done now."""
-        if key not in self._written:
-            return self._all.wait_seconds()
-        at, own = self._written[key]
-        own_wait = own.wait_seconds() if urgent else max(0.0, at + self._coalesced_seconds - self._clock())
-        return max(own_wait, self._all.wait_seconds())
-
-    def written(self, key: object) -> None:
-        """A write was done."""
-        _, own = self._written.get(key, (0.0, Bucket(per_second=1, burst=4, clock=self._clock)))
-        own.take()
-        self._all.take()
-        self._written[key] = (self._clock(), own)
-
-    def forget(self, key: object) -> None:
-        """The object is gone."""
-        self._written.pop(key, None)

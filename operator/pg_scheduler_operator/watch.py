@@ -7,10 +7,12 @@ themselves: kopf does not repeat a handler that failed, the queue does.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import kopf
+from kopf._cogs.clients import watching
 from kopf._core.engines.peering import Identity
 
 from pg_scheduler_operator.errors import KubernetesError
@@ -18,9 +20,12 @@ from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from pg_scheduler_operator.reconciler import KeyQueue
+
+    Told = Callable[[str, bool], None]
+    """Is given a stream's name, and whether that was the end of its list."""
 
 WATCH_SECONDS: Final = 300
 INACTIVITY_SECONDS: Final = 70
@@ -69,8 +74,23 @@ def key_of(body: Mapping[str, Any]) -> Key:
     return Key(kind=Kind(body["kind"]), namespace=metadata["namespace"], name=metadata["name"])
 
 
+def streams(namespaces: Sequence[str]) -> set[str]:
+    """The names of the streams that there will be."""
+    scopes: Sequence[str | None] = namespaces or [None]
+    return {_stream(kind.plural, namespace) for kind in Kind for namespace in scopes}
+
+
+def _stream(plural: str, namespace: str | None) -> str:
+    return plural if namespace is None else f"{namespace}/{plural}"
+
+
 async def watch(
-    queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event, is_own: Callable[[Key, str], bool]
+    queue: KeyQueue,
+    *,
+    namespaces: Sequence[str],
+    started: asyncio.Event,
+    told: Told,
+    is_own: Callable[[Key, str], bool],
 ) -> None:
     """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
 
@@ -81,6 +101,7 @@ async def watch(
         queue: gets the keys.
         namespaces: those to watch; all when empty.
         started: set when the watch begins.
+        told: called with each sign of life of a stream.
         is_own: says of an object's version whether we have made it, so that there is nothing to be done.
 
     Raises:
@@ -88,21 +109,40 @@ async def watch(
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it reports each call of the handler
     try:
-        await kopf.operator(
-            settings=_settings(),
-            memo=Memo(queue=queue, is_own=is_own),
-            identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            ready_flag=started,
-        )
+        with overheard(told):
+            await kopf.operator(
+                settings=_settings(),
+                memo=Memo(queue=queue, is_own=is_own),
+                identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                ready_flag=started,
+            )
     except Exception as error:
         raise KubernetesError(
             "the watch has ended",
             why=f"{type(error).__name__}, status {getattr(error, 'status', None) or 'none'}",
             fix="check the API server and the operator's rights; the operator is to be started again",
         ) from error
+
+
+@contextmanager
+def overheard(told: Told) -> Iterator[None]:
+    """Hear what comes out of kopf's streams, in the one place where bookmarks still are: no handler gets them."""
+    infinite_watch = watching.infinite_watch
+
+    async def listening(**arguments: Any) -> AsyncIterator[Any]:
+        name = _stream(arguments["resource"].plural, arguments["namespace"])
+        async for event in infinite_watch(**arguments):
+            told(name, event is watching.Bookmark.LISTED)
+            yield event
+
+    watching.infinite_watch = listening
+    try:
+        yield
+    finally:
+        watching.infinite_watch = infinite_watch
 
 
 def _settings() -> kopf.OperatorSettings:

@@ -19,6 +19,7 @@ import pytest
 from support.databases import EMPTY
 from support.older_package import fill
 from support.paths import ROOT
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ async def test_a_script_for_the_older_package_runs_unchanged_on_the_base_install
     run = await asyncio.create_subprocess_exec(
         base_install, "-I", SCRIPT, dsn, history, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(run.communicate(), 60)
+    out, err = await asyncio.wait_for(run.communicate(), PATIENCE)
 
     assert out.decode() == "ran unchanged\n", err.decode()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler import Scheduler
+from pg_scheduler._engine.config import EngineConfig
 from support.world import World
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ def _ends_what_it_started(no_leaks: None) -> None:
 def world(pool: asyncpg.Pool[asyncpg.Record]) -> World:
     """The stores over this test's database."""
     return World.over(pool)
+
+
+@pytest.fixture
+def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedulers of this test look for nothing unasked: what one notices, it was told."""
+    defaults = EngineConfig.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "poll_seconds", 3600.0)
 
 
 @pytest.fixture

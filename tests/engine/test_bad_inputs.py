@@ -23,6 +23,8 @@ from support.databases import EMPTY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+pytestmark = pytest.mark.newest_postgres
+
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     from_nowhere = int
 
+pytestmark = pytest.mark.newest_postgres
+
 mark: ContextVar[str] = ContextVar("mark", default="unset")
 
 

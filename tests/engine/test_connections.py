@@ -21,7 +21,7 @@ from support.databases import NEWEST
 from support.own_server import LOOPBACK, own_server
 from support.proxy import Proxy
 from support.sockets import connected_to
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LONG_AGO, World
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ async def test_a_callers_pool_without_a_free_connection_costs_no_job_and_no_leas
             later = [await other.schedule(greedy, execution_time=now(), args=(f"c{n}",)) for n in range(3)]
             await until(lambda: len(runs) == 5)
             beats = [await _lease_left(world) for _ in range(2)]
-            await until(lambda: _beaten_since(world, beats[-1]), timeout=5)
+            await until(lambda: _beaten_since(world, beats[-1]))
             gate.set()
             await until(lambda: _completed(world.pool, first + later))
 
@@ -323,7 +323,7 @@ async def test_a_cancellation_at_any_wait_keeps_no_connection_and_leaves_one_out
                 await connection.execute("UPDATE scheduled_jobs SET job_name = 'whole' WHERE job_id = 'j1'")
 
         async def whole() -> None:
-            async with asyncio.timeout(5), pool.acquire() as one, pool.acquire() as two:
+            async with asyncio.timeout(PATIENCE), pool.acquire() as one, pool.acquire() as two:
                 assert await one.fetchval("SELECT 1") == await two.fetchval("SELECT 1")
                 assert not await one.fetchval(
                     "SELECT count(*) FROM pg_stat_activity"
@@ -365,7 +365,7 @@ async def test_notify_is_heard_where_it_arrives(dsn: str, pool: Pool, world: Wor
     rung.clear()
 
     await pool.execute("SELECT pg_notify('scheduler_wakeup', 'DROP TABLE scheduled_jobs')")
-    await asyncio.wait_for(rung.wait(), 5)
+    await asyncio.wait_for(rung.wait(), PATIENCE)
 
     stopping.set()
     await running
@@ -398,7 +398,7 @@ async def test_a_listener_that_was_cut_off_polls_comes_back_and_looks_at_once(
     await until(lambda: wakeups.pause(None, 1) == 0.5)
     may_connect.set()
 
-    await asyncio.wait_for(rung.wait(), 5)
+    await asyncio.wait_for(rung.wait(), PATIENCE)
     assert len(opened) == 2
     assert wakeups.pause(None, 1) == 5
     assert caplog.text.count("LISTEN connection was lost") == 1

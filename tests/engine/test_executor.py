@@ -20,6 +20,7 @@ from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.runtime import context_of
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler.tasks import Registry
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -90,7 +91,7 @@ async def test_jobs_that_wait_run_beside_each_other_and_each_in_a_task_of_its_ow
         await meeting.wait()
 
     bench.executor.start([bench.job(meet) for _ in range(5)])
-    await asyncio.wait_for(bench.slots.wait_idle(), 5)
+    await asyncio.wait_for(bench.slots.wait_idle(), PATIENCE)
 
     assert len(tasks) == 5
     assert set(bench.outcomes.values()) == {Complete()}

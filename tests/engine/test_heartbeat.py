@@ -21,7 +21,7 @@ from pg_scheduler._engine.suspicion import Suspicion
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.workers import LeaseStore, WorkerCard
 from pg_scheduler.errors import MainLoopStalled
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from engine.conftest import MakeScheduler
@@ -50,7 +50,7 @@ async def beaten(world: World, scheduler: Scheduler) -> None:
     async def renewed() -> bool:
         return bool((await lease_of(world, scheduler))["seconds_left"] > 50)
 
-    await until(renewed, timeout=8)
+    await until(renewed)
 
 
 async def held_lease(world: World, *, seconds: float = 60) -> Lease:
@@ -81,8 +81,8 @@ async def dead_worker(world: World, dsn: str, worker_id: str, **changes: Any) ->
 
 
 async def test_an_idle_worker_notices_the_loss_of_its_connection_at_once(world: World, started: MakeScheduler) -> None:
-    scheduler = await started()
-    await beaten(world, scheduler)  # with a lease of 60 s, its next beat is 20 s away
+    scheduler = await started(lease_seconds=3600)
+    await beaten(world, scheduler)  # its next beat is 20 minutes away
     before = await lease_of(world, scheduler)
 
     await world.pool.execute("SELECT pg_terminate_backend($1)", before["backend_pid"])
@@ -90,7 +90,7 @@ async def test_an_idle_worker_notices_the_loss_of_its_connection_at_once(world: 
     async def has_another() -> bool:
         return bool((await lease_of(world, scheduler))["backend_pid"] != before["backend_pid"])
 
-    await until(has_another, timeout=8)
+    await until(has_another)
     assert (await lease_of(world, scheduler))["backend_watched"]
 
 
@@ -117,7 +117,9 @@ async def test_who_has_not_held_its_own_lease_for_one_lease_suspects_nobody(worl
 async def test_a_planned_sweep_comes_at_its_time(world: World, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await dead_worker(world, dsn, "gone")
     await world.pool.execute("UPDATE scheduler_workers SET lease_until = now() + interval '0.2 s'")
-    rescuer = Rescuer(world.workers, world.jobs, own_lease=await held_lease(world), config=EngineConfig())
+    rescuer = Rescuer(
+        world.workers, world.jobs, own_lease=await held_lease(world), config=EngineConfig(lease_seconds=3600)
+    )
     pauses: list[float] = []
     sweep = rescuer._pass
 
@@ -128,14 +130,14 @@ async def test_a_planned_sweep_comes_at_its_time(world: World, dsn: str, monkeyp
     monkeypatch.setattr(rescuer, "_pass", sweep_and_note)
     stopping = asyncio.Event()
     running = asyncio.create_task(rescuer.run(stopping))
-    await until(lambda: pauses)  # the next sweep is in 12 to 15 s
+    await until(lambda: pauses)  # the next sweep is in 12 to 15 minutes
 
     rescuer.sweep_in(0.2)
 
     async def buried() -> bool:
         return bool(await world.pool.fetchval("SELECT state = 'dead' FROM scheduler_workers"))
 
-    await until(buried, timeout=8)
+    await until(buried)
     stopping.set()
     rescuer.wake()
     await running
@@ -206,7 +208,7 @@ async def test_a_loop_that_stood_still_too_long_ends_the_beats_and_wait_failed_r
         job_id = await scheduler.schedule(block, execution_time=now())
 
         with pytest.raises(MainLoopStalled, match="max_stall allows more"):
-            await asyncio.wait_for(scheduler.wait_failed(), 20)
+            await asyncio.wait_for(scheduler.wait_failed(), PATIENCE)
         assert len(told) == 1
         assert not await world.pool.fetchval("SELECT count(*) FROM pg_stat_get_activity($1)", backend)
     finally:
@@ -229,7 +231,7 @@ async def test_the_seeds_loops_end_with_the_worker(started: MakeScheduler) -> No
 
     await scheduler.shutdown()
 
-    await asyncio.wait_for(asyncio.gather(*loops), 5)
+    await asyncio.wait_for(asyncio.gather(*loops), PATIENCE)
     await scheduler.monitor_heartbeats()
     await scheduler.periodic_orphan_recovery()
     await scheduler.send_heartbeat("any")

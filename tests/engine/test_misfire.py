@@ -11,7 +11,7 @@ import pytest
 from pg_scheduler import ConflictResolution, JobSpec, Scheduler
 from pg_scheduler._domain.jobs import start_order
 from pg_scheduler._store.bulk import COPY_FROM
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LEASE_SECONDS, World
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ async def test_a_clock_that_is_ten_minutes_off_expires_and_starts_nothing(
     soon = await scheduler.schedule(run, execution_time=now + timedelta(seconds=0.5))
     later = await scheduler.schedule(run, execution_time=now + timedelta(minutes=5))
 
-    await asyncio.wait_for(ran.wait(), 10)
+    await asyncio.wait_for(ran.wait(), PATIENCE)
 
     async def ended() -> bool:
         return bool((await world.row(soon))["status"] == "completed")

@@ -93,15 +93,15 @@ async def test_a_worker_outlives_a_black_hole_of_several_leases_and_runs_its_job
     proxy.black_hole()
     gate.set()
     lapsed = "SELECT lease_until + make_interval(secs => $1) < now() FROM scheduler_workers WHERE id = $2"
-    await until(lambda: pool.fetchval(lapsed, 2 * lease, scheduler.worker_id), timeout=20)
+    await until(lambda: pool.fetchval(lapsed, 2 * lease, scheduler.worker_id))
     proxy.cut()
     proxy.heal()
 
-    await until(lambda: _completed(pool, 5), timeout=20)
+    await until(lambda: _completed(pool, 5))
     assert sorted(starts) == [0, 1, 2, 3, 4]
     assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0 OR attempt > 1") == 0
     await scheduler.schedule(wait, execution_time=now(), args=(9,))
-    await until(lambda: _completed(pool, 6), timeout=20)
+    await until(lambda: _completed(pool, 6))
 
 
 async def test_others_rescue_what_a_worker_in_a_black_hole_holds_and_its_late_result_is_refused(
@@ -122,13 +122,13 @@ async def test_others_rescue_what_a_worker_in_a_black_hole_holds_and_its_late_re
     survivor = await started(lost, lease_seconds=lease)
     proxy.black_hole()
 
-    await until(lambda: _completed(pool, 1), timeout=20)
+    await until(lambda: _completed(pool, 1))
     done = await pool.fetchrow("SELECT worker_id, token, finished_at FROM scheduled_jobs WHERE job_id = $1", job_id)
     lost_gate.set()
     proxy.cut()
     proxy.heal()
     before = first.worker_id
-    await until(lambda: first.worker_id != before, timeout=20)
+    await until(lambda: first.worker_id != before)
     await until(lambda: not first.active_jobs)
 
     assert runs == ["job", "job"]
@@ -155,12 +155,12 @@ async def test_claims_whose_replies_are_lost_are_handed_back_and_run(
     for n in range(3):
         await scheduler.schedule(note, execution_time=now(), args=(n,), job_id=f"job-{n}")
     taken = "SELECT count(*) FROM scheduled_jobs WHERE status = 'running' AND worker_id = $1"
-    await until(lambda: pool.fetchval(taken, scheduler.worker_id), timeout=10)
+    await until(lambda: pool.fetchval(taken, scheduler.worker_id))
     assert ran == []
     proxy.cut()
     proxy.heal()
 
-    await until(lambda: _completed(pool, 8), timeout=20)
+    await until(lambda: _completed(pool, 8))
     assert sorted(ran) == [0, 1, 2]
     assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0") == 0
 
@@ -204,7 +204,7 @@ async def _repeat(scheduler: Scheduler, task: object, job_id: str, conflict: Con
             return False
         return True
 
-    await until(acknowledged, timeout=20)
+    await until(acknowledged)
 
 
 async def test_backends_that_are_terminated_at_random_cost_no_job_and_no_second_run(
@@ -227,7 +227,7 @@ async def test_backends_that_are_terminated_at_random_cost_no_job_and_no_second_
             if sessions:
                 await pool.execute("SELECT pg_terminate_backend($1)", draw.choice(sessions)["pid"])
 
-    await until(lambda: _completed(pool, 200), timeout=30)
+    await until(lambda: _completed(pool, 200))
     again = await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0")
     assert again == 0
     assert sorted(set(ran)) == list(range(200))

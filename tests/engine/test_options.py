@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from support.world import World
 
+pytestmark = pytest.mark.newest_postgres
+
 LATER = datetime.now(UTC) + timedelta(days=1)
 OPTIONS: dict[str, Any] = {
     "queue": "mail",

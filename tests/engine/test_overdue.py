@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from engine.conftest import MakeScheduler
 
+pytestmark = pytest.mark.newest_postgres
+
 HALF_A_POLL = EngineConfig().poll_seconds / 2
 
 ran: list[str] = []

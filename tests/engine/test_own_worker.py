@@ -15,12 +15,11 @@ from pg_scheduler import ConflictResolution, JobContext, JobPriority, RetryPolic
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.shares import WorkerSettings
 from pg_scheduler._engine import completions, own_worker
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler.errors import DatabaseUnreachable
 from support.proxy import Proxy
 from support.told import tell_of_calls
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import new_job
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from support.world import World
 
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+pytestmark = pytest.mark.newest_postgres
 
 NOTHING_AHEAD = Ahead(datetime(2030, 1, 1, tzinfo=UTC), None, None, None, None, False, False, 0.0, WorkerSettings())
 
@@ -85,7 +86,7 @@ async def test_a_job_begins_before_its_submission_has_given_the_connection_back(
 
     async def held_back(self: Pool, *args: Any, **named: Any) -> None:
         if self is pool:
-            await asyncio.wait_for(begun.wait(), 5)
+            await asyncio.wait_for(begun.wait(), PATIENCE)
         await real(self, *args, **named)
 
     monkeypatch.setattr(asyncpg.Pool, "release", held_back)
@@ -301,7 +302,7 @@ async def test_a_job_whose_answer_is_lost_is_handed_back_and_runs_once(proxy: Pr
             proxy.cut()
             proxy.heal()
 
-            await until(partial(_completed, pool, 4), timeout=20)
+            await until(partial(_completed, pool, 4))
     assert ran == [0, 1, 2, 3]
     assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0 OR attempt > 1") == 0
 
@@ -320,10 +321,11 @@ async def test_an_answer_that_comes_too_late_starts_nothing_and_the_job_runs_onc
     await scheduler.schedule(note, execution_time=now())
     assert (ran, scheduler.active_jobs) == ([], set())
 
-    await until(partial(_completed, pool, 1), timeout=20)
+    await until(partial(_completed, pool, 1))
     assert ran == [1]
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_its_outcome_is_written_without_waiting_for_more(
     started: MakeScheduler, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +337,7 @@ async def test_its_outcome_is_written_without_waiting_for_more(
     await until(lambda: own_worker_of(scheduler).takes(new_job(task=scheduler.register(work)[0])))
     for n in range(5):  # what the claim loop does at the start may hide it once
         await scheduler.schedule(work, execution_time=now())
-        await until(partial(_completed, pool, n + 1), timeout=EngineConfig().poll_seconds / 2)
+        await until(partial(_completed, pool, n + 1))
 
 
 async def test_a_shutdown_waits_for_the_answer_and_for_the_job(

@@ -18,7 +18,7 @@ from pg_scheduler._engine.rescuer import Rescuer
 from pg_scheduler.errors import SchemaMismatch
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.retry_policy import RetryPolicy
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,7 @@ async def test_an_interval_ticks_on_its_grid_once_over_three_workers(
     assert all(row["started_at"] >= row["tick_at"] for row in rows)
 
 
+@pytest.mark.newest_postgres
 async def test_three_workers_run_a_daily_rule_once_in_the_night_that_shows_its_minute_twice(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -108,7 +109,7 @@ async def test_three_workers_run_a_daily_rule_once_in_the_night_that_shows_its_m
         await started(lease_seconds=6)
     await until(lambda: is_past(first + timedelta(seconds=2)))
     await world.advance(second - timedelta(seconds=3) - datetime.now(UTC))
-    await until(lambda: is_past(second + timedelta(seconds=8)), timeout=20)  # each has looked since
+    await until(lambda: is_past(second + timedelta(seconds=8)))  # each has looked since
 
     assert ticks == [first]
 
@@ -157,6 +158,7 @@ async def suspended(world: World) -> bool:
     return bool(await world.pool.fetchval("SELECT suspended FROM scheduler_schedules"))
 
 
+@pytest.mark.newest_postgres
 async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -176,8 +178,8 @@ async def test_ten_seconds_make_ten_runs_on_a_fixed_grid_whatever_the_job_takes(
             )
         )
 
-    await until(lambda: ticked("periodic_quick", 10), timeout=15)
-    await until(lambda: ticked("periodic_slow", 5), timeout=15)
+    await until(lambda: ticked("periodic_quick", 10))
+    await until(lambda: ticked("periodic_slow", 5))
     await scheduler.shutdown()
 
     for name, seconds, count in (("periodic_quick", 1, 10), ("periodic_slow", 2, 5)):
@@ -207,6 +209,7 @@ async def test_replicas_that_start_at_once_make_one_schedule_and_one_job_a_tick(
     assert await world.pool.fetchval("SELECT count(*) - count(DISTINCT tick_at) FROM scheduled_jobs") == 0
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_change_from_elsewhere_is_seen_before_the_next_poll(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -221,9 +224,9 @@ async def test_a_change_from_elsewhere_is_seen_before_the_next_poll(
 
     assert runs()
     await web.suspend_schedule(key)
-    await until(lambda: not runs(), timeout=EngineConfig().poll_seconds / 2)
+    await until(lambda: not runs())
     await web.resume_schedule(key)
-    await until(runs, timeout=EngineConfig().poll_seconds / 2)
+    await until(runs)
 
 
 async def test_a_wish_and_a_trigger_wake_what_sleeps_in_this_process(world: World) -> None:
@@ -573,7 +576,7 @@ async def test_listening_starts_and_ends_with_the_scheduler(
     assert not listening.done()
     await scheduler.shutdown()
 
-    await asyncio.wait_for(listening, 5)
+    await asyncio.wait_for(listening, PATIENCE)
 
 
 async def test_listening_raises_what_ended_the_engine(world: World, started: MakeScheduler, declare: Declare) -> None:
@@ -584,7 +587,7 @@ async def test_listening_raises_what_ended_the_engine(world: World, started: Mak
     await world.pool.execute("DROP TABLE scheduler_schedules CASCADE; SELECT pg_notify('scheduler_schedules', '')")
 
     with pytest.raises(SchemaMismatch):
-        await asyncio.wait_for(listening, 10)
+        await asyncio.wait_for(listening, PATIENCE)
 
 
 async def test_who_stops_listening_does_not_stop_the_scheduler(started: MakeScheduler, declare: Declare) -> None:

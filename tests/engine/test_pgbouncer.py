@@ -22,7 +22,7 @@ from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from support.databases import EMPTY
 from support.needs import needs
 from support.pgbouncer import pgbouncer
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -77,7 +77,7 @@ async def test_submission_claim_completion_and_shutdown_work_through_a_pooler(
                 for conflict in ConflictResolution:
                     specs = [JobSpec(note, now(), (n,), job_id=f"{conflict.value}-{n}") for n in range(150)]
                     await scheduler.schedule_bulk(specs, conflict_resolution=conflict)
-                await until(lambda: len(ran) == 460, timeout=20)
+                await until(lambda: len(ran) == 460)
                 await until(lambda: _all_completed(pool, 460))
                 assert await scheduler.cancel_job("nosuch") is False
         warned = [record.message for record in caplog.records if record.name.startswith("pg_scheduler")]
@@ -105,7 +105,7 @@ async def test_a_job_of_another_process_is_found_at_the_pace_of_the_polling_conf
             for _ in range(3):
                 submitted_at = loop.time()
                 await Scheduler(pool).schedule(note, execution_time=now())
-                assert await asyncio.wait_for(ran.get(), 5) - submitted_at < 1  # the slow poll is 5 s
+                assert await asyncio.wait_for(ran.get(), PATIENCE) - submitted_at < 4  # the slow poll is 5 s
 
 
 async def test_with_a_direct_address_a_worker_behind_a_pooler_is_woken(
@@ -123,7 +123,7 @@ async def test_with_a_direct_address_a_worker_behind_a_pooler_is_woken(
         with caplog.at_level(logging.WARNING):
             async with worker:
                 await Scheduler(pool).schedule(note, execution_time=now())
-                await asyncio.wait_for(ran.wait(), 3)
+                await asyncio.wait_for(ran.wait(), PATIENCE)
     assert [record for record in caplog.records if record.name.startswith("pg_scheduler")] == []
 
 
@@ -168,7 +168,7 @@ async def test_periodic_jobs_retention_and_two_workers_share_a_pooler(
             await scheduler.start()
         for n in range(100):
             await schedulers[n % 2].schedule(note, execution_time=now(), args=(n,))
-        await until(lambda: ran.count("tick") >= 2 and len(ran) - ran.count("tick") == 100, timeout=20)
+        await until(lambda: ran.count("tick") >= 2 and len(ran) - ran.count("tick") == 100)
         assert sorted(n for n in ran if n != "tick") == list(range(100))
         await asyncio.gather(*(scheduler.shutdown() for scheduler in schedulers))
         assert (await schedulers[0].run_vacuum())["completed"] > 0
@@ -185,7 +185,7 @@ async def test_a_job_that_does_not_end_is_handed_back_through_a_pooler(pooled_ds
         scheduler = Scheduler(pooled, polling_config=QUICK, shutdown_timeout=0.1)
         await scheduler.start()
         await scheduler.schedule(wait, execution_time=now(), job_id="long")
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
         await scheduler.shutdown()
 
     row = await pool.fetchrow("SELECT status, attempt FROM scheduled_jobs WHERE job_id = 'long'")
@@ -224,7 +224,7 @@ async def test_the_engines_own_connections_cache_nothing_that_a_pooler_would_los
         for _ in range(20):
             await scheduler.schedule(nothing, execution_time=now())
             await Scheduler(by_default).schedule(nothing, execution_time=now())
-        await until(lambda: _all_completed(pool, 40), timeout=20)
+        await until(lambda: _all_completed(pool, 40))
 
     async with direct.acquire() as connection:
         for _ in range(2):

@@ -16,6 +16,8 @@ from support.waiting import until
 if TYPE_CHECKING:
     from engine.conftest import MakeScheduler
 
+pytestmark = pytest.mark.newest_postgres
+
 AN_HOUR = 3600.0
 
 

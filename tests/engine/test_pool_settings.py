@@ -11,6 +11,7 @@ import pytest
 
 from pg_scheduler import JobStatus, Scheduler
 from pg_scheduler._engine.config import EngineConfig
+from pg_scheduler._store.pools import PoolStore
 from pg_scheduler.pool_settings import QueueSettings, RateLimit
 from support.pools import say
 from support.waiting import until
@@ -98,7 +99,7 @@ async def test_limits_and_pauses_are_heeded_and_lifted_while_workers_run(world: 
     await until(ended)
     await say(world.db, default=QueueSettings(paused=True))
     assert await ended() == 1
-    await say(world.db)
+    await world.pool.execute("DELETE FROM scheduler_queue_settings")
 
     await until(lambda: _is(ended, 2), timeout=HALF_A_POLL)
 
@@ -123,7 +124,8 @@ async def test_a_worker_runs_only_the_tasks_that_its_pool_allows(
 
     await until(lambda: _only_visit(tasks))
     assert [await status(world, job) for job in (job_id, own)] == [JobStatus.PENDING] * 2
-    await say(world.db, allowed=("*:visit", "*:k??p"))
+    await say(world.db, allowed=("*:visit",), default=ONE)
+    assert await PoolStore(world.db).delete("", "pool", "c", None)
 
     async def is_done() -> bool:
         return await status(world, job_id) is await status(world, own) is JobStatus.COMPLETED

@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine import quarantine
 from pg_scheduler._engine.config import EngineConfig
@@ -20,6 +22,8 @@ from support.world import LONG_AGO
 if TYPE_CHECKING:
     from engine.conftest import MakeScheduler
     from support.world import World
+
+pytestmark = pytest.mark.newest_postgres
 
 
 def now() -> datetime:

@@ -243,6 +243,7 @@ async def test_pages_follow_each_other_whatever_is_made_meanwhile(world: World) 
     assert seen == [f"j{n}" for n in range(2234, 1000, -1)]
 
 
+@pytest.mark.newest_postgres
 async def test_a_listing_holds_one_page_in_memory(world: World) -> None:
     await world.pool.execute("""
         INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time, error_message)

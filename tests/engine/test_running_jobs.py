@@ -15,7 +15,7 @@ from pg_scheduler import ConflictResolution, JobPriority, JobSpec, Scheduler
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, InvalidPayload, JobExists, SchemaMismatch
 from support.databases import EMPTY
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,13 +242,13 @@ async def test_a_name_finds_its_registered_task(world: World, started: MakeSched
 async def test_cancel_tells_a_running_job_within_a_second_on_whichever_worker(
     world: World, started: MakeScheduler, record: Recorder, pool: asyncpg.Pool[asyncpg.Record]
 ) -> None:
-    scheduler = await started()
+    scheduler = await started(lease_seconds=3600)  # its beats, which would tell too, are 20 minutes apart
     job_id = await scheduler.schedule(record.wait, execution_time=now())
     await until(lambda: record.calls)
 
     assert await Scheduler(pool).cancel_job(job_id)
 
-    await asyncio.wait_for(record.ended.wait(), 2)
+    await asyncio.wait_for(record.ended.wait(), PATIENCE)
 
     async def reported() -> bool:
         row = await world.row(job_id)

@@ -52,7 +52,7 @@ class Told(NamedTuple):
         return cls(run.schedule, run.planned_at, run.outcome, run.failed, run.attempts, started_at, run.ended_at)
 
 
-@pytest.mark.parametrize("number", range(sized(100, 1_000)))
+@pytest.mark.parametrize("number", range(sized(25, 1_000)))
 async def test_simulation_and_engine_tell_the_same(world: World, pg: int, number: int) -> None:
     """Each release of PostgreSQL has scenes of its own."""
     wanted = scene(2 * number + (pg == NEWEST))

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
     from pg_scheduler._engine.lifecycle import Service, Services
 
+pytestmark = pytest.mark.newest_postgres
+
 ROUNDS, CYCLES = 5, 30
 SCHEDULER_CYCLES = 5
 """Five schedulers at once, five times each: a cycle opens eight connections."""
-STOP_SECONDS = 5
-CONFIG = EngineConfig(shutdown_seconds=0.5)
+STOP_SECONDS = 20
+CONFIG = EngineConfig(shutdown_seconds=0.5, poll_seconds=3600)  # what ends within 20 s has waited for no poll
 SERVICES = [
     "starts",
     "claim loop",
@@ -105,7 +107,7 @@ async def test_a_service_stops_at_any_moment(pool: asyncpg.Pool[asyncpg.Record],
         async with wired(pool) as services:
             for _ in range(CYCLES):
                 await cycle(runs_of(services)[name], services.wake)
-        await until(lambda: asyncio.all_tasks() == tasks_before, timeout=2, what=f"no task of {name} is left")
+        await until(lambda: asyncio.all_tasks() == tasks_before, timeout=STOP_SECONDS, what=f"{name} has no task left")
     await require_all_given_back(pool)
 
 

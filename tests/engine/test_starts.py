@@ -18,7 +18,7 @@ from pg_scheduler._engine.config import PREFETCH_SECONDS
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.slots import HeldJob, Slots, StopReason
 from pg_scheduler._engine.starts import Starts
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,4 +133,4 @@ async def test_alarm_rings_at_once_for_a_moment_that_has_passed() -> None:
     rung = asyncio.Event()
     with Alarm(rung.set) as bell:
         bell.set(monotonic() - 1)
-        await asyncio.wait_for(rung.wait(), 5)
+        await asyncio.wait_for(rung.wait(), PATIENCE)

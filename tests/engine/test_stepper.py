@@ -151,6 +151,7 @@ TRIED_SEEDS = range(1, 13)
 charged and that a late beat names a connection given up, is held by tests of the statements."""
 
 
+@pytest.mark.newest_postgres
 @pytest.mark.parametrize("name", MUTANTS)
 async def test_the_stepper_finds(name: str, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     mutant, words = MUTANTS[name]

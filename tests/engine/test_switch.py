@@ -8,21 +8,22 @@ import sys
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
 from pg_scheduler import Scheduler
 from pg_scheduler._store.queries import QUERIES
 from support.databases import EMPTY
 from support.older_package import fill
 from support.paths import ROOT
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
-
     from engine.conftest import MakeScheduler
     from support.world import World
+
+pytestmark = pytest.mark.newest_postgres
 
 SCRIPT = ROOT / "tests" / "fixtures" / "older" / "script.py"
 
@@ -34,7 +35,7 @@ async def test_a_script_for_the_older_package_runs_unchanged_on_its_database(new
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(SCRIPT), dsn, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
 
     assert out.decode() == "ran unchanged\n", err.decode()
     connection = await asyncpg.connect(dsn)

@@ -28,6 +28,7 @@ from pg_scheduler.errors import (
 from pg_scheduler.periodic import PeriodicJobConfig, PeriodicRegistry
 from pg_scheduler.testing import JobRun, SettableClock, advance, run_due_jobs
 from support.databases import EMPTY
+from support.sizes import sized
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from support.world import World
 
     Declare = Callable[..., str]
+
+pytestmark = pytest.mark.newest_postgres
 
 AT = datetime(2026, 3, 7, tzinfo=UTC)
 FUNCTION = "SELECT pg_get_functiondef('scheduler_now'::regproc)"
@@ -908,7 +911,7 @@ def ticks_of(rule: Rule, since: datetime, until: datetime) -> list[datetime]:
     return ticks
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(3, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.sampled_from(AROUND), rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=4, unique_by=str))
 async def test_every_tick_of_every_rule_runs_at_its_instant(
     pool: asyncpg.Pool[asyncpg.Record], at: datetime, rules: list[dict[str, Any]]
@@ -920,13 +923,13 @@ async def test_every_tick_of_every_rule_runs_at_its_instant(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduler_module, "periodic_registry", registry)
         async with SettableClock(pool, at=at) as clock:
-            runs = await advance(Scheduler(pool, tenant=tenant), clock, 2 * DAY)
+            runs = await advance(Scheduler(pool, tenant=tenant), clock, DAY)
 
     assert [run.started_at for run in runs] == [run.tick for run in runs]
     rows = await pool.fetch("SELECT job_name, tick_at FROM scheduled_jobs WHERE tenant = $1 ORDER BY tick_at", tenant)
     await pool.execute("DELETE FROM scheduled_jobs; DELETE FROM scheduler_schedules")
     for name, config in registry.all().items():
-        assert [row["tick_at"] for row in rows if row["job_name"] == name] == ticks_of(config.rule, at, at + 2 * DAY)
+        assert [row["tick_at"] for row in rows if row["job_name"] == name] == ticks_of(config.rule, at, at + DAY)
 
 
 @dataclass(frozen=True)
@@ -957,7 +960,7 @@ def spans_of(jobs: list[Planned], slots: int) -> list[tuple[int, int]]:
 planned = st.builds(Planned, due=st.integers(0, 8), seconds=st.integers(0, 5), priority=st.sampled_from(JobPriority))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(6, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(jobs=st.lists(planned, min_size=1, max_size=14), slots=st.integers(1, 3))
 async def test_jobs_start_and_end_as_a_worker_with_so_many_slots_would_have_them(
     pool: asyncpg.Pool[asyncpg.Record], jobs: list[Planned], slots: int

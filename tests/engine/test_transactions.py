@@ -81,7 +81,7 @@ async def until_status(world: World, job_id: str, expected: str) -> None:
         assert (await world.row(job_id))["status"] == expected
         return True
 
-    await until(probe, what=f"job is {expected}", timeout=20)
+    await until(probe, what=f"job is {expected}")
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

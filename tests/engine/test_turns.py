@@ -94,7 +94,7 @@ def test_a_limited_queue_that_gave_all_it_could_is_asked_again_when_a_job_of_it_
     turns.observe(None, 0.0)
     assert turns.take() == (PLAIN, LIMITED)
 
-    turns.came_short(LIMITED)
+    turns.came_short(LIMITED, 3)
     assert turns.take() == (PLAIN,)
     assert turns.ask_limited()
     assert turns.take() == (PLAIN, LIMITED)
@@ -106,3 +106,16 @@ def test_the_end_of_a_job_asks_for_nothing_where_none_waits() -> None:
 
     assert not turns.ask_limited()
     assert turns.take() == (PLAIN,)
+
+
+def test_a_limited_queue_whose_lock_another_worker_holds_is_not_asked_without_a_pause() -> None:
+    turns = Turns()
+    turns.observe(None, 0.0)
+    turns.came_short(LIMITED, 0)
+
+    turns.observe(None, 0.0)
+
+    assert 0 < turns.within(5.0) <= turns_module.IN_VAIN_SECONDS
+    assert turns.take() == (PLAIN,)
+    turns.observe(None, 0.0)
+    assert turns.within(5.0) == 0.0

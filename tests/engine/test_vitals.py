@@ -6,14 +6,17 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pg_scheduler import Scheduler
 from support.waiting import until
 
 if TYPE_CHECKING:
     import asyncpg
-    import pytest
 
     from pg_scheduler._engine.vitals import Vitals
+
+pytestmark = pytest.mark.newest_postgres
 
 
 async def waits() -> None:

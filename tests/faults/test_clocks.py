@@ -81,8 +81,8 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
 
         for ahead in JUMPS:
             clocks[2].put(ahead)
-            await until(partial(has_been_seen, ahead), timeout=20)
-        await until(lambda: len(without_ticks(record.names("end"))) == len(long) + len(due), timeout=30)
+            await until(partial(has_been_seen, ahead))
+        await until(lambda: len(without_ticks(record.names("end"))) == len(long) + len(due))
 
     started_at = {line["name"]: line["moment"] + epoch for line in record.events() if line["event"] == "start"}
     assert [name for name, at in due.items() if started_at[name] + SLEW_SECONDS < at.timestamp()] == []
@@ -175,14 +175,14 @@ async def test_a_database_clock_that_steps_ends_no_job_twice_and_repeats_no_tick
             clock.put(step)
             assert sweeper._engine is not None
             await sweeper._engine.rescuer.run_once()  # the worst moment: nobody has beaten since
-            await until(partial(all_have_beaten, pool, stepped_at, step), timeout=20)
+            await until(partial(all_have_beaten, pool, stepped_at, step))
             if step < timedelta():
                 states = await states_of(own_world)
                 assert {states[job_id] for job_id in jobs} == {("running", 1, 0)}
         stepped_at = await pool.fetchval("SELECT now()")
-        await until(lambda: max(ticks) > stepped_at, timeout=20)
+        await until(lambda: max(ticks) > stepped_at)
         may_end.set()
-        await until(lambda: all_completed(pool, jobs), timeout=20)
+        await until(lambda: all_completed(pool, jobs))
 
     # All leases were over at one blow: one rescue, of whom had not beaten before it.
     assert set(starts) <= {(job_id, attempt) for job_id in jobs for attempt in (1, 2)}

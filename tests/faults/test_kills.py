@@ -20,7 +20,7 @@ from pg_scheduler import JobSpec, Scheduler
 from support.sizes import sized
 from support.statement_proxy import StatementProxy
 from support.two_histories import INSTALL, Histories, history_of
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,12 +60,12 @@ async def test_a_worker_killed_at_any_statement_of_a_transaction_leaves_exactly_
         victims = {
             name: start_process(program=(str(APP), proxy.dsn, "2", name, dsn)) for name, proxy in proxies.items()
         }
-        await until(lambda: world.pool.fetchval(ALL_STARTED, len(KILLS)), timeout=30)
+        await until(lambda: world.pool.fetchval(ALL_STARTED, len(KILLS)))
         for name, (statement, moment) in KILLS.items():
             proxies[name].arm(statement, moment, killer(victims[name]))
             await submit(world, "charge", name, queue=name)
         for name, proxy in proxies.items():
-            await asyncio.wait_for(proxy.struck.wait(), 10)
+            await asyncio.wait_for(proxy.struck.wait(), PATIENCE)
             assert victims[name].wait() == -9
     assert sorted(record.names("start")) == sorted(KILLS)
 
@@ -80,7 +80,7 @@ async def test_a_worker_killed_at_any_statement_of_a_transaction_leaves_exactly_
         }
         return True
 
-    await until(outcomes, timeout=20)
+    await until(outcomes)
     effects = await world.pool.fetch("SELECT what FROM effects")
     children = await world.pool.fetch(
         "SELECT task_data->'args'->>0 AS of FROM scheduled_jobs WHERE job_name = 'follow'"
@@ -117,12 +117,12 @@ async def test_workers_killed_again_and_again_lose_no_job_and_end_none_twice(
         name = await id_of(victim)
         successor = start_process("--lease", str(LEASE_SECONDS))
         acknowledged += filter(None, await submitter.schedule_bulk(some_work(draw, len(acknowledged))))
-        await until(partial(holds, world, name, draw.randint(1, 20)), timeout=30)
+        await until(partial(holds, world, name, draw.randint(1, 20)))
         victim.process.kill()
         killed_at[name] = time.time()
         victim = successor
 
-    await until(partial(none_is_open, world), timeout=60)
+    await until(partial(none_is_open, world))
     histories = Histories(acknowledged=acknowledged, changes=await history_of(world.pool), events=record.events())
     reclaims = histories.reclaims(killed_at)
     logger.info(

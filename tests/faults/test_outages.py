@@ -124,7 +124,7 @@ async def test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twic
             rows = await own_world.pool.fetch("SELECT status, attempt, worker_id FROM scheduled_jobs")
             return [tuple(row) for row in rows] == [("completed", 1, holder_id)] * count
 
-        await until(all_completed, timeout=20)
+        await until(all_completed)
     others_pool.terminate()
     assert sorted(starts) == list(range(count))
 

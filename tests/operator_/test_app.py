@@ -72,21 +72,3 @@ async def test_operator_waits_for_the_crds_and_says_so_once(
     await app._wait_for_kinds(cast("KubeResources", crds))
 
     assert caplog.text.count("waiting for the CRDs of PeriodicJob, WorkerPool: pgscheduler crds | kubectl apply") == 1
-
-
-async def test_operator_is_ready_when_tables_are_there_and_the_watch_has_begun() -> None:
-    told: list[str] = []
-    tables, watching = asyncio.Event(), asyncio.Event()
-
-    async def migrate() -> None:
-        await tables.wait()
-
-    migrating = asyncio.create_task(migrate())
-    preparing = asyncio.create_task(app._prepare(migrating, watching, lambda: told.append("ready")))
-    for event in (watching, tables):
-        await asyncio.sleep(0)
-        assert told == []
-        event.set()
-
-    await preparing
-    assert told == ["ready"]

@@ -25,26 +25,64 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
-def test_operator_may_do_what_it_does_and_no_more() -> None:
-    (role,) = [document for document in documents("rbac.yaml") if document["kind"] == "ClusterRole"]
+def one(kind: str, name: str) -> dict[str, Any]:
+    (found,) = [d for d in documents("rbac.yaml") if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    return found
 
-    rights = {
+
+def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    return {
         (group, resource): set(rule["verbs"])
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
 
-    assert rights == RIGHTS
+
+def test_operator_may_do_what_it_does_and_no_more() -> None:
+    role = one("ClusterRole", "pgscheduler-operator")
+
+    assert rights(role) == RIGHTS
     assert all(rule.keys() == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
 
 
+def test_operator_may_renew_its_one_lease_and_tell_the_clusters_identity() -> None:
+    (leases, _) = one("Role", "pgscheduler-operator")["rules"]
+    (namespaces,) = one("ClusterRole", "pgscheduler-operator-identity")["rules"]
+
+    assert rights(one("Role", "pgscheduler-operator")) == {
+        ("coordination.k8s.io", "leases"): {"get", "update"},
+        ("events.k8s.io", "events"): {"create"},
+    }
+    assert leases["resourceNames"] == [one("Lease", "pgscheduler-operator")["metadata"]["name"]]
+    assert "spec" not in one("Lease", "pgscheduler-operator")
+    assert (namespaces["resourceNames"], namespaces["verbs"]) == (["kube-system"], ["get"])
+
+
+def test_people_get_what_their_role_in_the_namespace_says() -> None:
+    jobs = {("pgscheduler.io", "periodicjobs"), ("pgscheduler.io", "scheduledjobs")}
+    pools = ("pgscheduler.io", "workerpools")
+    reads, writes = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
+
+    by_role = {
+        label.removeprefix("rbac.authorization.k8s.io/aggregate-to-"): rights(document)
+        for document in documents("rbac.yaml")
+        for label in document["metadata"].get("labels", {})
+    }
+
+    assert by_role == {
+        "view": dict.fromkeys([*jobs, pools], reads),
+        "edit": dict.fromkeys(jobs, writes),
+        "admin": {pools: writes, ("pgscheduler.io", "workerpools/scale"): {"get", "update", "patch"}},
+    }
+
+
 def test_rights_go_to_the_operators_account_only() -> None:
-    (binding,) = [document for document in documents("rbac.yaml") if document["kind"] == "ClusterRoleBinding"]
+    bindings = [document for document in documents("rbac.yaml") if document["kind"].endswith("Binding")]
     (account,) = [document for document in documents("rbac.yaml") if document["kind"] == "ServiceAccount"]
     (deployment,) = documents("operator.yaml")
 
-    assert binding["subjects"] == [{"kind": "ServiceAccount", **account["metadata"]}]
+    assert [binding["subjects"] for binding in bindings] == 3 * [[{"kind": "ServiceAccount", **account["metadata"]}]]
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == account["metadata"]["name"]
     assert deployment["metadata"]["namespace"] == account["metadata"]["namespace"]
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pg_scheduler_operator.reconciler.queue import BACKOFF_MAX_SECONDS, KeyQueue, backoff_seconds
 from pg_scheduler_operator.resources import Key, Kind
+from support.waiting import PATIENCE
 
 A = Key(kind=Kind.SCHEDULED_JOB, namespace="n", name="a")
 B = Key(kind=Kind.SCHEDULED_JOB, namespace="n", name="b")
@@ -70,7 +71,7 @@ async def test_failed_key_comes_back_and_counts_its_failures() -> None:
     await queue.get()
 
     assert queue.failed(A) == 1
-    assert await asyncio.wait_for(queue.get(), 2) == A
+    assert await asyncio.wait_for(queue.get(), PATIENCE) == A
     assert queue.failed(A) == 2
     queue.close()
 

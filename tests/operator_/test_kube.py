@@ -15,6 +15,7 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
+from pg_scheduler_operator.metrics import Metrics
 from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
@@ -241,5 +242,5 @@ async def test_process_without_any_configuration_is_told_what_to_set(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
     with pytest.raises(KubernetesNotConfigured, match="KUBECONFIG"):
-        async with connect():
+        async with connect(Metrics()):
             pass

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_scheduler.demand import Demand, Running, Waiting, WorkerLoad
-from pg_scheduler_operator.reconcile.need import Need, Outlook, QueueShare, busiest, need_of
+from pg_scheduler.demand import Demand, QueueLimit, Running, Waiting, WorkerLoad
+from pg_scheduler_operator.reconcile.need import Need, Outlook, busiest, need_of
 from support.operator_world import NOW
 
-OUTLOOK = Outlook(lead_seconds=30, pod_uids={"a", "b"}, tasks={"t"})
+OUTLOOK = Outlook(lead_seconds=30, pod_uids={"a", "b"}, queues={"p", "q"}, tasks={"t"})
 WAITING = st.builds(
     Waiting, st.sampled_from(["p", "q"]), st.sampled_from(["t", "u"]), st.integers(0, 60), st.integers(1, 50)
 )
@@ -45,30 +45,34 @@ def test_slots_are_for_what_runs_is_due_is_orphaned_or_soon_due(what: Demand, sl
 
 
 @pytest.mark.parametrize(
-    ("share", "slots"),
+    ("limits", "slots"),
     [
-        (QueueShare(), 150),
-        (QueueShare(concurrency=40), 38),
-        (QueueShare(concurrency=1), 0),
-        (QueueShare(starts_per_second=2), 60),
-        (QueueShare(starts_per_second=0.01), 1),
-        (QueueShare(share=0.25), 37.5),
+        ([], 150),
+        ([QueueLimit("p", 1, 1)], 150),
+        ([QueueLimit("q", 40, None)], 38),
+        ([QueueLimit("q", 1, None)], 0),
+        ([QueueLimit("q", None, 2)], 60),
+        ([QueueLimit("q", None, 0.01)], 1),
+        ([QueueLimit("q", 40, 1)], 30),
     ],
 )
-def test_queue_counts_what_its_limits_let_run(share: QueueShare, slots: float) -> None:
-    what = demand(Waiting("q", "t", 0, 100), Waiting("q", "t", 5, 50), running=[Running("q", 2, on_living_worker=True)])
+def test_queue_counts_what_its_limits_let_run(limits: list[QueueLimit], slots: float) -> None:
+    running = [Running("q", 2, on_living_worker=True)]
+    what = demand(Waiting("q", "t", 0, 100), Waiting("q", "t", 5, 50), running=running, limits=limits)
 
-    assert need_of(what, replace(OUTLOOK, queues={"q": share})).slots == slots
-
-
-def test_only_queues_that_the_pool_serves_count() -> None:
-    what = demand(Waiting("p", "t", 0, 3), Waiting("q", "t", 0, 5), Waiting("q", "typo", 0, 1))
-
-    assert need_of(what, replace(OUTLOOK, only={"p"})) == Need(slots=3, strangers=set())
+    assert need_of(what, OUTLOOK).slots == slots
 
 
-def test_tasks_that_nobody_has_registered_are_named_and_need_no_slots() -> None:
-    assert need_of(demand(Waiting("q", "typo", 0, 1000)), OUTLOOK) == Need(slots=0, strangers={"typo"})
+def test_pool_counts_its_share_of_what_others_serve_too() -> None:
+    what = demand(Waiting("p", "t", 0, 4), Waiting("q", "t", 0, 100), running=[Running("q", 8, on_living_worker=False)])
+
+    assert need_of(what, replace(OUTLOOK, shares={"q": 0.25})).slots == 4 + 25 + 2
+
+
+def test_what_no_worker_runs_is_named_and_needs_no_slots() -> None:
+    what = demand(Waiting("p", "t", 0, 3), Waiting("elsewhere", "t", 0, 5), Waiting("p", "typo", 9, 1000))
+
+    assert need_of(what, OUTLOOK) == Need(slots=3, strangers={"elsewhere/t", "p/typo"})
 
 
 @pytest.mark.parametrize(
@@ -99,9 +103,10 @@ def test_what_lies_beyond_the_lead_is_ignored(waiting: list[Waiting], running: l
 
 @given(st.lists(WAITING), WAITING, st.integers(1, 50))
 def test_one_more_job_never_needs_fewer_slots(waiting: list[Waiting], more: Waiting, concurrency: int) -> None:
-    outlook = replace(OUTLOOK, tasks={"t", "u"}, queues={"q": QueueShare(concurrency=concurrency)})
+    outlook, limits = replace(OUTLOOK, tasks={"t", "u"}), [QueueLimit("q", concurrency, None)]
 
-    assert need_of(demand(*waiting, more), outlook).slots >= need_of(demand(*waiting), outlook).slots
+    before = need_of(demand(*waiting, limits=limits), outlook).slots
+    assert need_of(demand(*waiting, more, limits=limits), outlook).slots >= before
 
 
 @given(st.lists(WAITING), st.lists(RUNNING))

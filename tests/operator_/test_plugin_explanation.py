@@ -191,7 +191,7 @@ CASES = [
         sjob(),
         [pool(replicas=0, readyReplicas=0, conditions=conditions(ScalingActive=(False, "DemandUnknown", "stays")))],
         Cause.NO_WORKERS,
-        "no worker of this namespace is ready (reports: DemandUnknown: stays)",
+        "no WorkerPool of this namespace has a ready worker (reports: DemandUnknown: stays)",
         id="no worker",
     ),
     pytest.param(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         ('error: the server doesn\'t have a resource type "periodicjobs"', errors.KubernetesError),
         ("error: timed out waiting for the condition on scheduledjobs/x", errors.WaitTooShort),
         ('error: context "nowhere" does not exist', errors.KubernetesNotConfigured),
+        (
+            "Error in configuration: context was not found for specified context: nowhere",
+            errors.KubernetesNotConfigured,
+        ),
         ("error: stat /nowhere: no such file or directory", errors.KubernetesNotConfigured),
         (
             "The connection to the server localhost:8080 was refused - did you specify the right host or port?",

@@ -12,10 +12,11 @@ from pg_scheduler.control import Control
 from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Rows
+from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
-from pg_scheduler_operator.reconciler import KeyQueue, Reconciler
+from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, Sweeper
 from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, Pod, TargetScale, stamp
-from pg_scheduler_operator.status import Pacer
 from support.operator_world import CLUSTER, FakeCluster, periodic_job, scheduled_job, worker_pool
 from support.waiting import until
 
@@ -48,9 +49,17 @@ class World:
         self.rows = FaultyRows(control, cluster=CLUSTER, clock=lambda: self.now)
         self.pool = pool
         self.queue = KeyQueue()
-        self.pacer = Pacer(lambda: self.now, per_second=1e6)
+        self.metrics = Metrics()
+        self.pacer: Pacer[Key] = Pacer(lambda: self.now, metrics=self.metrics, per_second=1e6, burst=1e6)
+        self.sweeper = Sweeper(self.cluster, self.rows, self.metrics)
         self.reconciler = Reconciler(
-            queue=self.queue, resources=self.cluster, targets=self.cluster, rows=self.rows, pacer=self.pacer
+            queue=self.queue,
+            resources=self.cluster,
+            targets=self.cluster,
+            rows=self.rows,
+            pacer=self.pacer,
+            sweeper=self.sweeper,
+            metrics=self.metrics,
         )
 
     async def settle(self, key: Key) -> None:
@@ -324,13 +333,13 @@ async def test_sweep_withdraws_rows_of_objects_that_are_gone(world: World) -> No
         if key.name == "gone":
             del world.cluster.objects[key]
 
-    assert await world.reconciler.sweep() == 2
+    assert await world.sweeper.run_once() == 2
 
     assert {(row[0], row[2]) for row in await world.jobs() if row[0] in {"gone", "here"} and row[2] == "cancelled"} == {
         ("gone", "cancelled")
     }
     assert await world.pool.fetchval("SELECT array_agg(source_name) FROM scheduler_schedules") == ["here"]
-    assert await world.reconciler.sweep() == 0
+    assert await world.sweeper.run_once() == 0
 
 
 async def test_sweep_lets_running_jobs_finish(world: World) -> None:
@@ -339,7 +348,7 @@ async def test_sweep_lets_running_jobs_finish(world: World) -> None:
     await world.run(key, "running")
     del world.cluster.objects[key]
 
-    await world.reconciler.sweep()
+    await world.sweeper.run_once()
 
     assert [row[2] for row in await world.jobs()] == ["running"]
 
@@ -349,7 +358,7 @@ async def test_sweep_touches_only_namespaces_that_are_served_here(world: World) 
     await world.settle(key)
     del world.cluster.objects[key]
 
-    assert await world.reconciler.sweep() == 0
+    assert await world.sweeper.run_once() == 0
 
 
 async def test_sweep_does_nothing_when_the_objects_cannot_be_listed(world: World) -> None:
@@ -363,7 +372,7 @@ async def test_sweep_does_nothing_when_the_objects_cannot_be_listed(world: World
     world.cluster.fault = fail
 
     with pytest.raises(ObjectChanged):
-        await world.reconciler.sweep()
+        await world.sweeper.run_once()
     assert [row[2] for row in await world.jobs()] == ["pending"]
 
 
@@ -432,7 +441,13 @@ async def test_what_stands_of_a_dead_operator_is_gone_on_with(world: World) -> N
     key = world.cluster.apply(Kind.WORKER_POOL, "w", shrunk())
     for _ in range(3):
         successor = Reconciler(
-            queue=world.queue, resources=world.cluster, targets=world.cluster, rows=world.rows, pacer=world.pacer
+            queue=world.queue,
+            resources=world.cluster,
+            targets=world.cluster,
+            rows=world.rows,
+            pacer=world.pacer,
+            sweeper=world.sweeper,
+            metrics=world.metrics,
         )
         await successor.reconcile(key)
 
@@ -513,7 +528,7 @@ async def test_deleted_object_does_not_wait_for_ever_for_the_database(world: Wor
     assert key not in world.cluster.objects
     assert world.cluster.reasons == ["RowCleanupDeferred"]
     world.rows.away = False
-    assert await world.reconciler.sweep() == 1
+    assert await world.sweeper.run_once() == 1
     assert [row[2] for row in await world.jobs()] == ["cancelled"]
 
 
@@ -696,7 +711,7 @@ async def test_settings_of_a_pool_that_went_while_nobody_looked_are_swept(world:
     await world.settle(key)
     del world.cluster.objects[key]
 
-    assert await world.reconciler.sweep() == 1
+    assert await world.sweeper.run_once() == 1
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_settings") == 0
 
 
@@ -833,7 +848,7 @@ async def test_sweep_ends_the_jobs_of_a_schedule_as_its_object_had_said(world: W
     await tick(world, "running")
     del world.cluster.objects[key]
 
-    assert await world.reconciler.sweep() == 1
+    assert await world.sweeper.run_once() == 1
 
     row = await world.pool.fetchrow("SELECT status, stopping_worker FROM scheduled_jobs")
     assert row is not None
@@ -855,7 +870,9 @@ async def test_restart_with_nothing_changed_writes_nothing(world: World) -> None
         resources=world.cluster,
         targets=world.cluster,
         rows=rows,
-        pacer=Pacer(lambda: 0.0, per_second=1e6),
+        pacer=Pacer(lambda: 0.0),
+        sweeper=world.sweeper,
+        metrics=world.metrics,
     )
 
     await asyncio.gather(*(restarted.reconcile(key) for key in keys))
@@ -884,7 +901,8 @@ async def test_new_schedule_whose_status_must_wait_is_not_looked_at_again_before
     reads: list[str] = []
     world.cluster.fault = reads.append
 
-    assert await world.reconciler.reconcile(key) == pytest.approx(100)
+    assert await world.reconciler.reconcile(key) is None
 
+    assert world.pacer._line.keys() == {key}  # it will be called
     assert reads == ["get", "set_finalizers"]
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 1

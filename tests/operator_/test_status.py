@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from pg_scheduler_operator.resources import Kind, ScheduledJobSpec, ScheduledJobStatus, read
 from pg_scheduler_operator.status import (
-    Bucket,
     Fact,
     Notice,
-    Pacer,
     Reason,
     conditions,
     is_urgent,
@@ -139,77 +137,3 @@ def test_same_notice_has_the_same_name_and_another_one_another() -> None:
     assert name(Reason.UNKNOWN_TASK, "1") == name(Reason.UNKNOWN_TASK, "1")
     assert len({name(Reason.UNKNOWN_TASK, "1"), name(Reason.UNKNOWN_TASK, "2"), name(Reason.INVALID_SPEC, "1")}) == 3
     assert name(Reason.UNKNOWN_TASK, "1").startswith("x.")
-
-
-class Clock:
-    """A clock that stands still."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def writes(pacer: Pacer, clock: Clock, seconds: float, *, urgent: bool, step: float = 0.01) -> int:
-    """How often one object is written when it changes all the time."""
-    count, end = 0, clock.now + seconds
-    while clock.now < end:
-        if pacer.wait_seconds("x", urgent=urgent) == 0:
-            pacer.written("x")
-            count += 1
-        clock.now += step
-    return count
-
-
-def test_object_that_changes_all_the_time_is_written_once_a_minute() -> None:
-    clock = Clock()
-
-    assert writes(Pacer(clock), clock, 300, urgent=False, step=0.5) == 5
-
-
-def test_object_whose_conditions_flap_is_written_once_a_second() -> None:
-    clock = Clock()
-
-    assert 60 <= writes(Pacer(clock), clock, 60, urgent=True) <= 64
-
-
-def test_urgent_write_does_not_wait_for_the_minute() -> None:
-    clock = Clock()
-    pacer = Pacer(clock)
-    pacer.written("x")
-
-    assert pacer.wait_seconds("x", urgent=True) == 0
-    assert pacer.wait_seconds("x", urgent=False) == pytest.approx(60)
-
-
-def test_all_objects_together_keep_to_the_bucket() -> None:
-    clock = Clock()
-    pacer = Pacer(clock, per_second=50)
-    for key in range(400):
-        assert pacer.wait_seconds(key, urgent=True) == 0
-        pacer.written(key)
-
-    assert pacer.wait_seconds("one more", urgent=True) == pytest.approx(0.02)
-
-
-def test_forgotten_object_may_be_written_at_once() -> None:
-    clock = Clock()
-    pacer = Pacer(clock)
-    pacer.written("x")
-    pacer.forget("x")
-
-    assert pacer.wait_seconds("x", urgent=False) == 0
-
-
-@given(st.lists(st.floats(0, 10), max_size=50))
-def test_bucket_never_gives_more_than_burst_and_rate(steps: list[float]) -> None:
-    clock = Clock()
-    bucket = Bucket(per_second=2, burst=3, clock=clock)
-    begin, taken = clock.now, 0
-    for step in steps:
-        clock.now += step
-        while bucket.wait_seconds() == 0:
-            bucket.take()
-            taken += 1
-        assert taken <= 3 + 2 * (clock.now - begin) + 1e-6

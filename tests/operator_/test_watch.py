@@ -73,8 +73,8 @@ def test_watch_passes_a_list_on_within_seconds() -> None:
 
 def test_watch_copies_no_object() -> None:
     """Differences are for handlers that we do not have; kopf would look for them at each event."""
-    made: Any = body(Kind.SCHEDULED_JOB, scheduled_job())
-    one = kopf.Body(made)
+    raw: Any = body(Kind.SCHEDULED_JOB, scheduled_job())
+    one = kopf.Body(raw)
     differences = _settings().persistence.diffbase_storage
 
     assert differences.fetch(body=one) is None
@@ -88,6 +88,6 @@ async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(kopf, "operator", forbidden)
 
     with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
-        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), is_own=lambda *_: False)
+        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None, is_own=lambda *_: False)
 
     assert "c4n4ry" not in str(caught.value)

@@ -25,10 +25,11 @@ from pg_scheduler_operator.resources import Kind, Pod, Resource, TargetScale, Wo
 from support.operator_world import NOW, body, worker_pool
 
 LONG_AGO = NOW - timedelta(hours=1)
-KNOWN = PoolRecord(tasks=["t"])
+KNOWN = PoolRecord(queues=["q"], tasks=["t"])
 PODS = [Pod(name=name, uid=name, created_at=LONG_AGO, grace_seconds=330) for name in ("a", "b")]
 WORKERS = [
-    WorkerLoad(pod_uid=pod.uid, slots=10, started_at=LONG_AGO + timedelta(seconds=3), tasks=["t"]) for pod in PODS
+    WorkerLoad(pod_uid=pod.uid, slots=10, started_at=LONG_AGO + timedelta(seconds=3), queues=["q"], tasks=["t"])
+    for pod in PODS
 ]
 DUE = Waiting("q", "t", 0, 1)
 
@@ -148,19 +149,19 @@ def test_mistyped_task_never_needs_more_than_one_replica_and_for_ten_minutes_onl
     later = replace(what, at=NOW + timedelta(minutes=10))
 
     assert replicas(made) == [1]
-    assert kept.strangers == {"typo": NOW}
+    assert kept.strangers == {"q/typo": NOW}
     assert replicas(planned(None, look(what, wanted=0, record=kept))) == [1]
     assert replicas(planned(None, look(later, wanted=0, record=kept))) == []
 
 
 def test_task_is_no_stranger_once_a_worker_of_the_pool_has_registered_it() -> None:
     what = demand(Waiting("q", "new", 0, 50), workers=[replace(WORKERS[0], tasks=["new"])])
-    asked = PoolRecord(strangers={"new": NOW})
+    asked = PoolRecord(strangers={"q/new": NOW})
 
     made = planned(None, look(what, wanted=1, record=asked))
 
     (kept,) = [action.record for action in made.actions if isinstance(action, KeepPoolRecord)]
-    assert (kept.tasks, kept.strangers, kept.start_seconds) == (["new"], {}, {"a": 3.0})
+    assert (kept.queues, kept.tasks, kept.start_seconds) == (["q"], ["new"], {"a": 3.0})
     assert replicas(made) == [7]
 
 
@@ -174,10 +175,31 @@ def test_record_that_says_nothing_new_is_not_written() -> None:
 
 
 def test_two_pools_share_what_both_are_asked_for_by_their_slots() -> None:
-    other = Sibling(name="o", uid="o", created_at=NOW, target="others", capacity=300)
+    other = Sibling(name="o", uid="o", created_at=NOW, target="others", queues=["q"], capacity=300)
+    elsewhere = replace(other, queues=["p"])
 
     assert replicas(planned(None, look(due(160)))) == [10]
     assert replicas(planned(None, look(due(160), siblings=[other]))) == [5]
+    assert replicas(planned(None, look(due(160), siblings=[elsewhere]))) == [10]
+
+
+@pytest.mark.parametrize(("globs", "expected"), [(None, [3]), (["t*"], [3]), (["x.*"], []), ([], [])])
+def test_tasks_that_the_pool_does_not_allow_do_not_count(globs: list[str] | None, expected: list[int]) -> None:
+    spec = worker_pool() if globs is None else {**worker_pool(), "allowedTasks": globs}
+    what = demand(replace(DUE, jobs=60), workers=[])
+
+    assert replicas(planned(spec, look(what, wanted=0))) == expected
+
+
+def test_what_is_remembered_of_strangers_is_bounded_and_the_oldest_stay() -> None:
+    many = demand(*(Waiting("q", f"typo{n:03}", 0, 1) for n in range(150)), workers=[])
+    first = planned(None, look(many, wanted=0))
+    (kept,) = [action.record for action in first.actions if isinstance(action, KeepPoolRecord)]
+
+    again = planned(None, look(replace(many, at=NOW + timedelta(minutes=11)), wanted=0, record=kept))
+
+    assert len(kept.strangers) == 100
+    assert [action for action in again.actions if isinstance(action, KeepPoolRecord | Scale)] == []
 
 
 def test_pool_is_held_while_nobody_knows_the_demand() -> None:
@@ -230,6 +252,7 @@ def test_pool_with_an_invalid_spec_is_held() -> None:
     assert verdicts(made.actions)["Ready"] == "False/InvalidSpec"
 
 
+OLDER = Sibling(name="o", uid="o", created_at=LONG_AGO, target="workers", queues=[], capacity=1)
 DRAINING = [replace(WORKERS[0], mark_seconds=50.0, drained_seconds=10.0), WORKERS[1]]
 MARKED = [replace(PODS[0], deletion_cost=VICTIM_COST), PODS[1]]
 
@@ -238,7 +261,7 @@ MARKED = [replace(PODS[0], deletion_cost=VICTIM_COST), PODS[1]]
     ("changes", "reason"),
     [
         ({"autoscaler": "hpa"}, "ForeignAutoscaler"),
-        ({"siblings": [Sibling(name="o", uid="o", created_at=LONG_AGO, target="workers", capacity=1)]}, "TargetInUse"),
+        ({"siblings": [OLDER]}, "TargetInUse"),
     ],
 )
 def test_pool_whose_target_others_scale_is_held(changes: dict[str, Any], reason: str) -> None:
@@ -257,15 +280,13 @@ def test_pool_that_may_not_scale_leaves_no_mark_and_no_cost() -> None:
 
 
 def test_younger_of_two_pools_does_not_touch_the_marks_of_the_older() -> None:
-    older = Sibling(name="o", uid="o", created_at=LONG_AGO, target="workers", capacity=1)
-
-    made = planned(shrunk(), look(demand(workers=DRAINING), pods=MARKED, siblings=[older]))
+    made = planned(shrunk(), look(demand(workers=DRAINING), pods=MARKED, siblings=[OLDER]))
 
     assert not [a for a in made.actions if isinstance(a, SparePods | SetDeletionCost | Scale)]
 
 
 def test_older_of_two_pools_goes_on() -> None:
-    younger = Sibling(name="o", uid="o", created_at=NOW + timedelta(hours=1), target="workers", capacity=1)
+    younger = replace(OLDER, created_at=NOW + timedelta(hours=1))
 
     assert replicas(planned(None, look(due(30), siblings=[younger]))) == [4]
 

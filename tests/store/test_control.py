@@ -403,3 +403,18 @@ async def test_an_absent_server_and_absent_tables_are_typed_errors(new_database:
 
     with pytest.raises(InvalidDsn):
         Control("mysql://x")
+
+
+async def test_dsn_that_changes_is_used_by_the_next_connection(dsn: str, new_database: Callable[..., str]) -> None:
+    """A password read anew does what another database does here: the server of tests asks for none."""
+    names = [dsn]
+    async with Control(lambda: names[-1]) as control:
+        await control.upsert_job(JOB)
+        names.append(new_database())
+        await control._parts.database._pool.expire_connections()
+
+        assert await control.job("sj-u1") is None
+        await control.upsert_job(JOB)
+
+    async with Control(names[-1]) as there:
+        assert await there.job("sj-u1") is not None

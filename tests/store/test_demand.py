@@ -10,7 +10,8 @@ import pytest
 
 from pg_scheduler import recurrence
 from pg_scheduler.control import Control, DesiredSchedule, JobTemplate, Source
-from pg_scheduler.demand import PoolRecord, Running, Waiting
+from pg_scheduler.demand import PoolRecord, QueueLimit, Running, Waiting
+from pg_scheduler.pool_settings import PoolSettings
 from pg_scheduler.recurrence import Policy
 
 if TYPE_CHECKING:
@@ -142,6 +143,16 @@ async def test_paused_queues_are_told(control: Control, world: World) -> None:
     assert (await control.demand("")).paused == ["q"]
 
 
+async def test_limits_of_queues_are_told(control: Control, world: World) -> None:
+    await world.pool.execute("INSERT INTO scheduler_pool_settings VALUES ('', 'p', 'c', 'u', 1, now())")
+    await world.pool.execute(
+        "INSERT INTO scheduler_queue_settings (tenant, queue, pool, concurrency, rate_limit, rate_seconds)"
+        " VALUES ('', 'both', 'p', 5, 3, 60), ('', 'none', 'p', NULL, NULL, NULL)"
+    )
+
+    assert (await control.demand("")).limits == [QueueLimit("both", 5, 0.05)]
+
+
 async def test_drained_worker_claims_nothing_for_a_minute(control: Control, world: World) -> None:
     await world.stand_at(BEGIN)
     worker = await in_pod(world, "a")
@@ -187,12 +198,27 @@ async def test_spared_worker_claims_at_once(control: Control, world: World) -> N
 
 
 async def test_record_of_a_pool_comes_back_as_it_was_kept(control: Control) -> None:
-    record = PoolRecord(tasks=["a", "b"], strangers={"typo": BEGIN}, start_seconds={"u2": 3.5, "u1": 2.0})
+    record = PoolRecord(
+        queues=["q"], tasks=["a", "b"], strangers={"q/typo": BEGIN}, start_seconds={"u2": 3.5, "u1": 2.0}
+    )
 
-    assert await control.pool_record("x", "p") == PoolRecord()
+    assert await control.pool_records("x") == {}
     await control.keep_pool_record("x", "p", PoolRecord())
     await control.keep_pool_record("x", "p", record)
+    await control.keep_pool_record("y", "p", PoolRecord())
 
-    assert await control.pool_record("x", "p") == record
-    assert list((await control.pool_record("x", "p")).start_seconds) == ["u2", "u1"]
-    assert await control.pool_record("y", "p") == PoolRecord()
+    assert await control.pool_records("x") == {"p": record}
+    assert list((await control.pool_records("x"))["p"].start_seconds) == ["u2", "u1"]
+
+
+async def test_record_goes_with_its_pool(control: Control) -> None:
+    pool = replace(SCHEDULE.source, kind="WorkerPool", name="p")
+    await control.set_pool(pool, made_at=BEGIN, settings=PoolSettings())
+    await control.keep_pool_record("", "p", PoolRecord())
+    await control.keep_pool_record("", "other", PoolRecord())
+
+    await control.delete_pool("", "p", cluster="elsewhere")
+    assert set(await control.pool_records("")) == {"other", "p"}
+    await control.delete_pool("", "p", cluster="c", uid=pool.uid)
+
+    assert set(await control.pool_records("")) == {"other"}

@@ -13,7 +13,7 @@ from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore
 from support.keyed_jobs import held, keyed, somebody_waits_for_a_lock
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LONG_AGO, World, new_job
 
 if TYPE_CHECKING:
@@ -598,7 +598,7 @@ async def test_a_claim_parks_nothing_while_a_slot_of_the_key_is_being_given_back
 
     async with world.pool.acquire() as finisher, finisher.transaction():
         await finisher.fetch(QUERIES["complete_jobs"], [job.id], [job.token], worker)
-        assert await asyncio.wait_for(world.claim_keyed(worker), 5) == []
+        assert await asyncio.wait_for(world.claim_keyed(worker), PATIENCE) == []
         assert await world.statuses(second) == ["pending"]
 
     assert [job.job_id for job in await world.claim_keyed(worker)] == [second]
@@ -631,7 +631,7 @@ async def test_a_claim_leaves_a_key_alone_that_another_claim_gives_slots_of(worl
         # Only the first row of a batch that was looked at would be left to the other claim: the rest is locked too.
         assert len(rows) == 1
         (late,) = await keyed(world, execution_time=LONG_AGO + timedelta(days=1))
-        assert await asyncio.wait_for(world.claim_keyed(worker), 5) == []
+        assert await asyncio.wait_for(world.claim_keyed(worker), PATIENCE) == []
         assert await world.statuses(late) == ["pending"]
 
 
@@ -643,7 +643,7 @@ async def test_a_job_that_replaces_waits_for_no_row_that_is_being_finished(world
 
     async with world.pool.acquire() as finisher, finisher.transaction():
         await finisher.execute("SELECT FROM scheduled_jobs WHERE job_id = $1 FOR UPDATE", old)
-        assert await asyncio.wait_for(world.claim_keyed(worker), 5) == []
+        assert await asyncio.wait_for(world.claim_keyed(worker), PATIENCE) == []
         assert await world.statuses(old, new) == ["running", "waiting"]
         await finisher.fetch(QUERIES["complete_jobs"], [job.id], [job.token], worker)
 

@@ -11,7 +11,7 @@ import pytest
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.queries import QUERIES
 from support.keyed_jobs import held, keyed, somebody_waits_for_a_lock
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LONG_AGO
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ async def test_none_queues_while_the_retry_before_it_is_being_ended(world: World
 
     async with world.pool.acquire() as canceller, canceller.transaction():
         await canceller.fetch(QUERIES["cancel_job"], first)
-        assert await asyncio.wait_for(world.claim_keyed(worker), 5) == []
+        assert await asyncio.wait_for(world.claim_keyed(worker), PATIENCE) == []
         assert await world.statuses(second) == ["pending"]
 
     assert await started(world, worker) == [second]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore
+from support.waiting import PATIENCE
 from support.world import World, new_job
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def test_six_clients_never_exceed_a_limit_strand_a_job_or_deadlock(world: 
         await world.pending(concurrency_key=KEYS[number % len(KEYS)], concurrency_limit=LIMIT)
     clients = [Client(world, number) for number in range(CLIENTS)]
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.run())
 

@@ -19,6 +19,7 @@ from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler.errors import DatabaseBusy
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumPolicy
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     import asyncpg
@@ -224,7 +225,7 @@ async def test_totals_are_given_up_after_their_limit(world: World, monkeypatch: 
         await connection.execute("LOCK scheduler_schedules")
 
         with pytest.raises(DatabaseBusy, match="the statement took too long"):
-            await asyncio.wait_for(LedgerStore(world.db).totals(""), 5)
+            await asyncio.wait_for(LedgerStore(world.db).totals(""), PATIENCE)
 
 
 async def test_a_schedule_whose_last_runs_all_failed_is_halted(world: World) -> None:

@@ -16,7 +16,7 @@ from pg_scheduler._store.migration_files import Migration
 from pg_scheduler.errors import InvalidArgument, SchemaMismatch
 from support.catalogue import catalogue, difference
 from support.databases import EMPTY
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -142,7 +142,7 @@ async def test_a_migration_waits_two_seconds_for_its_lock_and_tries_again(
             migrating = asyncio.create_task(migrator.migrate_place_of(pool, tell=told.append))
             await until(lambda: told, what="it waits for its turn")
             # Nobody stands behind it meanwhile: its place in the queue is given up for the pause.
-            await asyncio.wait_for(pool.fetchval("SELECT count(*) FROM scheduled_jobs"), 5)
+            await asyncio.wait_for(pool.fetchval("SELECT count(*) FROM scheduled_jobs"), PATIENCE)
             assert not migrating.done()
         applied = await migrating
 
@@ -179,7 +179,7 @@ async def test_an_index_is_made_while_others_write(pool: Pool, next_migrations: 
 async def test_an_index_is_made_once_by_many_processes(pool: Pool, next_migrations: Callable[..., None]) -> None:
     next_migrations(SLOW_INDEX)
 
-    applied = await asyncio.wait_for(asyncio.gather(*(migrate(pool) for _ in range(4))), 30)
+    applied = await asyncio.wait_for(asyncio.gather(*(migrate(pool) for _ in range(4))), PATIENCE)
 
     assert sorted(map(len, applied)) == [0, 0, 0, 1]
     assert await _index_state(pool) == "valid"

@@ -15,7 +15,7 @@ from pg_scheduler import __version__
 from pg_scheduler._store import migrator
 from support.databases import EMPTY
 from support.paths import ROOT
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ async def main(dsn):
             if n == 50:
                 print("up", flush=True)
             await asyncio.sleep(0.002)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             open_jobs = "SELECT 1 FROM scheduled_jobs WHERE status <> 'completed' LIMIT 1"
             while len(runs) < n or await pool.fetchval(open_jobs):
                 await asyncio.sleep(0.05)
@@ -101,7 +101,7 @@ async def test_migrating_under_the_released_worker_loses_no_job_and_locks_nobody
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert worker.stdout is not None
-    assert await asyncio.wait_for(worker.stdout.readline(), 30) == b"up\n"
+    assert await asyncio.wait_for(worker.stdout.readline(), PATIENCE) == b"up\n"
     watch = LockWatch(dsn)
     watching = asyncio.create_task(watch.run())
 
@@ -111,14 +111,14 @@ async def test_migrating_under_the_released_worker_loses_no_job_and_locks_nobody
             async with reader.transaction():
                 await reader.execute("SELECT FROM scheduled_jobs LIMIT 1")
                 migrating = asyncio.create_task(migrator.migrate_place_of(pool))
-                await until(lambda: len(watch.turns) > 1, timeout=20, what="it gives up its place and tries again")
+                await until(lambda: len(watch.turns) > 1, what="it gives up its place and tries again")
             applied = await migrating
         assert applied
         done = await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE status = 'completed'")
         more = "SELECT count(*) > $1 FROM scheduled_jobs WHERE status = 'completed'"
         await until(lambda: pool.fetchval(more, done), what="the released worker goes on")
 
-    out, err = await asyncio.wait_for(worker.communicate(b""), 60)
+    out, err = await asyncio.wait_for(worker.communicate(b""), PATIENCE)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
 

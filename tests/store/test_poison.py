@@ -40,7 +40,7 @@ async def test_from_its_second_death_on_a_job_is_claimed_alone(world: World) -> 
         {"suspended": True},
         {"execution_time": datetime.now(UTC) + timedelta(hours=1)},
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
 async def test_what_is_not_this_workers_is_left_alone(world: World, changes: dict[str, object]) -> None:
     worker = await world.worker()

@@ -11,6 +11,8 @@ import pytest
 
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler.pool_settings import QueueSettings, RateLimit
+from support.pools import say
 
 if TYPE_CHECKING:
     from support.world import World
@@ -157,6 +159,32 @@ async def test_no_statement_of_the_keys_functions_scans_the_jobs(world: World, p
 
     assert scans == 0
     assert {"waiting", "expired"} <= statuses
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_no_statement_of_the_limits_functions_scans_the_jobs(world: World, plan_cache_mode: str) -> None:
+    """As above."""
+    await _fill(world)
+    await world.pool.execute(
+        "UPDATE scheduled_jobs SET concurrency_key = CASE id % 3 WHEN 0 THEN 'k' || id END,"
+        " expires_at = CASE id % 7 WHEN 0 THEN now() END, interruptions = CASE id WHEN 500 THEN 2 ELSE 0 END"
+        " WHERE status = 'pending'"
+    )
+    await world.pool.execute("VACUUM ANALYZE scheduled_jobs")
+    await say(world.db, default=QueueSettings(concurrency=100_000, rate=RateLimit(limit=40, seconds=60)))
+    await world.advance(timedelta(hours=1))
+    worker = await world.worker()
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plan_cache_mode}")
+        before = await connection.fetchval(SCANS)
+        claim = (QUERIES["claim_limited_jobs"], worker, "", ["default"], ["t"])
+        started = [row for _ in range(3) for row in await connection.fetch(*claim, 30, False) if row["attempt"]]
+        await connection.fetch(*claim, 1, True)
+        await connection.fetch(QUERIES["look_ahead"], "", ["default"], ["t"], None, worker, None, None)
+        scans = await connection.fetchval(SCANS) - before
+
+    assert scans == 0
+    assert len(started) == 40
 
 
 async def _plan(

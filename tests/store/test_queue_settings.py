@@ -147,19 +147,19 @@ async def test_no_window_has_more_starts_than_the_rate_and_little_is_left_unused
     worker, chance, at = await world.worker(lease_seconds=1e6), random.Random(7), 0.0  # noqa: S311
     await world.pool.execute(
         "INSERT INTO scheduled_jobs (job_id, task, job_name, task_data, execution_time)"
-        " SELECT 'b' || n, 't', 't', '{}', $1 FROM generate_series(1, 100) n",
+        " SELECT 'b' || n, 't', 't', '{}', $1 FROM generate_series(1, 300) n",
         LONG_AGO,
     )
     starts: list[float] = []
-    for _ in range(60):
-        at += chance.choice([0.01, 0.3, 2.0, 5.0])
+    for step in [*chance.choices([0.01, 0.06, 0.3, 2.0, 4.97, 9.95], k=60), 60]:
+        at += step
         await world.stand_at(NOW + timedelta(seconds=at))
         await world.pool.execute("UPDATE scheduler_workers SET lease_until = scheduler_now() + interval '1 h'")
         starts += [at] * len(await claim(world, worker, chance.randint(1, 5)))
 
     assert all(sum(1 for start in starts if begin <= start < begin + 10) <= 5 for begin in starts)
-    assert len(starts) >= 0.7 * at / 10 * 5
-    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_starts") <= 101
+    assert len(starts) >= 0.7 * (at - 60) / 10 * 5
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_starts") == 1, "the others have left"
 
 
 async def test_a_look_says_when_a_limited_queue_may_start_something(world: World) -> None:
@@ -214,6 +214,7 @@ async def test_a_full_queue_does_not_ask_for_a_worker_to_run_a_job_alone(world: 
     await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = $1", await world.pending())
     assert not (await world.jobs.look_ahead("", ["default"], ["t"])).alone
     assert not await world.jobs.must_make_room(worker, "", ["default"], ["t"])
+    assert await world.claim_alone(worker) is None
 
     await world.jobs.complete([running], worker)
 
@@ -228,6 +229,7 @@ async def test_a_pool_pauses_and_lets_go_and_people_may_not_undo_it(world: World
     assert (queue.is_paused, queue.paused_by) == (True, "WorkerPool pool")
     with pytest.raises(OwnedByResource, match="WorkerPool pool"):
         await queues.resume("default")
+    assert (await queues.all())[0].is_paused
 
     await say(world.db, default=QueueSettings())
 
@@ -305,3 +307,24 @@ async def test_a_beat_writes_its_queues_while_settings_change(world: World) -> N
     (queue,) = await QueueStore(world.db, tenant="").all()
 
     assert queue.served_until is not None
+
+
+async def test_a_draining_worker_sees_nothing_to_ask_for_and_goes_on_when_the_mark_has_run_out(world: World) -> None:
+    await say(world.db, mail=TWO)
+    worker = await world.worker()
+    await world.pending()
+    await world.pending(concurrency_key="k")
+    await world.pending(queue="mail")
+    await world.pool.execute("UPDATE scheduled_jobs SET interruptions = 2 WHERE job_id = $1", await world.pending())
+
+    async def seen() -> list[bool]:
+        ahead = await world.jobs.look_ahead("", ["default", "mail"], ["t"], worker_id=worker)
+        return [left is not None for left in (ahead.due_in, ahead.keyed_in, ahead.limited_in)] + [ahead.alone]
+
+    assert await seen() == [True] * 4
+    await world.pool.execute("UPDATE scheduler_workers SET drain_until = now() + interval '1 m'")
+    assert await seen() == [False] * 4
+
+    await world.advance(timedelta(minutes=2))
+
+    assert await seen() == [True] * 4

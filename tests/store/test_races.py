@@ -21,7 +21,7 @@ from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Temp
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LEASE_SECONDS, LONG_AGO, World, new_job
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ async def test_claim_waits_for_nobody_who_holds_a_job(world: World) -> None:
     async with gate(world) as closed:
         assert await closed.jobs.cancel(held)
 
-        assert [job.job_id for job in await asyncio.wait_for(world.claim(worker), 5)] == [free]
+        assert [job.job_id for job in await asyncio.wait_for(world.claim(worker), PATIENCE)] == [free]
 
 
 # Two ends of one job: exactly one wins, and the other says so.
@@ -377,7 +377,7 @@ async def test_two_sweeps_charge_a_death_once(world: World, statement: str, hold
     await bury(world, dead)
     async with gate(world) as closed:
         assert len(await closed.jobs.requeue_orphans(3)) == 1
-        assert await asyncio.wait_for(world.jobs.requeue_orphans(3), 5) == []
+        assert await asyncio.wait_for(world.jobs.requeue_orphans(3), PATIENCE) == []
         sweep = await at_the_gate(world, statement, 3)
 
     assert (await sweep == []) is holds
@@ -436,10 +436,10 @@ async def test_a_worker_frozen_inside_a_transaction_stops_no_sweep_and_no_tick(
     async with gate(world) as closed:
         await freeze(closed, frozen)
 
-        assert await asyncio.wait_for(world.workers.mark_dead(None), 5) == [dead]
-        assert len(await asyncio.wait_for(world.jobs.requeue_orphans(3), 5)) == 1
-        assert await asyncio.wait_for(world.jobs.forget_stopping(), 5) == 0
-        await asyncio.wait_for(world.tick(), 5)
+        assert await asyncio.wait_for(world.workers.mark_dead(None), PATIENCE) == [dead]
+        assert len(await asyncio.wait_for(world.jobs.requeue_orphans(3), PATIENCE)) == 1
+        assert await asyncio.wait_for(world.jobs.forget_stopping(), PATIENCE) == 0
+        await asyncio.wait_for(world.tick(), PATIENCE)
 
     assert (await world.row(theirs.job_id))["status"] == "pending"
     assert (await world.row(mine.job_id))["interruptions"] == 0
@@ -528,7 +528,7 @@ async def test_two_tickers_share_the_schedules_and_wait_for_nothing(world: World
         await world.schedules.upsert(every_second(uid))
     async with gate(world) as closed:
         first = await world.schedules.lock_due(closed.connection, "", 5, 1)
-        made = await asyncio.wait_for(world.tick(), 5)
+        made = await asyncio.wait_for(world.tick(), PATIENCE)
 
     assert len(first.schedules) == 1
     rows = await world.pool.fetch("SELECT DISTINCT schedule_id FROM scheduled_jobs")

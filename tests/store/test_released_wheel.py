@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.paths import ROOT
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ async def tick():
 async def main(dsn):
     async with asyncpg.create_pool(dsn, min_size=1) as pool, Scheduler(pool) as scheduler:
         await scheduler.schedule(note, execution_time=datetime.now(UTC), args=(1,))
-        await asyncio.wait_for(asyncio.gather(done.wait(), ticked.wait()), 20)
+        await asyncio.wait_for(asyncio.gather(done.wait(), ticked.wait()), 30)
         later = datetime.now(UTC) + timedelta(days=1)
         assert await scheduler.cancel_job(await scheduler.schedule(note, execution_time=later, args=(1,)))
     async with Control(dsn) as control:
@@ -63,7 +64,7 @@ async def test_released_wheel_serves_this_schema(wheel: Path, dsn: str, tmp_path
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
 
     assert out.decode() == "served\n", err.decode()
 

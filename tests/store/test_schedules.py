@@ -14,6 +14,7 @@ from pg_scheduler._domain.policies import Policy
 from pg_scheduler._domain.rules import Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler._domain.ticking import plan_ticks
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     import asyncpg
@@ -394,7 +395,7 @@ async def test_a_frozen_declaration_does_not_stop_the_retirement_of_others(world
 
     async with world.db.transaction() as frozen:
         await frozen.execute("SELECT FROM scheduler_schedules WHERE source_uid = 'u' FOR UPDATE")
-        assert await asyncio.wait_for(world.workers.retire_schedules(), 5) == ["other"]
+        assert await asyncio.wait_for(world.workers.retire_schedules(), PATIENCE) == ["other"]
 
 
 async def test_ticks_stay_on_a_fixed_grid_over_130_seconds(world: World) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.workers import LeaseStore, Suspect, WorkerCard
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -222,7 +222,7 @@ async def test_a_worker_frozen_in_a_transaction_stops_no_look(world: World, dsn:
 
     async with world.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM scheduler_workers WHERE id = 'frozen' FOR UPDATE")
-        found = await asyncio.wait_for(suspects(world), 5)
+        found = await asyncio.wait_for(suspects(world), PATIENCE)
 
     assert {suspect.worker_id: suspect.is_new for suspect in found} == {"frozen": False, "gone": True}
 

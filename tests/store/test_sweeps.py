@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.world import LEASE_SECONDS, World
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ async def test_a_worker_frozen_in_a_transaction_stops_no_sweep(world: World) -> 
     async with world.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM scheduler_workers WHERE id = $1 FOR UPDATE", frozen)
 
-        assert await asyncio.wait_for(world.workers.mark_dead(), 5) == [dead]
+        assert await asyncio.wait_for(world.workers.mark_dead(), PATIENCE) == [dead]
 
 
 async def test_sweep_spares_a_job_that_was_claimed_anew_while_it_waited(world: World) -> None:

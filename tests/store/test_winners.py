@@ -19,6 +19,7 @@ import pytest
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.queries import QUERIES
 from support.sizes import sized
+from support.waiting import PATIENCE
 from support.world import LONG_AGO, World, new_job
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ async def test_a_claim_that_lets_one_queue_keeps_its_key_from_another_until_it_i
     async with world.pool.acquire() as claimer, claimer.transaction():
         await claimer.fetch(QUERIES["claim_keyed_jobs"], workers[0], "", ["one"], ["t"], 1, False, 0.0)
 
-        assert not await asyncio.wait_for(pair.claim(1), 5)
+        assert not await asyncio.wait_for(pair.claim(1), PATIENCE)
 
         assert await pair.statuses() == ("pending", "pending")
     await pair.claim(1)

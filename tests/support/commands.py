@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import subprocess
@@ -53,12 +53,12 @@ class Running:
     def err(self) -> str:
         return "".join(self.err_lines)
 
-    async def says(self, text: str, *, timeout: float = 20) -> None:  # noqa: ASYNC109 - a test's deadline
+    async def says(self, text: str, *, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109 - a test's deadline
         """Wait until it has said ``text`` on standard error."""
         await until(lambda: text in self.err or self.process.poll() is not None, timeout=timeout, what=f"says {text!r}")
         assert text in self.err, self.err
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         code = self.process.wait(timeout)
         for reader in self._readers:
             reader.join(5)

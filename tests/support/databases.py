@@ -2,9 +2,13 @@
 
 Invariant: a test finds a freshly migrated database of its own and leaves no connection behind in it.
 
-Tests under ``tests/store`` and ``tests/engine`` run on every release of ``RELEASES``, others on the newest; the mark
-``every_postgres`` widens that. Fixtures: ``dsn`` and ``pool`` (a migrated database), ``new_database`` (more of them,
-migrated or empty), ``pg_server`` (the server), ``pg`` (its major version).
+Tests under ``tests/store`` and ``tests/engine`` run on every release of ``RELEASES``, others on the newest. The mark
+``every_postgres`` widens that. ``newest_postgres``, on a test or a file, takes out what is decided in Python: options,
+calls, how a worker starts and stops, what a tool for tests sees. Their statements are run on every release below
+``tests/store``; what a server does to a worker (faults, connections, poolers, transactions) stays on every release.
+
+Fixtures: ``dsn`` and ``pool`` (a migrated database), ``new_database`` (more of them, migrated or empty), ``pg_server``
+(the server), ``pg`` (its major version).
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import pytest
 from pg_scheduler._store.migrator import migrate
 from pg_scheduler.embedded import EmbeddedPostgres, find_binaries
 from support.needs import PROGRAMS, needs
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -45,7 +49,7 @@ EVERY_RELEASE = {"store", "engine"}
 MIGRATED, EMPTY = "migrated", "template0"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a clone takes 12 ms there, up to 350 on a busy disk
 MEMORY_BYTES = 2**30
-CLOSING_SECONDS = 5
+CLOSING_SECONDS = 20
 ADVISORY_LOCKS = (
     "SELECT count(*) FROM pg_locks LEFT JOIN pg_database d ON d.oid = database"
     " WHERE locktype = 'advisory' AND ($1::text IS NULL OR datname = $1)"
@@ -152,13 +156,19 @@ def started(release: int) -> Iterator[PgServer]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_postgres: run on every supported release at hand, not on the newest only")
+    config.addinivalue_line("markers", "newest_postgres: run on the newest release only, also below store and engine")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pg" in metafunc.fixturenames:
-        folders = set(metafunc.definition.path.parts)
-        wide = folders & EVERY_RELEASE or metafunc.definition.get_closest_marker("every_postgres")
-        metafunc.parametrize("pg", RELEASES if wide else RELEASES[:1], indirect=True, scope="session")
+        releases = RELEASES if _runs_on_every_release(metafunc.definition) else RELEASES[:1]
+        metafunc.parametrize("pg", releases, indirect=True, scope="session")
+
+
+def _runs_on_every_release(test: pytest.Item) -> bool:
+    if test.get_closest_marker("every_postgres"):
+        return True
+    return bool(EVERY_RELEASE & set(test.path.parts)) and not test.get_closest_marker("newest_postgres")
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +224,7 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=10)
     yield pool
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             if not pool.is_closing():  # a lock of a session would go with it: look before that
                 name = urlsplit(dsn).path.removeprefix("/")
                 assert await pool.fetchval(ADVISORY_LOCKS, name) == 0, "an advisory lock outlived its transaction"

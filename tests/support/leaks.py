@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LOOP_EXECUTOR = "asyncio_"
+ENDING_SECONDS = 10
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ async def no_leaks() -> AsyncIterator[None]:
     """Fail the test if a task or thread of it is alive once its other fixtures are gone."""
     threads_before = set(threading.enumerate())
     yield
-    await until(lambda: _is_clean(threads_before), timeout=2, what="every task and thread of the test has ended")
+    await until(
+        lambda: _is_clean(threads_before), timeout=ENDING_SECONDS, what="every task and thread of the test has ended"
+    )
 
 
 def _is_clean(threads_before: set[threading.Thread]) -> bool:

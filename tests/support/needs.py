@@ -19,6 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+LACKS = "lacks"
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # Debian's users have them not in their PATH
 
 
@@ -100,19 +101,15 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.needs(program)
 
 
-_not_run = pytest.StashKey[Counter[str]]()
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): the test needs a program of support.needs.PROGRAMS")
-    config.stash[_not_run] = Counter()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for program in missing(item):
         if os.environ.get("PGSCHEDULER_TEST_REQUIRE") == "all":
             pytest.fail(f"{program} is missing: {PROGRAMS[program].how_to_install()}", pytrace=False)
-        item.config.stash[_not_run][program] += 1
+        item.user_properties.append((LACKS, program))  # the report takes it along, from another process too
         pytest.skip(f"needs {program}")
 
 
@@ -122,8 +119,9 @@ def missing(item: pytest.Item) -> Iterator[str]:
             yield mark.args[0]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if counts := config.stash[_not_run]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if counts := Counter(what for report in skipped for name, what in report.user_properties if name == LACKS):
         rows = [(program, str(count), PROGRAMS[program].how_to_install()) for program, count in counts.items()]
         terminalreporter.section("not run")
         for line in table(("program", "tests", "how to install"), *rows):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.operations import Owner
 from pg_scheduler.recurrence import Bounds, History, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta, Pod, TargetRef
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 CLUSTER = "default"
@@ -120,12 +121,14 @@ class FakeCluster:
     ``fault`` is asked before each call of the gateway with its name, and may raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, identity: str = "one") -> None:
+        self._identity = identity
         self.objects: dict[Key, dict[str, Any]] = {}
         self.deployments: dict[str, TargetScale] = {}
         self.target_pods: list[Pod] = []
         self.hpas: dict[str, str] = {}
         self.notices: dict[str, Notice] = {}
+        self.warnings: list[tuple[Reason, str]] = []
         self.writes: list[tuple[str, Key]] = []
         self.fault: Callable[[str], None] = lambda _: None
         self._numbers = count(1)
@@ -187,6 +190,21 @@ class FakeCluster:
         self.fault("uids")
         return {live["metadata"]["uid"] for live in self.objects.values()}
 
+    async def identity(self) -> str:
+        return self._identity
+
+    async def owners(self) -> Collection[Owner]:
+        return [
+            Owner(
+                kind=key.kind.value,
+                tenant=key.namespace,
+                name=key.name,
+                uid=live["metadata"]["uid"],
+                generation=live["metadata"]["generation"],
+            )
+            for key, live in self.objects.items()
+        ]
+
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         self.fault("set_finalizers")
         live = self._live(meta)
@@ -210,6 +228,9 @@ class FakeCluster:
     async def tell(self, notice: Notice) -> None:
         self.fault("tell")
         self.notices.setdefault(notice.name, notice)
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        self.warnings.append((reason, note))
 
     async def scale_of(self, meta: Meta, target: TargetRef) -> TargetScale | None:
         self.fault("scale_of")

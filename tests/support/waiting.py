@@ -1,6 +1,7 @@
 """Wait for a signal, never for a time.
 
-Invariant: a wait ends by what it waits for or by its deadline, and then says what it last saw.
+Invariant: a wait ends by what it waits for or by its deadline, and then says what it last saw. The deadline is for what
+never comes: it costs a green run nothing, and may not depend on how fast a machine is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE = 45
+"""Seconds. A test that waits in vain fails by this before pytest's own timeout ends it."""
+SLACK = 4
+"""What has a time by design is given so many times as much: a machine may be that slow."""
 PAUSE_SECONDS = 0.01
 
 
@@ -29,7 +34,7 @@ def until(probe: Callable[[], T], *, timeout: float = ..., what: str = ...) -> C
 async def until(
     probe: Callable[[], T | Awaitable[T]],
     *,
-    timeout: float = 10,  # noqa: ASYNC109 - a test's deadline, with a message of its own
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - a test's deadline, with a message of its own
     what: str = "",
 ) -> T:
     """The first true answer of ``probe``, a plain or an async function.

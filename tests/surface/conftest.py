@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.commands import Ended, RunCommand, Running, StartCommand
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ def clean_env() -> dict[str, str]:
 def pgscheduler(clean_env: dict[str, str], tmp_path: Path) -> RunCommand:
     """Run ``pgscheduler`` to its end, without a terminal, in the test's folder."""
 
-    def run(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 30) -> Ended:
+    def run(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> Ended:
         done = subprocess.run(
             [*COMMAND, *arguments],
             stdin=subprocess.DEVNULL,

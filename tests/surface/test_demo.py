@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.paths import ROOT
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def write_demo(folder: Path, *, task: str = "pgscheduler.ping", app: str = "asyn
 
 
 def test_demo_of_the_examples_runs_and_leaves_nothing(pgscheduler: RunCommand, mark: dict[str, str]) -> None:
-    ended = pgscheduler("demo", str(EXAMPLES / "manifests"), env=mark, timeout=60)
+    ended = pgscheduler("demo", str(EXAMPLES / "manifests"), env=mark, timeout=100)
 
     assert ended.exit_code == 0, ended
     summary = re.search(
@@ -118,7 +118,7 @@ def test_demo_ends_at_its_timeout_and_names_what_is_missing(
     )
     folder = write_demo(tmp_path, task="slow", app=app)
 
-    ended = pgscheduler("demo", str(folder), "--timeout", "1", "--workers", "1", env=mark, timeout=50)
+    ended = pgscheduler("demo", str(folder), "--timeout", "1", "--workers", "1", env=mark, timeout=100)
 
     assert ended.exit_code == 1
     assert re.search(r"^jobs run 0, failed 0, first job seen running after", ended.out, re.MULTILINE)
@@ -138,7 +138,7 @@ async def test_demo_that_is_ended_early_leaves_nothing(
     )
     (folder / "often.yaml").write_text(every_15_s.replace("examples.disk_space", "pgscheduler.ping"))
     demo = start_pgscheduler("demo", str(folder), env=mark)
-    await until(lambda: "Ready" in demo.out, timeout=20)
+    await until(lambda: "Ready" in demo.out)
     assert len(processes_with(mark)) > 3
 
     demo.process.send_signal(number)
@@ -162,7 +162,7 @@ class OnTerminal:
 
     def shows(self, text: str) -> str:
         """All that it shows until it shows ``text``."""
-        shown, deadline = "", time.monotonic() + 30
+        shown, deadline = "", time.monotonic() + PATIENCE
         while text not in shown:
             assert time.monotonic() < deadline, shown
             if select.select([self.ours], [], [], 1)[0]:

@@ -63,7 +63,7 @@ def run_python(code: str, dsn: str, folder: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout + ran.stderr

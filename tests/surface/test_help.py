@@ -16,8 +16,10 @@ from pg_scheduler.cli.group import pgscheduler as group
 if TYPE_CHECKING:
     from support.commands import RunCommand
 
-OWN = {"migrate", "preview", "worker"}
-COMMANDS = ("crds", "demo", "dev", "lint", "migrate", "operator", "preview", "simulate", "worker")
+OWN = {"maintenance", "migrate", "preview", "worker"}
+COMMANDS = (
+    *("crds", "demo", "dev", "lint", "maintenance", "migrate", "operator", "preview", "simulate", "sweep", "worker"),
+)
 
 
 def commands() -> dict[str, click.Command]:

@@ -29,7 +29,7 @@ def run(name: str, dsn: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     return ran.stdout

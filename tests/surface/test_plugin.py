@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pg_scheduler_operator.errors import ObjectChanged, RightMissing
+from pg_scheduler_operator.plugin import main
 from pg_scheduler_operator.plugin.group import plugin
 from pg_scheduler_operator.plugin.kubectl import Kubectl
 from pg_scheduler_operator.plugin.picture import Cause
@@ -211,3 +214,11 @@ def test_help_imports_nothing_heavy() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert shown.splitlines()[-1] == ""
+
+
+def test_kubectl_finds_it_by_the_name_of_its_program() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+
+    program = EntryPoint("kubectl-pgscheduler", scripts["kubectl-pgscheduler"], "console_scripts")
+
+    assert program.load() is main

@@ -22,6 +22,7 @@ from pg_scheduler_operator.cli import lint, simulate
 from pg_scheduler_operator.crdgen import openapi
 from pg_scheduler_operator.resources import PeriodicJobSpec, PeriodicJobStatus, ScheduleSpec
 from pg_scheduler_operator.settings import Settings
+from support.operator_pages import SETTINGS_PAGE, settings_table
 from support.paths import ROOT, shipped_modules
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -84,8 +85,10 @@ def test_every_variable_is_there() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in shipped_modules())
     read = set(re.findall(r"\bPGSCHEDULER_[A-Z_]*[A-Z]\b", code))
     operator = {f"PGSCHEDULER_{name.upper()}" for name in Settings.model_fields}
+    operator_page = SETTINGS_PAGE.read_text(encoding="utf-8")
 
-    assert set(re.findall(r"PGSCHEDULER_\w+", CONFIGURATION)) == read | operator
+    assert set(re.findall(r"PGSCHEDULER_\w+", CONFIGURATION + operator_page)) == read | operator
+    assert settings_table() in operator_page, "run python -m support.operator_pages"
 
 
 async def test_every_table_and_view_is_there(pool: asyncpg.Pool[asyncpg.Record]) -> None:

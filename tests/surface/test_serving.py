@@ -103,7 +103,7 @@ async def is_answered(url: str, status: int, text: str) -> None:
         assert await get(url) == (status, f"{text}\n")
         return True
 
-    await until(says_so, timeout=20, what=f"{url} answers {status} {text}")
+    await until(says_so, what=f"{url} answers {status} {text}")
 
 
 async def samples(address: str) -> dict[tuple[str, ...], float]:
@@ -125,7 +125,7 @@ async def is_counted(address: str, expected: dict[tuple[str, ...], float]) -> No
         assert {name: seen.get(name) for name in expected} == expected
         return True
 
-    await until(says_so, timeout=20)
+    await until(says_so)
 
 
 async def kill_a_part(address: str, pool: asyncpg.Pool[asyncpg.Record]) -> None:

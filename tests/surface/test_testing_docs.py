@@ -43,7 +43,7 @@ def test_the_tests_of_the_page_pass_one_after_the_other_in_one_database(dsn: str
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

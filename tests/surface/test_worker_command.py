@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -138,14 +137,12 @@ async def test_options_reach_the_worker_row(start_worker: StartCommand, pool: as
 async def test_idle_worker_ends_in_order_on_a_signal(
     start_worker: StartCommand, pool: asyncpg.Pool, number: signal.Signals, expected: int
 ) -> None:
-    worker = start_worker()
+    worker = start_worker("--shutdown-timeout", "600")
     await worker.says(STARTED)
 
-    asked_at = time.monotonic()
     worker.process.send_signal(number)
 
     assert worker.wait() == expected
-    assert time.monotonic() - asked_at < 3
     assert await pool.fetchval("SELECT count(*) FROM scheduler_workers WHERE state = 'alive'") == 0
 
 
@@ -166,18 +163,16 @@ async def test_running_job_is_handed_back_after_the_shutdown_timeout(
 async def test_second_signal_ends_a_worker_at_once(
     start_worker: StartCommand, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
-    worker = start_worker("shop.py", "--shutdown-timeout", "60")
+    worker = start_worker("shop.py", "--shutdown-timeout", "600")
     await worker.says(STARTED)
     await submit(pool, "shop:stubborn")
     await until((tmp_path / "sleeping").exists)
     worker.process.terminate()
     await worker.says("SIGTERM: shutting down")
 
-    asked_at = time.monotonic()
     worker.process.terminate()
 
     assert worker.wait() == 130
-    assert time.monotonic() - asked_at < 2
 
 
 async def test_signal_ends_a_start_that_waits_for_a_lock(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
@@ -188,9 +183,9 @@ async def test_signal_ends_a_start_that_waits_for_a_lock(start_worker: StartComm
         async def waits() -> bool:
             return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
-        await until(waits, timeout=20)
+        await until(waits)
         worker.process.terminate()
-        code = await asyncio.to_thread(worker.wait, 5)
+        code = await asyncio.to_thread(worker.wait)
 
     assert code == 0
     assert STARTED not in worker.err

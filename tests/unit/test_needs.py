@@ -30,12 +30,12 @@ def test_without(): pass
 """
 
 
-def run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(MODULE)
     (folder / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pytest.ini", *arguments, "."],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(TESTS), **environment},
         capture_output=True,
@@ -44,8 +44,9 @@ def run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_missing_program_is_listed_with_the_way_to_install_it(tmp_path: Path) -> None:
-    run = run_pytest(tmp_path)
+@pytest.mark.parametrize("processes", [0, 2])
+def test_missing_program_is_listed_with_the_way_to_install_it(tmp_path: Path, processes: int) -> None:
+    run = run_pytest(tmp_path, f"-n{processes}")
     assert run.returncode == 0, run.stdout
     assert "1 passed, 2 skipped" in run.stdout
     assert "= not run =" in run.stdout

@@ -22,7 +22,7 @@ def all_due(shares: Shares, queues: Mapping[str, int], batches: Sequence[int]) -
     for batch in batches:
         order = shares.order()
         started[order[0]] += batch
-        shares.charge(order, {order[0]: batch})
+        shares.charge({order[0]: batch})
     return started
 
 
@@ -45,7 +45,7 @@ def test_a_queue_that_had_nothing_for_a_while_gets_nothing_back_for_it(
     shares.weigh(weights)
     for _ in range(idle):
         busy = next(queue for queue in shares.order() if queue != first)
-        shares.charge(shares.order(), {busy: 1})
+        shares.charge({busy: 1})
 
     started = all_due(shares, weights, batches)
 
@@ -58,12 +58,3 @@ def test_without_weights_each_has_its_turn() -> None:
     shares = Shares(["a", "b", "c"])
 
     assert all_due(shares, dict.fromkeys("abc", 1), [10] * 9) == {"a": 30, "b": 30, "c": 30}
-
-
-def test_a_queue_that_was_not_asked_loses_nothing() -> None:
-    shares = Shares(["plain", "limited"])
-
-    for _ in range(5):
-        shares.charge(["plain"], {"plain": 10})
-
-    assert shares.order() == ["limited", "plain"]

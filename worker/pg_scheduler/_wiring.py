@@ -60,6 +60,7 @@ from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.older_package import OlderPackageStore
+from pg_scheduler._store.operations import OperationsStore
 from pg_scheduler._store.pools import PoolStore
 from pg_scheduler._store.results import RESULTS_CHANNEL, ResultStore
 from pg_scheduler._store.schedules import ScheduleStore
@@ -153,6 +154,7 @@ class ControlParts:
     database: Database
     sources: SourceStore
     schedules: ScheduleStore
+    operations: OperationsStore
     pools: PoolStore
     demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
@@ -623,14 +625,15 @@ def _listen_connect(own: Pool, config: EngineConfig, addresses: Addresses) -> Co
     return partial(connect_like, own, command_timeout=config.command_seconds)
 
 
-async def wire_control(dsn: str) -> ControlParts:
+async def wire_control(dsn: str | Callable[[], str]) -> ControlParts:
     """The operator's side: connections are opened when they are needed, so that it starts without a database."""
     pool = await open_pool(dsn, size=CONTROL_CONNECTIONS, eager=False, command_timeout=30)
-    database = Database(pool, place=where(dsn))
+    database = Database(pool, place=place_of(pool))
     return ControlParts(
         database=database,
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
+        operations=OperationsStore(database),
         pools=PoolStore(database),
         demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),

@@ -22,6 +22,7 @@ from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.operations import Operations
 from pg_scheduler.recurrence import Bounds, Deletion, History, Policy
 
 if TYPE_CHECKING:
@@ -247,13 +248,14 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str) -> None:
-        """Keep ``dsn``, a ``postgresql://`` URL; connect when needed.
+    def __init__(self, dsn: str | Callable[[], str]) -> None:
+        """Keep ``dsn``, a ``postgresql://`` URL, or a function that each connection asks for it; connect when needed.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
-        self._dsn = checked_dsn(dsn)
+        checked_dsn(dsn if isinstance(dsn, str) else dsn())
+        self._dsn = dsn
         self._parts: _wiring.ControlParts
 
     async def __aenter__(self) -> Control:
@@ -273,6 +275,15 @@ class Control:
         """
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
+
+    @property
+    def operations(self) -> Operations:
+        """Maintenance, restores, and who serves which cluster's rows."""
+        return Operations(self._parts.operations)
+
+    async def check(self) -> None:
+        """Raise ``DatabaseUnreachable`` unless the server answers."""
+        await self._parts.operations.answer()
 
     async def pending_migrations(self) -> Sequence[str]:
         """The names of what ``migrate`` would apply."""
@@ -305,6 +316,33 @@ class Control:
     async def withdraw_job(self, source: Source, job_id: str) -> JobState | None:
         """Cancel unless it has started; the row as it then stands, None if there is none."""
         await self._parts.sources.withdraw_job(job_id, source.uid)
+        return await self.job(job_id)
+
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> JobState | None:
+        """Write an end into the open row of a job that is known to have ended; the row as it then stands.
+
+        After a restore: the row is older than what its source has seen. Its attempts are at least as many, and none
+        that runs elsewhere can end it any more.
+        """
+        await self._parts.sources.settle_job(
+            job_id,
+            source.uid,
+            status.value,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
         return await self.job(job_id)
 
     async def job(self, job_id: str) -> JobState | None:
@@ -379,9 +417,9 @@ class Control:
         """The workers of these pods claim again."""
         await self._parts.demand.spare(tenant, pod_uids)
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool of workers; empty when it is new."""
-        return await self._parts.demand.pool_record(tenant, name)
+    async def pool_records(self, tenant: str) -> Mapping[str, PoolRecord]:
+        """What is kept of a tenant's pools of workers, by name."""
+        return await self._parts.demand.pool_records(tenant)
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool of workers."""

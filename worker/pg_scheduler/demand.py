@@ -27,6 +27,15 @@ class Running:
     on_living_worker: bool
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """How many jobs of a queue all workers together run at a time, and how many they start; None without limit."""
+
+    queue: str
+    concurrency: int | None
+    starts_per_second: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLoad:
     """One worker process.
@@ -45,6 +54,7 @@ class WorkerLoad:
     busy: int = 0
     mark_seconds: float | None = None
     drained_seconds: float | None = None
+    queues: Sequence[str] = ()
     tasks: Sequence[str] = ()
 
 
@@ -57,6 +67,7 @@ class Demand:
             20,000 jobs of each queue and priority are counted, and 1,000 schedules.
         median_seconds: how long a task takes, of those among the newest 1,000 ends.
         paused: queues that nobody claims from.
+        limits: those of queues that have some.
         has_schedules: whether any schedule has a tick to come.
         schema_version: the newest migration that was applied.
         is_schema_current: whether that is the newest of this release.
@@ -68,6 +79,7 @@ class Demand:
     workers: Sequence[WorkerLoad] = ()
     median_seconds: Mapping[str, float] = field(default_factory=dict)
     paused: Sequence[str] = ()
+    limits: Sequence[QueueLimit] = ()
     has_schedules: bool = False
     schema_version: int = 0
     is_schema_current: bool = True
@@ -78,11 +90,13 @@ class PoolRecord:
     """What is known of a pool while it has no workers.
 
     Attributes:
+        queues: those that its workers have served, at most 500.
         tasks: those that its workers have registered, at most 500.
-        strangers: those that it was asked for and that none of them has, and since when.
+        strangers: what it was asked for and none of its workers runs, as queue/task, and since when.
         start_seconds: by pod uid, oldest first, how long the newest pods took to their first heartbeat.
     """
 
+    queues: Sequence[str] = ()
     tasks: Sequence[str] = ()
     strangers: Mapping[str, datetime] = field(default_factory=dict)
     start_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The operator's part of the command line: ``operator crds demo dev simulate lint``.
+"""The operator's part of the command line: ``operator crds demo dev simulate lint sweep``.
 
 Invariant: importing this module imports click and nothing heavier; each command imports what it runs, and says what to
 install if that is missing.
@@ -9,17 +9,19 @@ install if that is missing.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pg_scheduler.cli.extras import needs_extra
-from pg_scheduler.cli.options import log_format_option
-from pg_scheduler.cli.output import output_option, progress
-from pg_scheduler.cli.reporting import EXIT_NO, unreachable
+from pg_scheduler.cli.options import dsn_in_use, dsn_option, http_address, log_format_option
+from pg_scheduler.cli.output import output_option, print_records, progress
+from pg_scheduler.cli.reporting import EXIT_NO, EXIT_TRY_AGAIN, unreachable
 from pg_scheduler_operator.cli.parameters import (
     duration_option,
     files_argument,
@@ -42,13 +44,28 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command(short_help="Run the Kubernetes operator.")
+@click.option(
+    "--http",
+    callback=http_address,
+    envvar="PGSCHEDULER_HTTP",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Serve /livez, /readyz and /metrics there; port 0 takes a free one, which the log names. Off unless given.",
+)
+@click.option(
+    "--adopt-by-name",
+    is_flag=True,
+    help="After a restore: take over the rows of objects of the same namespace and name, ended ones too.",
+)
 @log_format_option
-def operator(log_format: LogFormat) -> None:
+def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: LogFormat) -> None:
     """Run the Kubernetes operator: custom resources become rows, and rows become statuses.
 
-    Settings are variables. PGSCHEDULER_DSN: the database, as postgresql://user:password@host:5432/database.
-    PGSCHEDULER_CLUSTER_NAME: stored in each row, another for each cluster of one database; "default" if unset.
-    PGSCHEDULER_WATCH_NAMESPACES: namespaces separated by commas; all if unset.
+    Settings are variables, PGSCHEDULER_DSN first of all: the database, as postgresql://user:password@host:5432/database.
+    The others are listed in docs/reference/operator-settings.md.
+
+    Several operators may run: one holds the Lease and serves, the others stand by. One that loses it ends with exit
+    code 75.
     """
     with needs_extra("operator"):
         from pg_scheduler.cli import logs
@@ -56,17 +73,40 @@ def operator(log_format: LogFormat) -> None:
         from pg_scheduler_operator import app, settings
         from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
     logs.configure(log_format)
+    given = {"adopt_by_name": True} if adopt_by_name else {}
 
     async def serve() -> int:
         signals = StopSignals()
         signals.install()  # until kopf takes them over: process 1 of a pod has no handlers of its own
-        await signals.unless_asked_to_end(app.run_operator(settings.load()))
+        work = app.run_operator(settings.load(**given), on_lost=partial(os._exit, EXIT_TRY_AGAIN), http=http)
+        await signals.unless_asked_to_end(work)
         return signals.exit_code
 
     try:
         sys.exit(asyncio.run(serve()))
     except (KubernetesNotConfigured, KubernetesUnreachable) as error:
         raise unreachable(error) from error
+
+
+@click.command(short_help="Show or confirm a sweep that is held.")
+@dsn_option
+@click.option("--confirm", is_flag=True, help="Agree: the operator withdraws those rows, and no more than are shown.")
+@click.option("--cluster", metavar="NAME", help="Of this cluster only.")
+@output_option
+@click.pass_context
+def sweep(context: click.Context, dsn: str, *, confirm: bool, cluster: str | None, output: Output) -> None:
+    """Show the sweeps that operators hold: too many objects are gone at once for their rows to be withdrawn unasked.
+
+    Exit code 1 means that one is held and not confirmed.
+    """
+    from pg_scheduler_operator.cli.sweeps import held_sweeps, record
+
+    with dsn_in_use():
+        sweeps = asyncio.run(held_sweeps(dsn, cluster=cluster, confirm=confirm))
+    print_records([record(sweep) for sweep in sweeps], output)
+    if not sweeps:
+        progress("no sweep is held")
+    context.exit(0 if all(sweep.is_confirmed for sweep in sweeps) else EXIT_NO)
 
 
 @click.command(short_help="Print the custom resource definitions.")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Key, Kind, Meta, Pod, TargetRef, TargetScale
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 
 class Resources(Protocol):
@@ -41,6 +41,9 @@ class Resources(Protocol):
 
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Tell an event about the operator itself, unless it was told before; a courtesy that may fail silently."""
 
 
 class Targets(Protocol):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pg_scheduler_operator.resources import Kind, Meta
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +214,10 @@ class FolderResources:
             self._told.add(notice.name)
             level = logging.WARNING if notice.type == "Warning" else logging.INFO
             logger.log(level, "%s: %s: %s", notice.about.key, notice.reason, notice.note)
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Log it: a folder has nobody else to tell."""
+        self._warn_once(f"{reason}: {note}")
 
     def bodies(self, kind: Kind) -> list[Mapping[str, Any]]:
         """The objects of a kind."""

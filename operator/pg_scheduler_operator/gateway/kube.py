@@ -6,14 +6,16 @@ Invariants: of an object only finalizers and status are ever written; no body is
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from kubernetes_asyncio import client, config
 
+from pg_scheduler.operations import Owner
 from pg_scheduler_operator.errors import (
     KubernetesError,
     KubernetesNotConfigured,
@@ -22,6 +24,7 @@ from pg_scheduler_operator.errors import (
     ObjectGone,
 )
 from pg_scheduler_operator.gateway.echoes import Echoes
+from pg_scheduler_operator.metrics import API_ERRORS, Metrics
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind
 from pg_scheduler_operator.status import patch
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Reason
 
 FIELD_MANAGER: Final = "pgscheduler-operator"
 REQUEST_TIMEOUT_SECONDS: Final = 30
@@ -38,6 +41,7 @@ PAGE: Final = 500
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
+_METADATA_OBJECT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _GONE, _CONFLICT, _EXPIRED, _UNPROCESSABLE = 404, 409, 410, 422
 _ERRORS: Final = {_GONE: ObjectGone, _CONFLICT: ObjectChanged, _EXPIRED: ObjectChanged, _UNPROCESSABLE: ObjectChanged}
@@ -46,8 +50,9 @@ _ERRORS: Final = {_GONE: ObjectGone, _CONFLICT: ObjectChanged, _EXPIRED: ObjectC
 class KubeApi:
     """JSON over HTTP to one API server, with our errors."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, *, metrics: Metrics | None = None) -> None:
         self._api = api
+        self._metrics = metrics or Metrics()
 
     async def get(self, path: str, *, accept: str = _JSON, **query: object) -> Mapping[str, Any]:
         """What stands at ``path``."""
@@ -56,6 +61,10 @@ class KubeApi:
     async def post(self, path: str, body: Mapping[str, Any]) -> None:
         """Make an object."""
         await self._request("POST", path, body=body, query={"fieldManager": FIELD_MANAGER})
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace an object; as it then stands."""
+        return await self._request("PUT", path, body=body, query={"fieldManager": FIELD_MANAGER})
 
     async def patch(self, path: str, body: Any) -> Mapping[str, Any]:
         """A JSON patch for a list of steps, a merge patch for an object; what stands there then."""
@@ -86,8 +95,10 @@ class KubeApi:
             async with response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._metrics.count(API_ERRORS, "none")
             raise KubernetesUnreachable("the API server does not answer", why=type(error).__name__) from None
         if response.status >= 300:  # noqa: PLR2004 (HTTP)
+            self._metrics.count(API_ERRORS, str(response.status))
             raise _error(method, path, response.status, response.headers)
         answered: Mapping[str, Any] = json.loads(answer)
         return answered
@@ -101,8 +112,8 @@ def _error(method: str, path: str, status: int, headers: Mapping[str, str]) -> K
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[KubeApi]:
-    """The API server of this pod's service account, else of the kubeconfig.
+async def connect(metrics: Metrics) -> AsyncIterator[KubeApi]:
+    """The API server of this pod's service account, else of the kubeconfig; its errors are counted.
 
     Raises:
         KubernetesNotConfigured: there is neither.
@@ -120,15 +131,17 @@ async def connect() -> AsyncIterator[KubeApi]:
                 fix="run it in a pod, or set $KUBECONFIG",
             ) from error
     async with client.ApiClient(configuration) as api:
-        yield KubeApi(api)
+        yield KubeApi(api, metrics=metrics)
 
 
 class KubeResources:
     """Custom resources and events of some namespaces, or of all."""
 
-    def __init__(self, api: KubeApi, *, namespaces: Collection[str] = ()) -> None:
+    def __init__(self, api: KubeApi, *, namespaces: Collection[str] = (), lease: tuple[str, str] | None = None) -> None:
+        """Serve some namespaces, or all; ``lease``, a namespace and a name, stands for the operator in events."""
         self._api = api
         self._namespaces = namespaces
+        self._lease = lease
         self.echoes: Final = Echoes()
 
     async def missing_kinds(self) -> Collection[str]:
@@ -153,24 +166,28 @@ class KubeResources:
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""
-        pages = [page for kind in Kind async for page in self._pages(kind, accept=_METADATA_ONLY)]
+        pages = [page for kind, path in self._lists() async for page in self._pages(path, accept=_METADATA_ONLY)]
         return {item["metadata"]["uid"] for page in pages for item in page}
 
     async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         """All bodies of one kind that are served, as they stand now, page by page."""
-        async for page in self._pages(kind, accept=_JSON):
-            yield page
+        for listed, path in self._lists():
+            if listed is kind:
+                async for page in self._pages(path, accept=_JSON):
+                    yield page
 
-    async def _pages(self, kind: Kind, *, accept: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-        for scope in [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]:
-            token: str | None = None
-            while True:
-                path = f"/apis/{API_VERSION}{scope}/{kind.plural}"
-                page = await self._api.get(path, accept=accept, limit=PAGE, **{"continue": token})
-                yield page["items"] or ()  # null when empty
-                token = page["metadata"].get("continue") or None
-                if token is None:
-                    break
+    def _lists(self) -> list[tuple[Kind, str]]:
+        scopes = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
+        return [(kind, f"/apis/{API_VERSION}{scope}/{kind.plural}") for scope in scopes for kind in Kind]
+
+    async def _pages(self, path: str, *, accept: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        token: str | None = None
+        while True:
+            page = await self._api.get(path, accept=accept, limit=PAGE, **{"continue": token})
+            yield page["items"] or ()  # null when empty
+            token = page["metadata"].get("continue") or None
+            if token is None:
+                return
 
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
@@ -183,12 +200,45 @@ class KubeResources:
         written = await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
         self.echoes.expect(meta, written)
 
+    async def identity(self) -> str:
+        """What tells this cluster from every other one: the uid of a namespace that is there as long as it is."""
+        uid: str = (await self._api.get("/api/v1/namespaces/kube-system", accept=_METADATA_OBJECT))["metadata"]["uid"]
+        return uid
+
+    async def owners(self) -> Sequence[Owner]:
+        """All objects that are served: complete, or an error."""
+        return [
+            Owner(
+                kind=kind.value,
+                tenant=item["metadata"]["namespace"],
+                name=item["metadata"]["name"],
+                uid=item["metadata"]["uid"],
+                generation=item["metadata"]["generation"],
+            )
+            for kind, path in self._lists()
+            async for page in self._pages(path, accept=_METADATA_ONLY)
+            for item in page
+        ]
+
     async def tell(self, notice: Notice) -> None:
         """Tell an event, unless it was told before."""
-        try:
-            await self._api.post(
-                f"/apis/events.k8s.io/v1/namespaces/{notice.about.key.namespace}/events", _event(notice)
+        await self._post_event(notice.about.key.namespace, _event(notice))
+
+    async def warn(self, reason: Reason, note: str) -> None:
+        """Tell an event about the Lease; a log has it too."""
+        if self._lease is None:
+            return
+        namespace, name = self._lease
+        digest = sha256(f"{reason}/{note}".encode()).hexdigest()
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "namespace": namespace, "name": name}
+        with suppress(KubernetesError):
+            await self._post_event(
+                namespace, _event_of(f"{name}.{digest[:16]}", namespace, lease, "Warning", reason, note)
             )
+
+    async def _post_event(self, namespace: str, event: Mapping[str, Any]) -> None:
+        try:
+            await self._api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
         except ObjectChanged as error:
             if error.status != _CONFLICT:
                 raise
@@ -200,22 +250,29 @@ def _path(key: Key) -> str:
 
 def _event(notice: Notice) -> dict[str, Any]:
     meta = notice.about
+    regarding = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": meta.key.kind.value,
+        "namespace": meta.key.namespace,
+        "name": meta.key.name,
+        "uid": meta.uid,
+    }
+    return _event_of(notice.name, meta.key.namespace, regarding, notice.type, notice.reason, notice.note)
+
+
+def _event_of(
+    name: str, namespace: str, regarding: Mapping[str, str], kind: str, reason: Reason, note: str
+) -> dict[str, Any]:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": notice.name, "namespace": meta.key.namespace},
+        "metadata": {"name": name, "namespace": namespace},
         "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": GROUP,
         "reportingInstance": FIELD_MANAGER,
         "action": "Reconcile",
-        "reason": notice.reason.value,
-        "type": notice.type,
-        "note": notice.note[:1024],
-        "regarding": {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": meta.key.kind.value,
-            "namespace": meta.key.namespace,
-            "name": meta.key.name,
-            "uid": meta.uid,
-        },
+        "reason": reason.value,
+        "type": kind,
+        "note": note[:1024],
+        "regarding": regarding,
     }

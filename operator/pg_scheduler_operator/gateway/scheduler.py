@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler_operator.gateway.batches import Batches
 from pg_scheduler_operator.gateway.tallies import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from pg_scheduler.control import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Source,
     )
     from pg_scheduler.demand import Demand, PoolRecord
+    from pg_scheduler.job_status import JobStatus
     from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Deletion
 
@@ -43,14 +45,28 @@ class Changed:
 class Rows:
     """The rows of one cluster."""
 
-    def __init__(self, control: Control, *, cluster: str, clock: Callable[[], float] = monotonic) -> None:
-        self._control = control
+    def __init__(
+        self, control: Control, *, cluster: str, is_open: bool = True, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """Serve the rows; unless ``is_open``, from ``open`` on, and as if nobody answered until then."""
+        self._opened = control
         self._cluster = cluster
+        self._is_open = is_open
         self._cursor: Cursor | None = None
         self._tallies = Tallies(clock)
         self._schedules = Batches(self._read_schedules)
         self._unknown = Batches(self._read_unknown)
         self._new_schedules = Batches(self._write_schedules)
+
+    def open(self) -> None:
+        """The tables are there, and the rows ours."""
+        self._is_open = True
+
+    @property
+    def _control(self) -> Control:
+        if not self._is_open:
+            raise DatabaseUnreachable("the tables are not ready yet", fix="the log tells what they wait for")
+        return self._opened
 
     @property
     def cluster(self) -> str:
@@ -89,6 +105,28 @@ class Rows:
         """Cancel a job unless it has started."""
         await self._control.withdraw_job(source, job_id)
 
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """Write the end of a job into a row that does not know of it."""
+        await self._control.settle_job(
+            source,
+            job_id,
+            status,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+
     async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""
         await self._new_schedules.ask(desired)
@@ -117,9 +155,9 @@ class Rows:
         """Have the workers of these pods claim again."""
         await self._control.spare(tenant, pod_uids)
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool."""
-        return await self._control.pool_record(tenant, name)
+    async def pool_records(self, tenant: str) -> Mapping[str, PoolRecord]:
+        """What is kept of a namespace's pools, by name."""
+        return await self._control.pool_records(tenant)
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool."""
@@ -157,3 +195,11 @@ class Rows:
     async def open_sources(self) -> Collection[Source]:
         """Objects that still have a schedule or a job that has not ended."""
         return await self._control.open_sources(self._cluster)
+
+    async def hold_sweep(self, rows: int, of: int) -> bool:
+        """Tell people that the sweep would withdraw so much; whether they have agreed."""
+        return await self._control.operations.hold_sweep(self._cluster, rows=rows, of=of)
+
+    async def release_sweep(self) -> None:
+        """The sweep is not held any more."""
+        await self._control.operations.release_sweep(self._cluster)

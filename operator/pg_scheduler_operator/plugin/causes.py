@@ -303,7 +303,7 @@ def _no_workers(picture: Picture) -> Finding | None:
     )
     return Finding(
         cause=Cause.NO_WORKERS,
-        what=f"no worker of this namespace is ready ({told})",
+        what=f"no WorkerPool of this namespace has a ready worker ({told})",
         fix=f"kubectl pgscheduler explain {reference_to(pools[0])}; kubectl get pods",
     )
 

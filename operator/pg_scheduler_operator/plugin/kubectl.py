@@ -186,7 +186,10 @@ _MEANINGS: Final[Sequence[tuple[re.Pattern[str], Callable[[str], KubernetesError
     (re.compile(r"\((AlreadyExists|Conflict)\)"), _changed),
     (re.compile(r"doesn't have a resource type|no matches for kind"), _unknown_kind),
     (re.compile(r"timed out waiting for the condition"), _too_short),
-    (re.compile(r"context .* does not exist|no configuration has been provided|: no such file"), _not_configured),
+    (
+        re.compile(r"context .*(does not exist|not found)|no configuration has been provided|: no such file"),
+        _not_configured,
+    ),
     (re.compile(r"[Cc]onnect(ion)? to the server|\((ServiceUnavailable|Timeout|ServerTimeout)\)"), _unreachable),
     (re.compile(r"connection refused|i/o timeout|no such host|unexpected EOF"), _unreachable),
 )

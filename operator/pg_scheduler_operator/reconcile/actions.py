@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler.demand import PoolRecord
+    from pg_scheduler.job_status import JobStatus
     from pg_scheduler.pool_settings import PoolSettings
     from pg_scheduler.recurrence import Deletion
     from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef
@@ -52,6 +53,19 @@ class WithdrawJob:
 
     source: Source
     job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleJob:
+    """Write into the row of a job the end that its object has seen, of which a restored row knows nothing."""
+
+    source: Source
+    job_id: str
+    status: JobStatus
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +165,7 @@ class EmitEvent:
     notice: Notice
 
 
-RowChange = UpsertJob | CancelJob | WithdrawJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
+RowChange = UpsertJob | CancelJob | WithdrawJob | SettleJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
 """What changes a row: after one of these the object is planned again."""
 
 PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale

@@ -1,35 +1,21 @@
 """How many slots a pool's jobs need, now and as far ahead as a new worker would take to start.
 
-Invariants: what is due later than the lead is no load; a queue counts at most what its limits let run; jobs of tasks
-that no worker of the pool has ever registered never drive it beyond one replica.
+Invariants: what is due later than the lead is no load; a queue counts at most what its limits let run; jobs of queues
+or tasks that no worker of the pool has ever registered never drive it beyond one replica.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from pg_scheduler.demand import Demand, Waiting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueShare:
-    """How much of one queue a pool counts.
-
-    Attributes:
-        concurrency: how many of its jobs run at once in all pools, None without limit.
-        starts_per_second: how many start, None without limit.
-        share: this pool's part of the slots of all pools that serve it.
-    """
-
-    concurrency: int | None = None
-    starts_per_second: float | None = None
-    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +25,27 @@ class Outlook:
     Attributes:
         lead_seconds: how far ahead, 0 for not at all.
         pod_uids: the pool's own pods.
-        tasks: those that its workers have registered, now or before.
-        queues: what is known of a queue.
-        otherwise: what holds for a queue that is missing there.
-        only: the queues that it serves, None for all.
+        queues: those that its workers serve, now or before.
+        tasks: those that its workers know, now or before.
+        globs: of the tasks that they are allowed.
+        shares: this pool's part of the jobs of a queue that several pools serve; all of it where nothing is said.
     """
 
     lead_seconds: float
     pod_uids: Collection[str]
+    queues: Collection[str]
     tasks: Collection[str]
+    globs: Collection[str] = ("*",)
     orphan_weight: int = 1
-    queues: Mapping[str, QueueShare] = field(default_factory=dict)
-    otherwise: QueueShare = field(default_factory=QueueShare)
-    only: Collection[str] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
-    def share_of(self, queue: str) -> QueueShare:
-        """What is known of a queue."""
-        return self.queues.get(queue, self.otherwise)
+    def allows(self, task: str) -> bool:
+        """Whether the pool's workers may run it."""
+        return any(fnmatchcase(task, glob) for glob in self.globs)
+
+    def share_of(self, queue: str) -> float:
+        """How much of the jobs of a queue falls to this pool."""
+        return self.shares.get(queue, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +54,7 @@ class Need:
 
     Attributes:
         slots: how many slots it needs.
-        strangers: tasks that it is asked for and that none of its workers has registered.
+        strangers: what it is asked for and none of its workers runs, as queue/task.
     """
 
     slots: float
@@ -76,24 +66,20 @@ def need_of(demand: Demand, outlook: Outlook) -> Need:
     waiting, strangers = _counted(demand, outlook)
     slots = _running(demand, outlook) + _orphaned(demand, outlook)
     for queue, jobs in waiting.items():
-        slots += _waiting(queue, jobs, demand, outlook) * outlook.share_of(queue).share
+        slots += _waiting(queue, jobs, demand, outlook) * outlook.share_of(queue)
     return Need(slots=slots, strangers=strangers)
 
 
 def _counted(demand: Demand, outlook: Outlook) -> tuple[Mapping[str, list[Waiting]], set[str]]:
     waiting, strangers = defaultdict(list), set()
     for each in demand.waiting:
-        if each.queue in demand.paused or not _serves(outlook, each.queue) or each.in_seconds > outlook.lead_seconds:
+        if each.queue in demand.paused or each.in_seconds > outlook.lead_seconds or not outlook.allows(each.task):
             continue
-        if each.task in outlook.tasks:
+        if each.queue in outlook.queues and each.task in outlook.tasks:
             waiting[each.queue].append(each)
         else:
-            strangers.add(each.task)
+            strangers.add(f"{each.queue}/{each.task}")
     return waiting, strangers
-
-
-def _serves(outlook: Outlook, queue: str) -> bool:
-    return outlook.only is None or queue in outlook.only
 
 
 def _running(demand: Demand, outlook: Outlook) -> float:
@@ -106,22 +92,25 @@ def _is_own(pod_uid: str | None, outlook: Outlook) -> bool:
 
 
 def _orphaned(demand: Demand, outlook: Outlook) -> float:
-    counted = (each for each in demand.running if not each.on_living_worker and _serves(outlook, each.queue))
-    return sum(each.jobs * outlook.orphan_weight * outlook.share_of(each.queue).share for each in counted)
+    counted = (each for each in demand.running if not each.on_living_worker and each.queue in outlook.queues)
+    return sum(each.jobs * outlook.orphan_weight * outlook.share_of(each.queue) for each in counted)
 
 
 def _waiting(queue: str, waiting: Iterable[Waiting], demand: Demand, outlook: Outlook) -> float:
     """Due jobs need a slot each; those to come as many as will run at once."""
     ahead = [each for each in waiting if each.in_seconds > 0]
-    slots: float = sum(each.jobs for each in waiting if each.in_seconds == 0)
-    slots += busiest(ahead, demand.median_seconds, otherwise_seconds=outlook.lead_seconds)
-    limits = outlook.share_of(queue)
-    if limits.concurrency is not None:
-        runs = sum(each.jobs for each in demand.running if each.queue == queue and each.on_living_worker)
-        slots = min(slots, max(0, limits.concurrency - runs))
-    if limits.starts_per_second is not None:
-        slots = min(slots, max(1.0, limits.starts_per_second * outlook.lead_seconds))
-    return slots
+    due = sum(each.jobs for each in waiting if each.in_seconds == 0)
+    slots = due + busiest(ahead, demand.median_seconds, otherwise_seconds=outlook.lead_seconds)
+    return min([slots, *_limits(queue, demand, outlook)])
+
+
+def _limits(queue: str, demand: Demand, outlook: Outlook) -> Iterator[float]:
+    for limit in demand.limits:
+        if limit.queue == queue and limit.concurrency is not None:
+            runs = sum(each.jobs for each in demand.running if each.queue == queue and each.on_living_worker)
+            yield max(0, limit.concurrency - runs)
+        if limit.queue == queue and limit.starts_per_second is not None:
+            yield max(1.0, limit.starts_per_second * outlook.lead_seconds)
 
 
 def busiest(waiting: Iterable[Waiting], median_seconds: Mapping[str, float], *, otherwise_seconds: float) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pg_scheduler.demand import PoolRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from pg_scheduler.demand import Demand
@@ -21,6 +21,7 @@ class Sibling:
     """Another pool of the namespace.
 
     Attributes:
+        queues: those that its workers serve, now or before.
         capacity: its slots when it is as great as it may be: by these, pools share what they are both asked for.
     """
 
@@ -28,6 +29,7 @@ class Sibling:
     uid: str
     created_at: datetime
     target: str
+    queues: Collection[str]
     capacity: int
 
 

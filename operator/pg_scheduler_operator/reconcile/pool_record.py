@@ -10,24 +10,25 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from pg_scheduler_operator.resources import LookaheadMode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from pg_scheduler.demand import Demand, PoolRecord, WorkerLoad
     from pg_scheduler_operator.resources import Lookahead, Pod
 
-T = TypeVar("T")
-
-TASKS_MAX: Final = 500
+NAMES_MAX: Final = 500
 STRANGERS_MAX: Final = 100
 STARTS_MAX: Final = 20
 STRANGER_FOR: Final = timedelta(minutes=10)
-"""For how long a task that nobody has registered is asked for: a mistyped one never will be."""
+"""For how long what nobody runs is asked for: a mistyped task will never be known."""
+
+STRANGER_KEPT: Final = timedelta(days=1)
+"""For how long it is remembered, so that what is mistyped in a schedule is not asked for at each tick."""
 
 UNMEASURED_SECONDS: Final = 30.0
 """How long a worker takes to start of which none was measured."""
@@ -42,25 +43,32 @@ _ABSURD_SECONDS: Final = 600.0
 def learned(record: PoolRecord, demand: Demand, pods: Sequence[Pod]) -> PoolRecord:
     """The record with what this look shows of the pool's own workers."""
     own = own_workers(demand, {pod.uid for pod in pods})
-    tasks = _tasks(record, own)
-    return replace(record, tasks=tasks, start_seconds=_start_seconds(record, pods, own))
+    return replace(
+        record,
+        queues=_with(record.queues, {queue for worker in own for queue in worker.queues}),
+        tasks=_with(record.tasks, {task for worker in own for task in worker.tasks}),
+        start_seconds=_start_seconds(record, pods, own),
+    )
 
 
 def asked(record: PoolRecord, strangers: Collection[str], now: datetime) -> PoolRecord:
-    """The record with the tasks that are asked for and that no worker has registered."""
-    since = {task: at for task, at in record.strangers.items() if task not in record.tasks}
-    since |= {task: now for task in sorted(strangers) if task not in since}
-    return replace(record, strangers=_newest(since, STRANGERS_MAX))
+    """The record with what is asked for and no worker runs. It is not forgotten sooner than others are asked for."""
+    since = {each: at for each, at in record.strangers.items() if each in strangers or now - at < STRANGER_KEPT}
+    new = sorted(set(strangers).difference(since))[: STRANGERS_MAX - len(since)]
+    return replace(record, strangers=since | dict.fromkeys(new, now))
 
 
 def wants_strangers(record: PoolRecord, strangers: Collection[str], now: datetime) -> bool:
-    """Whether one of these tasks is new enough that a worker may be started only to see whether it knows it."""
-    return any(task in record.strangers and now - record.strangers[task] < STRANGER_FOR for task in strangers)
+    """Whether one of these is new enough that a worker may be started only to see whether it runs it."""
+    return any(each in record.strangers and now - record.strangers[each] < STRANGER_FOR for each in strangers)
 
 
-def known_tasks(record: PoolRecord, demand: Demand) -> set[str]:
-    """What the pool's workers can run; those of a worker that does not know its pod may be the pool's."""
-    return {*record.tasks, *(task for each in demand.workers if each.pod_uid is None for task in each.tasks)}
+def runs(record: PoolRecord, demand: Demand) -> tuple[set[str], set[str]]:
+    """Queues and tasks of the pool's workers. Those of a worker that does not know its pod may be the pool's."""
+    without_pod = [each for each in demand.workers if each.pod_uid is None]
+    queues = {*record.queues, *(queue for each in without_pod for queue in each.queues)}
+    tasks = {*record.tasks, *(task for each in without_pod for task in each.tasks)}
+    return queues, tasks
 
 
 def lead_seconds(record: PoolRecord, lookahead: Lookahead) -> float:
@@ -77,9 +85,9 @@ def own_workers(demand: Demand, pod_uids: Collection[str]) -> list[WorkerLoad]:
     return [each for each in demand.workers if each.lives and each.pod_uid in pod_uids]
 
 
-def _tasks(record: PoolRecord, own: Iterable[WorkerLoad]) -> Sequence[str]:
-    new = {task for worker in own for task in worker.tasks}.difference(record.tasks)
-    return [*record.tasks, *sorted(new)][-TASKS_MAX:] if new else record.tasks
+def _with(known: Sequence[str], seen: Collection[str]) -> Sequence[str]:
+    new = sorted(set(seen).difference(known))
+    return [*known, *new][-NAMES_MAX:] if new else known
 
 
 def _start_seconds(record: PoolRecord, pods: Sequence[Pod], own: Sequence[WorkerLoad]) -> Mapping[str, float]:
@@ -89,8 +97,4 @@ def _start_seconds(record: PoolRecord, pods: Sequence[Pod], own: Sequence[Worker
         seconds = (min(begun) - pod.created_at).total_seconds() if begun else _ABSURD_SECONDS
         if pod.uid not in found and seconds < _ABSURD_SECONDS:
             found[pod.uid] = round(max(0.0, seconds), 1)
-    return _newest(found, STARTS_MAX)
-
-
-def _newest(found: Mapping[str, T], most: int) -> Mapping[str, T]:
-    return dict(list(found.items())[-most:])
+    return dict([*found.items()][-STARTS_MAX:])

@@ -22,6 +22,7 @@ from pg_scheduler_operator.reconcile.common import (
     shown_state,
     warnings,
 )
+from pg_scheduler_operator.reconcile.restored import settle
 from pg_scheduler_operator.resources import ScheduledJobStatus
 from pg_scheduler_operator.status import Fact, Reason, Refusal, conditions, live_condition, readiness
 
@@ -56,6 +57,8 @@ def plan(
         return [*_withdraw(job.meta, row), *release(job.meta)]
     if row is None and _has_finished(job):
         return already_finished(job)
+    if settling := settle(job, row):
+        return [*settling]
     refusal = refused(job) or refusal
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
     if refusal is None and not isinstance(job.spec, InvalidSpec):

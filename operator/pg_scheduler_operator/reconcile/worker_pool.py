@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.common import refused, set_status, warnings
-from pg_scheduler_operator.reconcile.need import Outlook, QueueShare, need_of
+from pg_scheduler_operator.reconcile.need import Outlook, need_of
 from pg_scheduler_operator.reconcile.pool_actions import ignored, kept, missed, scaled
 from pg_scheduler_operator.reconcile.pool_memory import Memory, after, wrong_victims
 from pg_scheduler_operator.reconcile.pool_record import (
     asked,
-    known_tasks,
     lead_seconds,
     learned,
     own_workers,
+    runs,
     wants_strangers,
 )
 from pg_scheduler_operator.reconcile.pool_settings import store_settings
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.reconcile.pool_look import Look
     from pg_scheduler_operator.resources import Resource, WorkerPoolSpec
+
+OURS: Final = "pgscheduler.*"
+"""Tasks that every worker runs, whatever its pool allows."""
 
 UNDER_WAY_SECONDS: Final = 0.5
 """How soon the next turn comes while replicas are being taken away."""
@@ -146,13 +149,15 @@ def _needed(
     pool: Resource[WorkerPoolSpec], spec: WorkerPoolSpec, look: Look, demand: Demand, record: PoolRecord
 ) -> tuple[int, PoolRecord]:
     scaling, slots = spec.autoscaling, _slots(pool, spec, look, demand)
+    queues, tasks = runs(record, demand)
     outlook = Outlook(
         lead_seconds=lead_seconds(record, scaling.lookahead),
         pod_uids={pod.uid for pod in look.pods},
-        tasks=known_tasks(record, demand),
+        queues=queues,
+        tasks=tasks,
+        globs=("*",) if spec.allowed_tasks is None else (OURS, *spec.allowed_tasks),
         orphan_weight=scaling.orphan_weight,
-        queues=_limits(spec, look, share := _share(spec, look, slots)),
-        otherwise=QueueShare(share=share),
+        shares={queue: _share(queue, spec, look, slots) for queue in queues},
     )
     need = need_of(demand, outlook)
     record = asked(record, need.strangers, demand.at)
@@ -174,24 +179,11 @@ def _slots(pool: Resource[WorkerPoolSpec], spec: WorkerPoolSpec, look: Look, dem
     return reported or pool.status.get("slotsPerReplica") or spec.slots_hint or DEFAULT_SLOTS
 
 
-def _limits(spec: WorkerPoolSpec, look: Look, share: float) -> dict[str, QueueShare]:
-    """What the pool's queues let run, but for those that an older pool has set."""
-    others = () if look.settings is None else look.settings.conflicts
-    return {
-        name: QueueShare(
-            concurrency=queue.concurrency,
-            starts_per_second=None if queue.rate is None else queue.rate.limit / queue.rate.seconds,
-            share=share,
-        )
-        for name, queue in spec.settings.queues.items()
-        if name not in others
-    }
-
-
-def _share(spec: WorkerPoolSpec, look: Look, slots: int) -> float:
+def _share(queue: str, spec: WorkerPoolSpec, look: Look, slots: int) -> float:
     """What falls to this pool of the jobs that several are asked for: by their slots when they are at their maximum."""
     own = slots * (spec.autoscaling.max_replicas or 1)
-    return own / (own + sum(other.capacity for other in look.siblings if other.target != spec.target_ref.name))
+    others = (other for other in look.siblings if queue in other.queues and other.target != spec.target_ref.name)
+    return own / (own + sum(other.capacity for other in others))
 
 
 def _steps(pool: Resource[WorkerPoolSpec], look: Look, verdict: Verdict) -> ScaleIn:

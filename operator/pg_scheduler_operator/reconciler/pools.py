@@ -92,16 +92,16 @@ class PoolTurns:
         if target is None:
             return Look(target=None, now=_now(), settings=settings)
         autoscalers = await self._autoscalers.of(meta.key.namespace)
-        record, demand = await self._figures(meta, spec)
+        records, demand = await self._figures(meta, spec)
         pods = await self._targets.pods(meta, target.selector)  # after the figures: a worker's pod is then among them
         return Look(
             target=target,
             now=_now(),
             pods=pods,
             demand=demand,
-            record=record,
+            record=records.get(meta.key.name, PoolRecord()),
             settings=settings,
-            siblings=await self._siblings(meta),
+            siblings=await self._siblings(meta, records),
             autoscaler=autoscalers.get(spec.target_ref.name),
         )
 
@@ -111,21 +111,23 @@ class PoolTurns:
         except (DatabaseUnreachable, DatabaseNotReady):
             return None
 
-    async def _figures(self, meta: Meta, spec: WorkerPoolSpec) -> tuple[PoolRecord, Demand | None]:
+    async def _figures(self, meta: Meta, spec: WorkerPoolSpec) -> tuple[Mapping[str, PoolRecord], Demand | None]:
+        """What is kept of the namespace's pools, and what is asked of its workers."""
         try:
-            record = await self._rows.pool_record(meta.key.namespace, meta.key.name)
-            ahead = lead_seconds(record, spec.autoscaling.lookahead)
-            return record, await self._rows.demand(meta.key.namespace, ahead_seconds=ahead)
+            records = await self._rows.pool_records(meta.key.namespace)
+            own = records.get(meta.key.name, PoolRecord())
+            ahead = lead_seconds(own, spec.autoscaling.lookahead)
+            return records, await self._rows.demand(meta.key.namespace, ahead_seconds=ahead)
         except (DatabaseUnreachable, DatabaseNotReady):
-            return PoolRecord(), None
+            return {}, None
 
-    async def _siblings(self, meta: Meta) -> Sequence[Sibling]:
+    async def _siblings(self, meta: Meta, records: Mapping[str, PoolRecord]) -> Sequence[Sibling]:
         bodies = await self._pools.of(meta.key.namespace)
-        found = (_sibling(body, meta.cluster) for body in bodies if body["metadata"]["uid"] != meta.uid)
+        found = (_sibling(body, meta.cluster, records) for body in bodies if body["metadata"]["uid"] != meta.uid)
         return [sibling for sibling in found if sibling is not None]
 
 
-def _sibling(body: Mapping[str, Any], cluster: str) -> Sibling | None:
+def _sibling(body: Mapping[str, Any], cluster: str, records: Mapping[str, PoolRecord]) -> Sibling | None:
     pool = read(WorkerPoolSpec, body, cluster=cluster)
     if isinstance(pool.spec, InvalidSpec) or pool.meta.is_deleting or pool.meta.created_at is None:
         return None
@@ -135,6 +137,7 @@ def _sibling(body: Mapping[str, Any], cluster: str) -> Sibling | None:
         uid=pool.meta.uid,
         created_at=pool.meta.created_at,
         target=pool.spec.target_ref.name,
+        queues=records.get(pool.meta.key.name, PoolRecord()).queues,
         capacity=slots * (pool.spec.autoscaling.max_replicas or 1),
     )
 

@@ -7,6 +7,7 @@ that failed comes back, at most ``BACKOFF_MAX_SECONDS`` later.
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class KeyQueue:
     """Keys to work on, each at most once, each by one worker at a time."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[bool, int, Key]] = asyncio.PriorityQueue()
+        self._numbers = count()
         self._waiting: set[Key] = set()
         self._active: set[Key] = set()
         self._again: set[Key] = set()
@@ -39,8 +41,22 @@ class KeyQueue:
         if key in self._active:
             self._again.add(key)
         elif key not in self._waiting:
-            self._waiting.add(key)
-            self._ready.put_nowait(key)
+            self._line_up(key, is_late=True)
+
+    def put_first(self, key: Key) -> None:
+        """Have a key worked on before all others that wait."""
+        if key in self._active:
+            self._again.add(key)
+        else:
+            self._line_up(key, is_late=False)
+
+    def _line_up(self, key: Key, *, is_late: bool) -> None:
+        self._waiting.add(key)
+        self._ready.put_nowait((is_late, next(self._numbers), key))
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     def put_later(self, key: Key, seconds: float) -> None:
         """Have a key worked on after a while; the earlier of two such wishes counts."""
@@ -59,8 +75,8 @@ class KeyQueue:
     async def get(self) -> Key:
         """The next key; it is this worker's until ``done`` or ``failed``."""
         while True:
-            key = await self._ready.get()
-            if key in self._waiting:  # else it was taken meanwhile
+            _, _, key = await self._ready.get()
+            if key in self._waiting:  # else it has overtaken itself, or was taken meanwhile
                 self._waiting.discard(key)
                 self._active.add(key)
                 return key

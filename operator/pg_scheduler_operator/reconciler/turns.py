@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
 from pg_scheduler.control import ScheduleTrace
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
+from pg_scheduler_operator.metrics import QUEUE_DEPTH, RECONCILE_FAILURES, RECONCILE_SECONDS
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.crowds import Crowds
-from pg_scheduler_operator.reconciler.loops import repeat, report
+from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
 from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
     Key,
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
     from pg_scheduler.control import JobState, Source
     from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
+    from pg_scheduler_operator.metrics import Metrics
+    from pg_scheduler_operator.pacing import Pacer
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.reconciler.queue import KeyQueue
+    from pg_scheduler_operator.reconciler.sweep import Sweeper
     from pg_scheduler_operator.resources import Meta, Resource, Spec, TaskSpec
-    from pg_scheduler_operator.status import Pacer, Refusal
+    from pg_scheduler_operator.status import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +58,36 @@ PASSES: Final = 4
 
 
 class Reconciler:
-    """Works on keys, looks for changed rows, and sweeps."""
+    """Works on keys, looks for changed rows, and has rows swept."""
 
-    def __init__(self, *, queue: KeyQueue, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer) -> None:
+    def __init__(
+        self,
+        *,
+        queue: KeyQueue,
+        resources: Resources,
+        targets: Targets,
+        rows: Rows,
+        pacer: Pacer[Key],
+        sweeper: Sweeper,
+        metrics: Metrics,
+    ) -> None:
         self._queue = queue
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
-        self._executor = Executor(resources, targets, rows, pacer)
+        self._sweeper = sweeper
+        self._metrics = metrics
+        self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor)
         self._crowds = Crowds(queue, resources, self._work_on)
         self._seen: dict[Key, JobState | ScheduleTrace] = {}
+        self._turns: dict[Key, float] = {}
         self._database_answers = True
+
+    @property
+    def longest_turn_seconds(self) -> float:
+        """How long the turn has taken so far that began first; 0 without one."""
+        return monotonic() - min(self._turns.values(), default=monotonic())
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -74,11 +97,16 @@ class Reconciler:
                     group.create_task(self._work())
                 group.create_task(
                     repeat(
-                        "changes of rows", self.enqueue_changed, CHANGES_SECONDS, at_most_seconds=LOOK_AT_MOST_SECONDS
+                        Loop.CHANGES,
+                        self.enqueue_changed,
+                        CHANGES_SECONDS,
+                        at_most_seconds=LOOK_AT_MOST_SECONDS,
+                        metrics=self._metrics,
                     )
                 )
-                group.create_task(repeat("the crowd", self._crowds.run_once, CROWD_SECONDS))
-                group.create_task(repeat("the sweep", self.sweep, SWEEP_SECONDS))
+                group.create_task(repeat(Loop.CROWD, self._crowds.run_once, CROWD_SECONDS, metrics=self._metrics))
+                group.create_task(repeat(Loop.SWEEP, self._sweeper.run_once, SWEEP_SECONDS, metrics=self._metrics))
+                group.create_task(self._call_for_statuses())
         finally:
             self._queue.close()
 
@@ -88,16 +116,33 @@ class Reconciler:
 
     async def _work_on(self, key: Key, body: Mapping[str, Any] | None = None) -> None:
         try:
-            again_in_seconds = await self.reconcile(key, body)
+            again_in_seconds = await self._turn(key, body)
         except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
             self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
         except DatabaseUnreachable:
             self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
         except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
+            self._metrics.count(RECONCILE_FAILURES, key.kind)
             at_least = error.retry_after if isinstance(error, KubernetesError) else 0
-            report(f"{key}", error, self._queue.failed(key, at_least_seconds=at_least))
+            report(key, error, self._queue.failed(key, at_least_seconds=at_least))
         else:
             self._queue.done(key, again_in_seconds=again_in_seconds)
+
+    async def _turn(self, key: Key, body: Mapping[str, Any] | None) -> float | None:
+        began_at = monotonic()
+        self._turns[key] = began_at
+        try:
+            return await self.reconcile(key, body)
+        finally:
+            self._pacer.done(key)
+            del self._turns[key]
+            self._metrics.observe(RECONCILE_SECONDS, monotonic() - began_at, key.kind)
+            self._metrics.set(QUEUE_DEPTH, len(self._queue))
+
+    async def _call_for_statuses(self) -> None:
+        """Turns for those whose status was held back, in their order: each writes what is true by then."""
+        while True:
+            self._queue.put_first(await self._pacer.called())
 
     async def reconcile(self, key: Key, body: Mapping[str, Any] | None = None) -> float | None:
         """One turn for one object; in how many seconds it wants another one without being asked.
@@ -193,28 +238,6 @@ class Reconciler:
             self._queue.retry_failed()
         self._database_answers = True
         return changed
-
-    async def sweep(self) -> int:
-        """Withdraw the rows of objects that are gone; how many.
-
-        The rows are read first: an object made in between is in the list of objects, and its row not among those rows.
-        """
-        sources = await self._rows.open_sources()
-        uids = await self._resources.uids() if sources else ()
-        gone = [source for source in sources if source.uid not in uids and self._resources.serves(source.tenant)]
-        for source in gone:
-            logger.info("%s is gone: its rows are withdrawn", _key(source))
-            await self._withdraw(source)
-        return len(gone)
-
-    async def _withdraw(self, source: Source) -> None:
-        match Kind(source.kind):
-            case Kind.PERIODIC_JOB:
-                await self._rows.delete_schedule(source)
-            case Kind.SCHEDULED_JOB:
-                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
-            case Kind.WORKER_POOL:
-                await self._rows.forget_pool(source.tenant, source.name, source.uid)
 
 
 def _key(source: Source | ScheduleTrace) -> Key:

@@ -4,7 +4,7 @@ Invariant: while every queue has due work, the jobs that were started of each ar
 one claim; none is left out for ever, and one that had nothing to do for a while gets nothing back for it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -39,13 +39,13 @@ class Shares:
         """The queues, the one first whose turn it is."""
         return sorted(self._passed, key=self._passed.__getitem__)
 
-    def charge(self, asked: Iterable[str], started: Mapping[str, int]) -> None:
-        """A claim that went through these queues in their order has started so many jobs of each.
+    def charge(self, started: Mapping[str, int]) -> None:
+        """A claim has started so many jobs of each.
 
-        Who was asked before the first that had some, had none: it is not to make up for that later.
+        Who has due jobs is asked when it is furthest back. So one that is further back than who has got some had none,
+        and is not to make up for that later.
         """
         had_some = [self._passed[queue] for queue, number in started.items() if number]
         self._reached = max(self._reached, min(had_some, default=0.0))
-        for queue in asked:
-            passed = max(self._passed[queue], self._reached)
-            self._passed[queue] = passed + started.get(queue, 0) / self._weights.get(queue, 1)
+        for queue, passed in self._passed.items():
+            self._passed[queue] = max(passed, self._reached) + started.get(queue, 0) / self._weights.get(queue, 1)

@@ -96,10 +96,11 @@ class ClaimLoop:
             limit = min(self._claiming.most, self._config.claim_limit - taken)
             if limit <= 0:
                 break
-            taken += await self._claiming.take(self._jobs, limit, turn=turn, floor=self._floor_in_use)
+            more = await self._claiming.take(self._jobs, limit, turn=turn, floor=self._floor_in_use)
+            taken += more
             if self._claiming.is_full:
                 break
-            self._turns.came_short(turn)
+            self._turns.came_short(turn, more)
         return taken
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -107,7 +107,7 @@ class Claiming:
                 claimed = await jobs.claim_limited(*me)
             case _:
                 assert_never(turn)
-        self._shares.charge(queues, Counter(job.queue for job in claimed))
+        self._shares.charge(Counter(job.queue for job in claimed))
         return claimed
 
     def _start(self, claimed: list[ClaimedJob]) -> None:

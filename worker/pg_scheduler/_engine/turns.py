@@ -12,6 +12,9 @@ from time import monotonic
 
 from pg_scheduler._engine.config import PREFETCH_SECONDS
 
+IN_VAIN_SECONDS = 0.05
+"""How soon a limited queue is asked again that had something and gave nothing: another worker was just asking it."""
+
 
 class Turn(Enum):
     """The claims."""
@@ -27,14 +30,15 @@ class Turns:
     def __init__(self, prefetch_seconds: float = PREFETCH_SECONDS) -> None:
         self._prefetch_seconds = prefetch_seconds
         self._keyed_at = self._limited_at = inf
-        self._keyed_first = self._limited_waits = False
+        self._keyed_first = self._limited_waits = self._asked_in_vain = False
         self._asked_at = -inf
 
     def observe(self, keyed_in: float | None, limited_in: float | None = None) -> None:
         """A look has seen the first job with a key, and the first that a limited queue lets start, due in so long."""
         self._keyed_at = inf if keyed_in is None else monotonic() + keyed_in
-        self._limited_at = inf if limited_in is None else monotonic() + limited_in
-        self._limited_waits = limited_in is not None
+        soonest = IN_VAIN_SECONDS if self._asked_in_vain else -inf
+        self._limited_at = inf if limited_in is None else monotonic() + max(limited_in, soonest)
+        self._limited_waits, self._asked_in_vain = limited_in is not None, False
 
     def take(self, *, limited_first: bool = False) -> tuple[Turn, ...]:
         """The claims of this pass in their order."""
@@ -52,10 +56,10 @@ class Turns:
         self._keyed_first = not self._keyed_first
         return (Turn.KEYED, Turn.PLAIN) if self._keyed_first else (Turn.PLAIN, Turn.KEYED)
 
-    def came_short(self, turn: Turn) -> None:
+    def came_short(self, turn: Turn, taken: int) -> None:
         """A claim has brought all that it could: limited queues are asked again once a look has seen more."""
         if turn is Turn.LIMITED:
-            self._limited_at = inf
+            self._limited_at, self._asked_in_vain = inf, not taken
 
     def ask_limited(self) -> bool:
         """A job of a limited queue has ended, which may let another one start; whether one waits."""

@@ -288,27 +288,38 @@ def place_of(pool: Pool) -> str:
     )
 
 
-async def open_pool(dsn: str, *, size: int, eager: bool, command_timeout: float | None = None) -> Pool:
+async def open_pool(
+    dsn: str | Callable[[], str], *, size: int, eager: bool, command_timeout: float | None = None
+) -> Pool:
     """A pool of at most ``size`` connections; ``eager`` opens the first one now, else none until one is needed.
+
+    A function is asked for the DSN at each connection: a password may change while the pool lives.
 
     Raises:
         InvalidDsn: the DSN cannot be used; the message never repeats it.
         DatabaseUnreachable: eager, and no connection within 5 s.
     """
-    dsn = checked_dsn(dsn)
-    with translated(where(dsn)):
+    now = checked_dsn(dsn if isinstance(dsn, str) else dsn())
+    with translated(where(now)):
         pool = await asyncpg.create_pool(
-            dsn,
+            now,
             min_size=_NO_FLOOR,
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout,
-            connect=_kept_alive(asyncpg.connect),
+            connect=_kept_alive(asyncpg.connect if isinstance(dsn, str) else _asking(dsn)),
             reset=reset_and_keep_alive,
         )
         if eager:
             await _open_first(pool)
     return pool
+
+
+def _asking(dsn: Callable[[], str]) -> _Connect:
+    async def connect(_: str, *args: Any, **options: Any) -> "asyncpg.Connection[Record]":
+        return await asyncpg.connect(checked_dsn(dsn()), *args, **options)
+
+    return connect
 
 
 async def open_pool_like(

@@ -11,7 +11,7 @@ from pg_scheduler._store.database import Database, Record
 from pg_scheduler._store.migration_files import migrations
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import stored_schedule
-from pg_scheduler.demand import Demand, PoolRecord, Running, Waiting, WorkerLoad
+from pg_scheduler.demand import Demand, PoolRecord, QueueLimit, Running, Waiting, WorkerLoad
 from pg_scheduler.errors import InvalidSchedule
 
 
@@ -35,6 +35,7 @@ class DemandStore:
             workers=[_worker(each) for each in json.loads(row["workers"])],
             median_seconds=json.loads(row["medians"]),
             paused=row["paused"],
+            limits=[QueueLimit(*each) for each in json.loads(row["limits"])],
             has_schedules=row["has_schedules"],
             schema_version=row["schema_version"],
             is_schema_current=row["schema_version"] == migrations()[-1].version,
@@ -48,21 +49,26 @@ class DemandStore:
         """The workers of these pods claim again."""
         await self._db.fetch(QUERIES["spare_pods"], tenant, list(pod_uids))
 
-    async def pool_record(self, tenant: str, name: str) -> PoolRecord:
-        """What is kept of a pool; empty when it is new."""
-        row = await self._db.fetchrow(QUERIES["pool_record"], tenant, name)
-        if row is None:
-            return PoolRecord()
-        since = {task: datetime.fromisoformat(at) for task, at in json.loads(row["strangers"]).items()}
-        return PoolRecord(tasks=row["tasks"], strangers=since, start_seconds=json.loads(row["starts"]))
+    async def pool_records(self, tenant: str) -> dict[str, PoolRecord]:
+        """What is kept of a tenant's pools, by name."""
+        return {row["name"]: _record(row) for row in await self._db.fetch(QUERIES["pool_records"], tenant)}
 
     async def keep_pool_record(self, tenant: str, name: str, record: PoolRecord) -> None:
         """Keep this of a pool."""
-        strangers = {task: at.isoformat() for task, at in record.strangers.items()}
-        starts = dict(record.start_seconds)
+        strangers = json.dumps({each: at.isoformat() for each, at in record.strangers.items()})
+        starts = json.dumps(dict(record.start_seconds))
         await self._db.fetch(
-            QUERIES["keep_pool_record"], tenant, name, list(record.tasks), json.dumps(strangers), json.dumps(starts)
+            QUERIES["keep_pool_record"], tenant, name, list(record.queues), list(record.tasks), strangers, starts
         )
+
+
+def _record(row: Record) -> PoolRecord:
+    return PoolRecord(
+        queues=row["queues"],
+        tasks=row["tasks"],
+        strangers={each: datetime.fromisoformat(at) for each, at in json.loads(row["strangers"]).items()},
+        start_seconds=json.loads(row["starts"]),
+    )
 
 
 def _ticks(rows: Collection[Record], now: datetime, ahead: timedelta) -> Iterator[Waiting]:

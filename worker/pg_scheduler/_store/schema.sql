@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: f674cc69efb78e9f382113053e2f4da14d3f2ae1b36c5ae7cc2f39191694dbee
+-- digest: 7233a8a552c16a83cb40fac399eb2c645ee34ce8a04e7c82a5bfefe1af488642
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -564,6 +564,18 @@ CREATE FUNCTION scheduler_is_late(execution_time timestamp with time zone, misfi
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN ((expires_at <= scheduler_now()) OR (served_since > (execution_time + make_interval(secs => (misfire_grace_time)::double precision))));
 
+-- object: FUNCTION scheduler_keep_drained()
+CREATE FUNCTION scheduler_keep_drained() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('scheduler_maintenance', 208));
+    IF EXISTS (SELECT FROM scheduler_maintenance) THEN
+        NEW.drain_until := '9999-01-01 00:00:00+00';
+    END IF;
+    RETURN NEW;
+END $$;
+
 -- object: FUNCTION scheduler_leave_slot()
 CREATE FUNCTION scheduler_leave_slot() RETURNS trigger
     LANGUAGE plpgsql
@@ -743,6 +755,27 @@ BEGIN
     END LOOP;
 END $$;
 
+-- object: FUNCTION scheduler_set_maintenance(boolean, text, text)
+CREATE FUNCTION scheduler_set_maintenance(turn_on boolean, who text, why text DEFAULT ''::text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    was_on boolean;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('scheduler_maintenance', 208));
+    was_on := EXISTS (SELECT FROM scheduler_maintenance);
+    IF turn_on THEN
+        INSERT INTO scheduler_maintenance (set_by, reason) VALUES (who, why)
+        ON CONFLICT (is_on) DO UPDATE SET set_by = excluded.set_by, reason = excluded.reason;
+    ELSE
+        DELETE FROM scheduler_maintenance;
+    END IF;
+    UPDATE scheduler_workers SET drain_until = CASE WHEN turn_on THEN timestamptz '9999-01-01 00:00:00+00' END
+    WHERE state <> 'dead' AND (turn_on OR drain_until = '9999-01-01 00:00:00+00');
+    PERFORM pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', ''), pg_notify('scheduler_schedules', '');
+    RETURN was_on <> turn_on;
+END $$;
+
 -- object: FUNCTION scheduler_start_unkeyed(text, text, text, timestamp with time zone, text[], integer, boolean)
 CREATE FUNCTION scheduler_start_unkeyed(me text, of_tenant text, of_queue text, since timestamp with time zone, tasks text[], at_most integer, alone boolean) RETURNS scheduled_jobs[]
     LANGUAGE plpgsql
@@ -823,6 +856,24 @@ CREATE TABLE scheduler_attempts (
     error_type text NOT NULL,
     message text NOT NULL,
     traceback text NOT NULL
+);
+
+-- object: TABLE scheduler_clusters
+CREATE TABLE scheduler_clusters (
+    cluster text NOT NULL,
+    identity text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    held_at timestamp with time zone,
+    held_rows bigint,
+    held_of bigint,
+    confirmed_rows bigint,
+    CONSTRAINT scheduler_clusters_cluster_fits_an_index CHECK (((octet_length(cluster) >= 1) AND (octet_length(cluster) <= 200))),
+    CONSTRAINT scheduler_clusters_hold_is_whole CHECK (
+CASE
+    WHEN (held_at IS NULL) THEN ((held_rows IS NULL) AND (held_of IS NULL) AND (confirmed_rows IS NULL))
+    ELSE ((held_rows >= 1) AND (held_rows <= held_of))
+END),
+    CONSTRAINT scheduler_clusters_identity_fits CHECK (((octet_length(identity) >= 1) AND (octet_length(identity) <= 200)))
 );
 
 -- object: TABLE scheduler_concurrency_limits
@@ -1044,6 +1095,15 @@ CREATE VIEW scheduler_living_workers AS
    FROM scheduler_workers
   WHERE ((state = 'alive'::text) AND (lease_until > scheduler_now()));
 
+-- object: TABLE scheduler_maintenance
+CREATE TABLE scheduler_maintenance (
+    is_on boolean DEFAULT true NOT NULL,
+    since timestamp with time zone DEFAULT scheduler_now() NOT NULL,
+    set_by text NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT scheduler_maintenance_is_one_row CHECK (is_on)
+);
+
 -- object: SEQUENCE scheduler_occurrences_id_seq
 ALTER TABLE scheduler_occurrences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME scheduler_occurrences_id_seq
@@ -1069,10 +1129,11 @@ CREATE TABLE scheduler_pool_settings (
 CREATE TABLE scheduler_pools (
     tenant text NOT NULL,
     name text NOT NULL,
+    queues text[] NOT NULL,
     tasks text[] NOT NULL,
     strangers json NOT NULL,
     starts json NOT NULL,
-    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
+    CONSTRAINT scheduler_pools_are_small CHECK (((cardinality(queues) <= 500) AND (cardinality(tasks) <= 500) AND (length(((strangers)::text || (starts)::text)) <= 100000)))
 );
 
 -- object: TABLE scheduler_queues
@@ -1291,6 +1352,10 @@ ALTER TABLE ONLY scheduler_adopted
 ALTER TABLE ONLY scheduler_attempts
     ADD CONSTRAINT scheduler_attempts_pkey PRIMARY KEY (job_id, token);
 
+-- object: CONSTRAINT scheduler_clusters scheduler_clusters_pkey
+ALTER TABLE ONLY scheduler_clusters
+    ADD CONSTRAINT scheduler_clusters_pkey PRIMARY KEY (cluster);
+
 -- object: CONSTRAINT scheduler_concurrency_limits scheduler_concurrency_limits_pkey
 ALTER TABLE ONLY scheduler_concurrency_limits
     ADD CONSTRAINT scheduler_concurrency_limits_pkey PRIMARY KEY (tenant, key);
@@ -1298,6 +1363,10 @@ ALTER TABLE ONLY scheduler_concurrency_limits
 -- object: CONSTRAINT scheduler_keys scheduler_keys_pkey
 ALTER TABLE ONLY scheduler_keys
     ADD CONSTRAINT scheduler_keys_pkey PRIMARY KEY (tenant, key);
+
+-- object: CONSTRAINT scheduler_maintenance scheduler_maintenance_pkey
+ALTER TABLE ONLY scheduler_maintenance
+    ADD CONSTRAINT scheduler_maintenance_pkey PRIMARY KEY (is_on);
 
 -- object: CONSTRAINT scheduler_occurrences scheduler_occurrences_pkey
 ALTER TABLE ONLY scheduler_occurrences
@@ -1413,6 +1482,9 @@ CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW
 
 -- object: TRIGGER scheduler_queue_settings scheduler_settings_apply
 CREATE TRIGGER scheduler_settings_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_queue_settings FOR EACH ROW EXECUTE FUNCTION scheduler_apply_queue_settings();
+
+-- object: TRIGGER scheduler_workers scheduler_workers_keep_drained
+CREATE TRIGGER scheduler_workers_keep_drained BEFORE INSERT OR UPDATE OF drain_until ON scheduler_workers FOR EACH ROW EXECUTE FUNCTION scheduler_keep_drained();
 
 -- object: FK CONSTRAINT scheduler_attempts scheduler_attempts_job_id_fkey
 ALTER TABLE ONLY scheduler_attempts

@@ -78,6 +78,21 @@ class SourceStore:
         """Cancel while it has not started, for the row's own source only."""
         await self._db.fetch(QUERIES["withdraw_owned_job"], job_id, uid)
 
+    async def settle_job(
+        self,
+        job_id: str,
+        uid: str,
+        status: str,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> None:
+        """End it as it is known to have ended, for the row's own source only."""
+        values = (job_id, uid, status, attempt, worker_id, started_at, finished_at)
+        await self._db.fetch(QUERIES["settle_owned_job"], *values)
+
     async def jobs(self, job_ids: Collection[str]) -> list[Record]:
         """Rows by id."""
         return await self._db.fetch(QUERIES["job_states"], list(job_ids))

@@ -21,6 +21,7 @@ COMMANDS_GROUP = "pgscheduler.commands"
 """Other packages name their click commands in this entry-point group."""
 
 OWN_COMMANDS = {
+    "maintenance": "pg_scheduler.cli.maintenance:maintenance",
     "migrate": "pg_scheduler.cli.migrate:migrate",
     "preview": "pg_scheduler.cli.preview:preview",
     "worker": "pg_scheduler.cli.worker:worker",

@@ -2,7 +2,7 @@
 
 Invariant: standard error gets what, why, fix and docs, one line each; never a traceback, never a password. Exit codes:
 0 done, 1 the answer is no, 2 wrong usage, 3 cannot reach PostgreSQL or Kubernetes, 70 a worker's event loop stood
-still, 130 interrupted.
+still, 75 an operator has lost its Lease, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_STALLED = 70
+EXIT_TRY_AGAIN = 75
 EXIT_INTERRUPTED = 130
 
 DEBUG_VARIABLE = "PGSCHEDULER_DEBUG"

@@ -59,16 +59,19 @@ SELECT scheduler_now() AS at, (
         'lives', w.state = 'alive' AND w.lease_until > scheduler_now(),
         'busy', coalesce((SELECT sum(r.jobs) FROM running r WHERE r.worker_id = w.id), 0)
               + coalesce((SELECT s.jobs FROM stopping s WHERE s.stopping_worker = w.id), 0),
-        'mark_seconds', CASE WHEN w.drain_until > scheduler_now()
+        'mark_seconds', CASE WHEN w.drain_until > scheduler_now() AND w.drain_until < '9999-01-01 00:00:00+00'
                              THEN extract(epoch FROM w.drain_until - scheduler_now()) END,
-        'drained_seconds', CASE WHEN w.drain_until > scheduler_now()
+        'drained_seconds', CASE WHEN w.drain_until > scheduler_now() AND w.drain_until < '9999-01-01 00:00:00+00'
                                 THEN extract(epoch FROM scheduler_now() - w.drain_since) END,
-        'tasks', w.tasks)), '[]')
+        'queues', w.queues, 'tasks', w.tasks)), '[]')
     FROM scheduler_workers w
     WHERE w.tenant = $1 AND (w.state = 'alive' OR w.id IN (SELECT r.worker_id FROM running r)
                              OR w.id IN (SELECT s.stopping_worker FROM stopping s)))::text AS workers, (
     SELECT coalesce(json_object_agg(e.task, e.seconds), '{}') FROM ended e)::text AS medians,
-    ARRAY(SELECT q.queue FROM scheduler_queues q WHERE q.tenant = $1 AND q.paused_at IS NOT NULL) AS paused,
+    ARRAY(SELECT q.queue FROM scheduler_queues q WHERE q.tenant = $1 AND q.paused_at IS NOT NULL) AS paused, (
+    SELECT coalesce(json_agg(json_build_array(s.queue, s.concurrency, s.rate_limit::float8 / s.rate_seconds)), '[]')
+    FROM scheduler_queue_settings s
+    WHERE s.tenant = $1 AND (s.concurrency IS NOT NULL OR s.rate_limit IS NOT NULL))::text AS limits,
     EXISTS (SELECT 1 FROM scheduler_schedules s
             WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL) AS has_schedules,
     (SELECT max(m.version) FROM scheduler_migrations m) AS schema_version;
@@ -100,11 +103,13 @@ WITH spared AS (
 SELECT pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL
 WHERE EXISTS (SELECT 1 FROM spared);
 
--- name: pool_record
--- What is kept of a pool.
-SELECT tasks, strangers::text AS strangers, starts::text AS starts FROM scheduler_pools WHERE tenant = $1 AND name = $2;
+-- name: pool_records
+-- What is kept of a tenant's pools.
+SELECT name, queues, tasks, strangers::text AS strangers, starts::text AS starts FROM scheduler_pools WHERE tenant = $1;
 
 -- name: keep_pool_record
 -- As it is now known.
-INSERT INTO scheduler_pools (tenant, name, tasks, strangers, starts) VALUES ($1, $2, $3::text[], $4::text::json, $5::text::json)
-ON CONFLICT (tenant, name) DO UPDATE SET tasks = excluded.tasks, strangers = excluded.strangers, starts = excluded.starts;
+INSERT INTO scheduler_pools (tenant, name, queues, tasks, strangers, starts)
+VALUES ($1, $2, $3::text[], $4::text[], $5::text::json, $6::text::json)
+ON CONFLICT (tenant, name) DO UPDATE SET queues = excluded.queues, tasks = excluded.tasks, strangers = excluded.strangers,
+    starts = excluded.starts;

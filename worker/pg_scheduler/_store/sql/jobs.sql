@@ -143,15 +143,18 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- name: look_ahead
 -- What time it is, and the seconds until the first job that this worker could claim, until the tenant's first tick, and until
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
--- that are paused: a resume wakes. Two index probes for each queue and priority; $4 is the floor of claim_jobs. The next is until
--- a job of a limited queue could start, which is with claim_limited_jobs. From a time of
--- -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle worker asks one question a
--- poll: whether a job that has outlived two workers is due, which is claimed alone; whether suspect_workers would find somebody
--- for worker $5; and how long the answer took, for who maps the database's time to a clock of its own. Last the settings of its
--- queues, and those of its pool $7.
+-- that are paused: a resume wakes. Then until a job of a limited queue could start. While the worker drains, as all do under
+-- maintenance, it could claim nothing, and its next poll sees whether it still does. Two index probes for each queue and
+-- priority; $4 is the floor of claim_jobs. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle
+-- worker asks one question a poll: whether a job that has outlived two workers is due, which is claimed alone; whether
+-- suspect_workers would find somebody for worker $5; the settings of its queues, and those of its pool $7; and how long the
+-- answer took, for who maps the database's time to a clock of its own.
+WITH mine AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.id = $5 AND w.drain_until >= scheduler_now())
+                THEN '{}' ELSE $2::text[] END AS queues)
 SELECT scheduler_now() AS now, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
-    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+    FROM mine CROSS JOIN unnest(mine.queues) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
           AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
@@ -162,11 +165,12 @@ SELECT scheduler_now() AS now, (
         WHERE s.tenant = $1 AND s.queue = q.queue AND (s.paused_at IS NOT NULL OR s.limited))) AS due_in, (
     SELECT extract(epoch FROM min(s.next_tick_at) - scheduler_now())::float8 FROM scheduler_schedules s
     WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)
       AND (s.source_kind <> 'code' OR EXISTS (
           SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)))
     ) AS tick_in, (
     SELECT extract(epoch FROM min(greatest(d.execution_time, timestamptz '0001-01-02 00:00+00')) - scheduler_now())::float8
-    FROM unnest($2::text[]) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+    FROM mine CROSS JOIN unnest(mine.queues) q(queue) CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
           AND j.tenant = $1 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
@@ -175,24 +179,27 @@ SELECT scheduler_now() AS now, (
     WHERE NOT EXISTS (
         SELECT 1 FROM scheduler_queues s
         WHERE s.tenant = $1 AND s.queue = q.queue AND (s.paused_at IS NOT NULL OR s.limited))) AS keyed_in, (
-    SELECT min(greatest(extract(epoch FROM d.execution_time - scheduler_now()), scheduler_queue_opens_in($1, s.queue)))::float8
-    FROM scheduler_queues s CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
-        (SELECT greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') AS execution_time FROM scheduled_jobs j
-         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
-           AND j.tenant = $1 AND j.queue = s.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-           AND j.interruptions < 2
-         ORDER BY j.execution_time, j.id LIMIT 1)
-        UNION ALL
-        (SELECT greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') FROM scheduled_jobs j
-         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
-           AND j.tenant = $1 AND j.queue = s.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
-           AND j.interruptions < 2
-         ORDER BY j.execution_time, j.id LIMIT 1)) d
-    WHERE s.tenant = $1 AND s.queue = ANY($2::text[]) AND s.limited AND s.paused_at IS NULL) AS limited_in,
+    SELECT min(greatest(extract(epoch FROM f.execution_time - scheduler_now()), scheduler_queue_opens_in($1, f.queue)))::float8
+    FROM (
+        SELECT s.queue, min(d.execution_time) AS execution_time
+        FROM scheduler_queues s CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
+            (SELECT greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') AS execution_time FROM scheduled_jobs j
+             WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
+               AND j.tenant = $1 AND j.queue = s.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+               AND j.interruptions < 2
+             ORDER BY j.execution_time, j.id LIMIT 1)
+            UNION ALL
+            (SELECT greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') FROM scheduled_jobs j
+             WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.stopping_worker IS NULL
+               AND j.tenant = $1 AND j.queue = s.queue AND j.priority = p.priority AND j.task = ANY($3::text[])
+               AND j.interruptions < 2
+             ORDER BY j.execution_time, j.id LIMIT 1)) d
+        WHERE s.tenant = $1 AND s.queue = ANY((SELECT queues FROM mine)::text[]) AND s.limited AND s.paused_at IS NULL
+        GROUP BY s.queue) f) AS limited_in,
     EXISTS (SELECT 1 FROM scheduled_jobs j
             WHERE j.status = 'pending' AND j.interruptions >= 2 AND NOT j.suspended
-              AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY($2::text[]) AND j.task = ANY($3::text[])
-              AND j.execution_time <= scheduler_now()
+              AND j.stopping_worker IS NULL AND j.tenant = $1 AND j.queue = ANY((SELECT queues FROM mine)::text[])
+              AND j.task = ANY($3::text[]) AND j.execution_time <= scheduler_now()
               AND NOT EXISTS (SELECT 1 FROM scheduler_queues s
                               WHERE s.tenant = $1 AND s.queue = j.queue
                                 AND (s.paused_at IS NOT NULL OR s.limited AND scheduler_queue_room($1, s.queue) = 0))) AS alone,
@@ -201,11 +208,11 @@ SELECT scheduler_now() AS now, (
               AND pg_postmaster_start_time() = $6::timestamptz
               AND NOT EXISTS (SELECT 1 FROM pg_stat_get_activity(w.backend_pid) a
                               WHERE a.backend_start IS NULL OR a.backend_start = w.backend_started_at)) AS missing,
-    extract(epoch FROM clock_timestamp() - now())::float8 AS took,
     (SELECT json_object_agg(t.queue, t.weight)::text FROM scheduler_queue_settings t
      WHERE t.tenant = $1 AND t.queue = ANY($2::text[])) AS weights,
     ARRAY(SELECT s.queue FROM scheduler_queues s WHERE s.tenant = $1 AND s.queue = ANY($2::text[]) AND s.limited) AS limited,
-    (SELECT p.allowed_tasks FROM scheduler_pool_settings p WHERE p.tenant = $1 AND p.name = $7) AS allowed;
+    (SELECT p.allowed_tasks FROM scheduler_pool_settings p WHERE p.tenant = $1 AND p.name = $7) AS allowed,
+    extract(epoch FROM clock_timestamp() - now())::float8 AS took;
 
 -- name: claim_jobs
 -- In the order of ClaimedJob's fields. Only for a worker that lives and does not drain, never more than asked for ($6), due

@@ -50,6 +50,12 @@ WHERE s.tenant = $1 AND (s.pool = $2 OR s.queue = ANY($3::text[]))
 ORDER BY s.queue;
 
 -- name: delete_pool
--- With its queues' settings. Without a uid ($4) whatever object of this name.
-DELETE FROM scheduler_pool_settings WHERE tenant = $1 AND name = $2 AND source_cluster = $3 AND source_uid = coalesce($4, source_uid)
-RETURNING name;
+-- With its queues' settings, and with what is known of its workers; workers look at what holds now. Without a uid ($4)
+-- whatever object of this name.
+WITH gone AS (
+    DELETE FROM scheduler_pool_settings
+    WHERE tenant = $1 AND name = $2 AND source_cluster = $3 AND source_uid = coalesce($4, source_uid)
+    RETURNING tenant, name),
+forgotten AS (
+    DELETE FROM scheduler_pools p USING gone g WHERE p.tenant = g.tenant AND p.name = g.name)
+SELECT name, pg_notify('scheduler_overdue', '') IS NULL, pg_notify('scheduler_wakeup', '') IS NULL FROM gone;

@@ -80,12 +80,13 @@ WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = 
 
 -- name: due_schedules
 -- Any healthy worker may tick any schedule; one that code declares ticks only while a living worker declares it. What newer
--- zone data has planned is left to a worker that has it, for a minute.
+-- zone data has planned is left to a worker that has it, for a minute. Nothing while there is maintenance.
 SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
        s.metadata::text AS metadata_text
 FROM scheduler_schedules s
 WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended
   AND s.next_tick_at <= scheduler_now() + make_interval(secs => $2)
+  AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)
   AND (s.time_zone_data IS NULL OR s.time_zone_data COLLATE "C" <= $4
        OR s.next_tick_at < scheduler_now() - interval '1 minute')
   AND (s.source_kind <> 'code' OR EXISTS (
@@ -171,6 +172,7 @@ UPDATE scheduler_schedules SET time_zone_data = $2 WHERE id = ANY($1::bigint[]);
 SELECT extract(epoch FROM min(CASE WHEN s.time_zone_data COLLATE "C" > $2 THEN s.next_tick_at + interval '1 minute'
                                    ELSE s.next_tick_at END) - scheduler_now())::float8 FROM scheduler_schedules s
 WHERE s.tenant = $1 AND s.enabled AND NOT s.suspended AND s.next_tick_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM scheduler_maintenance WHERE is_on)
   AND (s.source_kind <> 'code' OR EXISTS (
       SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.source_uid = ANY(w.schedules)));
 

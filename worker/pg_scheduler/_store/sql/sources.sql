@@ -28,6 +28,13 @@ WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'runn
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now()
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting');
 
+-- name: settle_owned_job
+-- A restored row whose end its source has seen: it is not run again. A new token, so that no attempt ends it once more.
+UPDATE scheduled_jobs
+SET status = $3, attempt = greatest(attempt, $4::bigint), worker_id = coalesce($5, worker_id),
+    started_at = coalesce($6, started_at), finished_at = coalesce($7, scheduler_now()), token = nextval('scheduler_token')
+WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
+
 -- name: job_states
 -- Rows by id, with the type of the last failure.
 SELECT j.*, (SELECT a.error_type FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1)
