@@ -17,16 +17,20 @@ from pg_scheduler_operator.metrics import STATUS_WRITES
 from pg_scheduler_operator.pacing import rank_of
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
+    AdoptJob,
     CancelJob,
+    DeleteObject,
     DeleteSchedule,
     EmitEvent,
+    ExpireJob,
+    LookAgain,
+    ReleaseJob,
     RemoveFinalizer,
     ResumeSchedule,
     SetStatus,
     SettleJob,
     UpsertJob,
     UpsertSchedule,
-    WithdrawJob,
 )
 from pg_scheduler_operator.resources import FINALIZER
 from pg_scheduler_operator.status import Reason, Refusal
@@ -38,7 +42,14 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.pacing import Pacer
-    from pg_scheduler_operator.reconcile.actions import Action, PoolChange, RowChange
+    from pg_scheduler_operator.reconcile.actions import (
+        Action,
+        JobChange,
+        ObjectChange,
+        PoolChange,
+        RowChange,
+        ScheduleChange,
+    )
     from pg_scheduler_operator.resources import Key
     from pg_scheduler_operator.status import Notice
 
@@ -51,12 +62,18 @@ class Done:
 
     Attributes:
         plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
-        status_in_seconds: when the status may be written that was held back, if one was; None too where it is in line.
+        again_in_seconds: when to plan again though nothing happens: a status was held back and is not in line, or time
+            will tell.
     """
 
     plan_again: bool = False
     refusal: Refusal | None = None
-    status_in_seconds: float | None = None
+    again_in_seconds: float | None = None
+
+
+def sooner(*seconds: float | None) -> float | None:
+    """The shortest of some times, None if there is none."""
+    return min((value for value in seconds if value is not None), default=None)
 
 
 class Executor:
@@ -71,13 +88,15 @@ class Executor:
 
     async def execute(self, actions: Sequence[Action]) -> Done:
         """Do them in order."""
-        plan_again, status_in_seconds = False, None
+        plan_again = False
+        again_in_seconds: float | None = None
         for action in actions:
             match action:
                 case (
                     UpsertJob()
+                    | AdoptJob()
                     | CancelJob()
-                    | WithdrawJob()
+                    | ReleaseJob()
                     | SettleJob()
                     | UpsertSchedule()
                     | ResumeSchedule()
@@ -87,14 +106,20 @@ class Executor:
                     refusal = await self._change(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
+                case ExpireJob():
+                    plan_again |= await self._rows.expire_job(action.source, action.job_id)
                 case SetStatus():
-                    status_in_seconds = await self._set_status(action)
+                    again_in_seconds = sooner(again_in_seconds, await self._set_status(action))
+                case LookAgain(in_seconds=seconds):
+                    again_in_seconds = sooner(again_in_seconds, seconds)
                 case _:
                     await self._write(action)
-        return Done(plan_again=plan_again, status_in_seconds=status_in_seconds)
+        return Done(plan_again=plan_again, again_in_seconds=again_in_seconds)
 
-    async def _write(self, action: AddFinalizer | RemoveFinalizer | EmitEvent | PoolChange) -> None:
+    async def _write(self, action: ObjectChange | PoolChange) -> None:
         match action:
+            case DeleteObject(meta=meta):
+                await self._resources.remove(meta)
             case AddFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
             case RemoveFinalizer(meta=meta):
@@ -107,35 +132,51 @@ class Executor:
     async def _change(self, change: RowChange) -> Refusal | None:
         try:
             match change:
-                case UpsertJob():
-                    await self._rows.upsert_job(change.desired)
-                case CancelJob():
-                    await self._rows.cancel_job(change.source, change.job_id)
-                case WithdrawJob():
-                    await self._rows.withdraw_job(change.source, change.job_id)
-                case SettleJob():
-                    await self._rows.settle_job(
-                        change.source,
-                        change.job_id,
-                        change.status,
-                        attempt=change.attempt,
-                        worker_id=change.worker_id,
-                        started_at=change.started_at,
-                        finished_at=change.finished_at,
-                    )
-                case UpsertSchedule():
-                    await self._rows.upsert_schedule(change.desired)
-                case ResumeSchedule():
-                    await self._rows.resume_schedule(change.source)
-                case DeleteSchedule():
-                    await self._rows.delete_schedule(change.source)
+                case UpsertSchedule() | ResumeSchedule() | DeleteSchedule():
+                    await self._change_schedule(change)
                 case _:
-                    assert_never(change)
+                    await self._change_job(change)
         except InvalidPayload as error:
             return _unkeepable(error)
         except OwnedByResource as error:
             return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
         return None
+
+    async def _change_job(self, change: JobChange) -> None:
+        match change:
+            case UpsertJob():
+                await self._rows.upsert_job(change.desired)
+            case AdoptJob():
+                await self._rows.adopt_job(
+                    change.source, change.job_id, deletion=change.deletion, suspended=change.suspended
+                )
+            case CancelJob():
+                await self._rows.cancel_job(change.source, change.job_id)
+            case ReleaseJob():
+                await self._rows.release_job(change.source, change.job_id, change.deletion)
+            case SettleJob():
+                await self._rows.settle_job(
+                    change.source,
+                    change.job_id,
+                    change.status,
+                    attempt=change.attempt,
+                    worker_id=change.worker_id,
+                    started_at=change.started_at,
+                    finished_at=change.finished_at,
+                )
+            case _:
+                assert_never(change)
+
+    async def _change_schedule(self, change: ScheduleChange) -> None:
+        match change:
+            case UpsertSchedule():
+                await self._rows.upsert_schedule(change.desired)
+            case ResumeSchedule():
+                await self._rows.resume_schedule(change.source)
+            case DeleteSchedule():
+                await self._rows.delete_schedule(change.source)
+            case _:
+                assert_never(change)
 
     async def _set_status(self, action: SetStatus) -> float | None:
         key = action.meta.key
@@ -158,5 +199,5 @@ class Executor:
 
 def _unkeepable(error: InvalidPayload) -> Refusal:
     """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
-    parts = ["args or kwargs cannot be kept exactly as JSON", error.why, error.fix]
+    parts = ["args, kwargs or labels cannot be kept exactly as JSON", error.why, error.fix]
     return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))

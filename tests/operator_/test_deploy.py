@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parents[2] / "deploy"
 
 RIGHTS = {
     ("pgscheduler.io", "periodicjobs"): {"get", "list", "watch", "patch"},
-    ("pgscheduler.io", "scheduledjobs"): {"get", "list", "watch", "patch"},
+    ("pgscheduler.io", "scheduledjobs"): {"get", "list", "watch", "patch", "delete"},
     ("pgscheduler.io", "workerpools"): {"get", "list", "watch"},
     ("pgscheduler.io", "periodicjobs/status"): {"patch"},
     ("pgscheduler.io", "scheduledjobs/status"): {"patch"},

@@ -212,7 +212,7 @@ def test_status_shows_rule_ticks_and_newest_run() -> None:
         "scheduledTime": "2026-11-24T12:00:00Z",
         "state": "Failed",
         "attempt": 2,
-        "error": {"type": "KeyError"},
+        "error": {"type": "KeyError", "code": "PGS-066"},
     }
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pg_scheduler import recurrence
-from pg_scheduler.control import Control, DesiredSchedule, JobTemplate, Source
+from pg_scheduler.control import Control, DesiredSchedule, Source
 from pg_scheduler.demand import PoolRecord, QueueLimit, Running, Waiting
+from pg_scheduler.job_template import JobTemplate
 from pg_scheduler.pool_settings import PoolSettings
 from pg_scheduler.recurrence import Policy
 

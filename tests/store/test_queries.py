@@ -31,6 +31,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
     "ledger_totals": ("scheduled_jobs_tick", [""]),
     "schedule_states": ("scheduled_jobs_tick", [[1]]),
+    "jobs_of_sources": ("scheduled_jobs_open_by_source", ["c", ["u1"]]),
     "demand": ("scheduled_jobs_due", ["", 30.0]),
     "schedules_ahead": ("scheduler_schedules_due", ["", 30.0]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500, "2026a"]),

@@ -77,6 +77,7 @@ def job_row(status: JobStatus = JobStatus.PENDING, *, generation: int = 1, **cha
         "started_at": NOW if started else None,
         "finished_at": NOW + timedelta(seconds=1) if status.is_final else None,
         "error_type": None,
+        "error_at": None,
         "stopping": False,
         "tick_at": None,
     }
@@ -201,6 +202,12 @@ class FakeCluster:
         self._touch(live)
         if not finalizers and "deletionTimestamp" in live["metadata"]:
             del self.objects[meta.key]
+
+    async def remove(self, meta: Meta) -> None:
+        self.fault("remove")
+        self._live(meta)
+        self.writes.append(("remove", meta.key))
+        self.delete(meta.key)
 
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         self.fault("write_status")

@@ -25,7 +25,7 @@ from pg_scheduler_operator.reconcile.common import (
     shown_state,
     warnings,
 )
-from pg_scheduler_operator.resources import RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
+from pg_scheduler_operator.resources import PERIODIC_JOB_LABEL, RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
 from pg_scheduler_operator.status import (
     Fact,
     Notice,
@@ -89,7 +89,7 @@ def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
         rule=rule,
         bounds=bounds,
         policy=spec.policy,
-        template=spec.job_template.spec.template,
+        template=spec.job_template.made(**{PERIODIC_JOB_LABEL: job.meta.key.name}),
         suspended=spec.suspend,
         suspend_reason=spec.suspend_reason if spec.suspend else "",
     )

@@ -79,7 +79,7 @@ class PoolTurns:
         done = await self._executor.execute(plan.actions)
         self._memories[key] = plan.memory
         self._count(key, plan)
-        wishes = (POOL_SECONDS, plan.again_in_seconds, done.status_in_seconds)
+        wishes = (POOL_SECONDS, plan.again_in_seconds, done.again_in_seconds)
         return min(each for each in wishes if each is not None)
 
     def forget(self, key: Key) -> None:

@@ -45,6 +45,28 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     return _dumped(data, "the arguments are", MAX_BYTES)
 
 
+def encode_with_names(args: Sequence[Any], kwargs: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """As ``encode``, and beside the arguments the environment variable that each of other keywords is read from.
+
+    The names travel with the arguments, so that whoever copies or runs a job needs to know nothing of them.
+
+    Raises:
+        InvalidPayload: as ``encode``.
+    """
+    text = encode(args, kwargs)
+    return f"{text[:-1]},{_NAMES}:{_ENCODER.encode(dict(names))}}}" if names else text
+
+
+def names_in(text: str) -> dict[str, str]:
+    """Keywords and the environment variables that they are read from, of what ``encode_with_names`` made text of."""
+    if _NAMES not in text:  # what nearly every job says, for the price of one search
+        return {}
+    names = json.loads(text).get("argsFrom", {})
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise InvalidPayload("task_data holds argsFrom of another type", fix="it is an object of names")
+    return names
+
+
 def encode_object(value: object, name: str, most: int) -> str:
     """A dict as text of at most so many bytes.
 
@@ -193,6 +215,7 @@ def _hint(value: object) -> str:
 
 _NOTHING = '{"args":[],"kwargs":{}}'
 """What most jobs carry; told by comparing, since parsing it takes as long as all else that is done for such a job."""
+_NAMES = '"argsFrom"'
 _HINT = "pass text, numbers, booleans, None, lists or dicts"
 _HINTS = {
     "bytes": "encode it, with base64 for instance",

@@ -49,6 +49,8 @@ class Template:
     tags: str | None = None
     metadata: str | None = None
     concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    keep_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ class Vacuumer:
         counts = {status: await self._delete_all(status, policy) for status, policy in policies(self._config).items()}
         while await self._store.forget_keys() == VACUUM_MAX:
             pass
+        while await self._store.forget_tombstones(self._tenant, self._config.keys_days) == VACUUM_MAX:
+            pass
         if self._config.track_metrics:
             await self._store.record(counts)
         return counts

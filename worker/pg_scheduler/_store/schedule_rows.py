@@ -117,6 +117,8 @@ def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> 
         template.tags,
         template.metadata,
         template.concurrency_key,
+        template.concurrency_limit,
+        template.keep_result,
     )
 
 
@@ -168,4 +170,6 @@ def _template(row: Record) -> Template:
         tags=row["tags_text"],
         metadata=row["metadata_text"],
         concurrency_key=row["concurrency_key"],
+        concurrency_limit=row["concurrency_limit"],
+        keep_result=row["keep_result"],
     )

@@ -15,6 +15,14 @@ SELECT scheduler_delete_ended(ARRAY(
         FROM scheduled_jobs WHERE finished_at IS NOT NULL AND status = $2 AND tenant = $1 AND stopping_worker IS NULL) r
     WHERE r.place > $3 LIMIT $4));
 
+-- name: forget_tombstones
+-- Ends of ScheduledJobs that are older than $2 days: their idempotency keys are free again. At most $3 of them.
+DELETE FROM scheduler_tombstones WHERE job_id = ANY(ARRAY(
+    SELECT job_id FROM scheduler_tombstones
+    WHERE tenant = $1 AND finished_at <= scheduler_now() - make_interval(days => $2)
+    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING job_id;
+
 -- name: record_vacuum
 -- Sums of the day; several workers add to one row.
 INSERT INTO vacuum_stats AS v (stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run)
