@@ -105,7 +105,6 @@ SWEEP_HELD_ROWS: Final = Definition(
     kind="gauge",
     meaning="Objects whose rows the sweep would withdraw and holds, for they are suspiciously many; else 0.",
 )
-
 SCALE_IN_HELD: Final = Definition(
     name="pgscheduler_operator_scale_in_held",
     kind="gauge",
@@ -121,6 +120,7 @@ SCALE_IN_MARKED_PODS: Final = Definition(
 SCALE_IN_WRONG_VICTIMS: Final = Definition(
     name="pgscheduler_operator_scale_in_wrong_victim_total",
     kind="counter",
+    labels=("namespace", "pool"),
     meaning="Pods that were deleted in the place of those that were to go.",
 )
 

@@ -85,15 +85,16 @@ class PoolTurns:
     def forget(self, key: Key) -> None:
         """The pool is gone."""
         self._memories.pop(key, None)
-        for metric in (SCALE_IN_HELD, SCALE_IN_MARKED_PODS):
+        for metric in (SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS):
             self._metrics.drop(metric, key.namespace, key.name)
 
     def _count(self, key: Key, plan: PoolPlan) -> None:
         self._metrics.set(SCALE_IN_HELD, plan.is_held, key.namespace, key.name)
         self._metrics.set(SCALE_IN_MARKED_PODS, plan.marked_pods, key.namespace, key.name)
         if plan.wrong_victims:
-            self._metrics.count(SCALE_IN_WRONG_VICTIMS, by=plan.wrong_victims)
-            logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims)
+            self._metrics.count(SCALE_IN_WRONG_VICTIMS, key.namespace, key.name, by=plan.wrong_victims)
+            about = {"object": str(key)}
+            logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims, extra=about)
 
     async def _look(self, pool: Resource[WorkerPoolSpec]) -> Look:
         spec, meta = pool.spec, pool.meta
