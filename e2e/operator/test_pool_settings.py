@@ -61,7 +61,7 @@ def test_a_pool_pauses_a_queue_and_lets_it_go(tenant: Tenant) -> None:
 
 @pytest.mark.usefixtures("operator_and_worker")
 def test_of_two_pools_one_counts_and_the_other_says_so(tenant: Tenant) -> None:
-    """Which one is older is not said here: the API server tells ages in whole seconds, and uids decide between equals."""
+    """Which one is older is not known here: ages are told in whole seconds, and uids decide between equals."""
     limits = {"this": 5, "that": 9}
     tenant.apply(*(_pool(name, {"name": "mail", "concurrency": limit}) for name, limit in limits.items()))
 
