@@ -83,5 +83,3 @@ class Sweeper:
                 pass
             case Kind.WORKER_POOL:
                 await self._rows.forget_pool(source.tenant, source.name, source.uid)
-            case Kind.SCHEDULED_JOB:
-                pass
