@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.execute_pools import PoolExecutor
+from pg_scheduler_operator.execute_rows import RowExecutor
 from pg_scheduler_operator.metrics import STATUS_WRITES
 from pg_scheduler_operator.pacing import rank_of
 from pg_scheduler_operator.reconcile.actions import (
@@ -33,7 +33,6 @@ from pg_scheduler_operator.reconcile.actions import (
     UpsertSchedule,
 )
 from pg_scheduler_operator.resources import FINALIZER
-from pg_scheduler_operator.status import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +41,9 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.pacing import Pacer
-    from pg_scheduler_operator.reconcile.actions import (
-        Action,
-        JobChange,
-        ObjectChange,
-        PoolChange,
-        RowChange,
-        ScheduleChange,
-    )
+    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange
     from pg_scheduler_operator.resources import Key
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +54,8 @@ class Done:
 
     Attributes:
         plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
-        again_in_seconds: when to plan again though nothing happens: a status was held back and is not in line, or time
-            will tell.
+        again_in_seconds: when to plan again though nothing happens: time will tell, or a status was held back that is
+            not in line.
     """
 
     plan_again: bool = False
@@ -81,6 +73,7 @@ class Executor:
 
     def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer[Key], metrics: Metrics) -> None:
         self._pools = PoolExecutor(targets, rows)
+        self._row_changes = RowExecutor(rows)
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
@@ -103,7 +96,7 @@ class Executor:
                     | DeleteSchedule()
                 ):
                     plan_again = True
-                    refusal = await self._change(action)
+                    refusal = await self._row_changes.execute(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
                 case ExpireJob():
@@ -129,55 +122,6 @@ class Executor:
             case _:
                 await self._pools.execute(action)
 
-    async def _change(self, change: RowChange) -> Refusal | None:
-        try:
-            match change:
-                case UpsertSchedule() | ResumeSchedule() | DeleteSchedule():
-                    await self._change_schedule(change)
-                case _:
-                    await self._change_job(change)
-        except InvalidPayload as error:
-            return _unkeepable(error)
-        except OwnedByResource as error:
-            return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
-        return None
-
-    async def _change_job(self, change: JobChange) -> None:
-        match change:
-            case UpsertJob():
-                await self._rows.upsert_job(change.desired)
-            case AdoptJob():
-                await self._rows.adopt_job(
-                    change.source, change.job_id, deletion=change.deletion, suspended=change.suspended
-                )
-            case CancelJob():
-                await self._rows.cancel_job(change.source, change.job_id)
-            case ReleaseJob():
-                await self._rows.release_job(change.source, change.job_id, change.deletion)
-            case SettleJob():
-                await self._rows.settle_job(
-                    change.source,
-                    change.job_id,
-                    change.status,
-                    attempt=change.attempt,
-                    worker_id=change.worker_id,
-                    started_at=change.started_at,
-                    finished_at=change.finished_at,
-                )
-            case _:
-                assert_never(change)
-
-    async def _change_schedule(self, change: ScheduleChange) -> None:
-        match change:
-            case UpsertSchedule():
-                await self._rows.upsert_schedule(change.desired)
-            case ResumeSchedule():
-                await self._rows.resume_schedule(change.source)
-            case DeleteSchedule():
-                await self._rows.delete_schedule(change.source)
-            case _:
-                assert_never(change)
-
     async def _set_status(self, action: SetStatus) -> float | None:
         key = action.meta.key
         rank = rank_of(action.live, action.desired)
@@ -195,9 +139,3 @@ class Executor:
         except KubernetesError as error:
             about = str(notice.about.key)
             logger.warning("%s: the event %s was not told: %s", about, notice.reason, error, extra={"object": about})
-
-
-def _unkeepable(error: InvalidPayload) -> Refusal:
-    """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
-    parts = ["args, kwargs or labels cannot be kept exactly as JSON", error.why, error.fix]
-    return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))

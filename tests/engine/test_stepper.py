@@ -161,7 +161,7 @@ FINDERS = {
     "everybody suspected": 2,
     "no grace": 2,
 }
-"""The seeds that find the rarer ones, tried first: a seed that no longer does, the engine being another, costs time."""
+"""Seeds that find the rarer ones, tried first; one that no longer does, as the engine has changed, costs only time."""
 
 
 @pytest.mark.newest_postgres

@@ -38,7 +38,7 @@ class World:
             resources=self.cluster,
             targets=self.cluster,
             rows=rows,
-            pacer=Pacer(lambda: 0.0, coalesced_seconds=0, per_second=1e6, burst=1e6),
+            pacer=Pacer(lambda: 0.0, metrics=metrics, coalesced_seconds=0, per_second=1e6, burst=1e6),
             sweeper=self.sweeper,
             metrics=metrics,
         )

@@ -21,7 +21,8 @@ from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.job_template import Deletion, JobTemplate
+from pg_scheduler.job_template import Deletion
+from pg_scheduler.job_template import JobTemplate as JobTemplate  # noqa: PLC0414 (a name of this module too)
 from pg_scheduler.operations import Operations
 from pg_scheduler.recurrence import Bounds, Policy
 
@@ -281,33 +282,6 @@ class Control:
         await self._parts.sources.release_job(job_id, source.uid, deletion)
         return await self.job(job_id)
 
-    async def settle_job(
-        self,
-        source: Source,
-        job_id: str,
-        status: JobStatus,
-        *,
-        attempt: int,
-        worker_id: str | None,
-        started_at: datetime | None,
-        finished_at: datetime | None,
-    ) -> JobState | None:
-        """Write an end into the open row of a job that is known to have ended; the row as it then stands.
-
-        After a restore: the row is older than what its source has seen. Its attempts are at least as many, and none
-        that runs elsewhere can end it any more.
-        """
-        await self._parts.sources.settle_job(
-            job_id,
-            source.uid,
-            status.value,
-            attempt=attempt,
-            worker_id=worker_id,
-            started_at=started_at,
-            finished_at=finished_at,
-        )
-        return await self.job(job_id)
-
     async def release_jobs(self, cluster: str, uids: Collection[str]) -> int:
         """The sources of these uids are gone: what their rows say becomes of them does; how many rows there were."""
         rows = await self._parts.sources.jobs_of(cluster, uids)
@@ -334,6 +308,33 @@ class Control:
     async def expire_job(self, source: Source, job_id: str) -> bool:
         """Expire the job if no worker served its queue within its deadline; whether that was so."""
         return await self._parts.sources.expire_job(job_id, source.uid)
+
+    async def settle_job(
+        self,
+        source: Source,
+        job_id: str,
+        status: JobStatus,
+        *,
+        attempt: int,
+        worker_id: str | None,
+        started_at: datetime | None,
+        finished_at: datetime | None,
+    ) -> JobState | None:
+        """Write an end into the open row of a job that is known to have ended; the row as it then stands.
+
+        After a restore: the row is older than what its source has seen. Its attempts are at least as many, and none
+        that runs elsewhere can end it any more.
+        """
+        await self._parts.sources.settle_job(
+            job_id,
+            source.uid,
+            status.value,
+            attempt=attempt,
+            worker_id=worker_id,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+        return await self.job(job_id)
 
     async def job(self, job_id: str) -> JobState | None:
         """The row as it stands."""

@@ -215,7 +215,7 @@ def simulate(
     """
     with needs_extra("demo"):
         from pg_scheduler_operator.cli.scenes import Wish
-        from pg_scheduler_operator.cli.simulate import show, simulate_files
+        from pg_scheduler_operator.cli.simulated import show, simulate_files
     if plot is not None:
         with needs_extra("dev"):
             from pg_scheduler_operator.cli.plot import draw

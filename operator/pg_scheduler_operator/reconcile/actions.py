@@ -197,8 +197,10 @@ class LookAgain:
 
 
 JobChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | SettleJob
+"""What changes the row of a job."""
 
 ScheduleChange = UpsertSchedule | ResumeSchedule | DeleteSchedule
+"""What changes the row of a schedule."""
 
 RowChange = JobChange | ScheduleChange
 """What changes a row: after one of these the object is planned again."""

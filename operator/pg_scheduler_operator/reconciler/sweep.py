@@ -79,7 +79,7 @@ class Sweeper:
         match Kind(source.kind):
             case Kind.PERIODIC_JOB:
                 await self._rows.delete_schedule(source)
-            case Kind.WORKER_POOL:
-                await self._rows.forget_pool(source.tenant, source.name, source.uid)
             case Kind.SCHEDULED_JOB:
                 pass
+            case Kind.WORKER_POOL:
+                await self._rows.forget_pool(source.tenant, source.name, source.uid)

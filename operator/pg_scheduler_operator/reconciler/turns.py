@@ -76,7 +76,7 @@ class Reconciler:
         self._sweeper = sweeper
         self._metrics = metrics
         self._executor = Executor(resources, targets, rows, pacer, metrics)
-        self._pools = PoolTurns(targets, rows, self._executor)
+        self._pools = PoolTurns(targets, rows, self._executor, metrics)
         self._seen: dict[Key, JobState | ScheduleState] = {}
         self._turns: dict[Key, float] = {}
         self._database_answers = True

@@ -19,6 +19,8 @@ MAX_DIGITS = 1000
 PATH_MAX = 60
 """How much of the way to a value a message shows."""
 
+NAMES = '"argsFrom"'
+"""A text without it has no names: told by one search, since nearly every job is such a one."""
 FLAT_MAX, SHORT, SHORT_TEXT = 16, 10**18, 1000
 """Arguments, and their sizes, that are plain enough for the short way; all of them together are far below the limit."""
 
@@ -54,13 +56,11 @@ def encode_with_names(args: Sequence[Any], kwargs: Mapping[str, Any], names: Map
         InvalidPayload: as ``encode``.
     """
     text = encode(args, kwargs)
-    return f"{text[:-1]},{_NAMES}:{_ENCODER.encode(dict(names))}}}" if names else text
+    return f"{text[:-1]},{NAMES}:{_ENCODER.encode(dict(names))}}}" if names else text
 
 
 def names_in(text: str) -> dict[str, str]:
     """Keywords and the environment variables that they are read from, of what ``encode_with_names`` made text of."""
-    if _NAMES not in text:  # what nearly every job says, for the price of one search
-        return {}
     names = json.loads(text).get("argsFrom", {})
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise InvalidPayload("task_data holds argsFrom of another type", fix="it is an object of names")
@@ -215,7 +215,6 @@ def _hint(value: object) -> str:
 
 _NOTHING = '{"args":[],"kwargs":{}}'
 """What most jobs carry; told by comparing, since parsing it takes as long as all else that is done for such a job."""
-_NAMES = '"argsFrom"'
 _HINT = "pass text, numbers, booleans, None, lists or dicts"
 _HINTS = {
     "bytes": "encode it, with base64 for instance",

@@ -81,8 +81,8 @@ class Performer:
             return self._outcome(held, plan, _stopped(held.stop_reason, started=False))
         try:
             args, kwargs = codec.decode(job.payload)
-            if names := codec.names_in(job.payload):
-                kwargs |= self._environment.values(names, plan.options.args_from)
+            if codec.NAMES in job.payload:
+                kwargs |= self._environment.values(codec.names_in(job.payload), plan.options.args_from)
         except (InvalidPayload, ArgsFromNotAllowed) as error:
             return self._outcome(held, plan, Raised(ErrorRecord.of(error), final=True))
         except ArgsFromMissing as error:  # another worker may have it
