@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cluster.pki import Credentials
 
 _HOST = "127.0.0.1"
-_STOP_SECONDS = 10
+_STEP_SECONDS = 10
 _LATE_SECONDS = 0.5
 _BODY_MAX = 16 * 1024 * 1024
 # Of one connection, not of the message: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
@@ -77,22 +78,19 @@ class ApiProxy:
         self._to_upstream = ssl.create_default_context(cafile=authority)
         self._to_clients = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._to_clients.load_cert_chain(serving.certificate, serving.key)
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="API proxy", daemon=True)
+        self._thread = Thread(target=lambda: asyncio.run(self._run()), name="API proxy", daemon=True)
+        self._serves: Future[None] = Future()
         self._fault: Fault | None = None
-        self._flows = asyncio.Event()
         self._open: list[web.Request] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._call(self._start())
+        self._serves.result(_STEP_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_SECONDS)
-        self._loop.close()
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(_STEP_SECONDS)
 
     @contextmanager
     def failing(self, fault: Fault) -> Iterator[None]:
@@ -112,27 +110,28 @@ class ApiProxy:
         return counts
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_STOP_SECONDS)
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_STEP_SECONDS)
 
-    async def _start(self) -> None:
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._flows = asyncio.Event()
         self._flows.set()
-        self._session = ClientSession(
-            connector=TCPConnector(ssl=self._to_upstream, limit=0),
-            timeout=ClientTimeout(total=None),
-            auto_decompress=False,
-        )
         application = web.Application(client_max_size=_BODY_MAX)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, _HOST, 0, ssl_context=self._to_clients).start()
-        self.url = f"https://{_HOST}:{self._runner.addresses[0][1]}"
-
-    async def _stop(self) -> None:
-        await self._heal()
-        self._abort_open()
-        await self._runner.cleanup()
-        await self._session.close()
+        connector = TCPConnector(ssl=self._to_upstream, limit=0)
+        # Nothing runs on when this ends: asyncio.run cancels what still waits for either side.
+        async with ClientSession(
+            connector=connector, timeout=ClientTimeout(total=None), auto_decompress=False
+        ) as self._session:
+            runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, _HOST, 0, ssl_context=self._to_clients).start()
+            self.url = f"https://{_HOST}:{runner.addresses[0][1]}"
+            self._serves.set_result(None)
+            await self._stopping.wait()
+            self._abort_open()
+            await runner.cleanup()
 
     async def _begin(self, fault: Fault) -> None:
         self._fault = fault

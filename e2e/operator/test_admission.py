@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _CRON = {"cron": ["30 2 * * *"]}
 _CANCEL_STAYS = "cancel cannot be taken back; make a new ScheduledJob"
-_STARTED_STAYS = "template and runAt cannot be changed once the job has started; make a new ScheduledJob"
+_STARTED_STAYS = (
+    "template, periodicJobRef and runAt cannot be changed once the job has started; make a new ScheduledJob"
+)
+_KEY_STAYS = "idempotencyKey cannot be changed; make a new ScheduledJob"
 _TARGET_STAYS = "targetRef cannot be changed"
 _NAME_63, _NAME_64 = "n" * 63, "n" * 64
 
@@ -39,6 +42,15 @@ def _policies(**spec: Any) -> Manifest:
     return {**manifest, "spec": {**manifest["spec"], **spec}}
 
 
+def _of_task(**fields: Any) -> Manifest:
+    return scheduled_job("job", {"spec": {"task": "t", **fields}})
+
+
+def _extra_run(**spec: Any) -> Manifest:
+    return {**scheduled_job("job"), "spec": {"periodicJobRef": {"name": "nightly"}, **spec}}
+
+
+_KEYED = {"spec": {"task": "t", "concurrency": {"key": "tenant-42"}}}
 _TAKEN = {
     "cron": _schedule(**_CRON),
     "cron in a zone": _schedule(**_CRON, timeZone="Europe/Berlin"),
@@ -63,6 +75,38 @@ _TAKEN = {
     "runAt in 9998": scheduled_job("job", runAt="9998-12-31T23:59:59Z"),
     "made with cancel": scheduled_job("job", cancel=True),
     "arguments of all kinds": scheduled_job("job", task("t", a=None, b=[1, {"c": 2.5}], d="text", e=True)),
+    "every field of a template": scheduled_job(
+        "job",
+        {
+            "metadata": {"labels": {"team": "finance", "example.com/part": ""}},
+            "spec": {
+                "task": "t",
+                "kwargs": {"a": 1},
+                "argsFrom": [{"env": "REPORT_TOKEN", "into": "token"}, {"env": "REPORT_TOKEN", "into": "other"}],
+                "retryPolicy": {
+                    "maxRetries": 3,
+                    "initialDelaySeconds": 1,
+                    "maxDelaySeconds": 300,
+                    "factor": 1.5,
+                    "jitter": "Full",
+                },
+                "timeoutSeconds": 1800,
+                "concurrency": {"key": "tenant 42", "limit": 2},
+                "resultPolicy": "Status",
+            },
+        },
+    ),
+    "every field of a job": scheduled_job(
+        "job",
+        startingDeadlineSeconds=0,
+        idempotencyKey="invoices/2026-12",
+        conflictPolicy="Ignore",
+        readyWhen="Complete",
+        ttlSecondsAfterFinished=0,
+        deletionPolicy="Orphan",
+    ),
+    "extra run": _extra_run(),
+    "concurrency of runs that may overlap": _policies(overlapPolicy="Allow", jobTemplate=_KEYED),
     "pool": worker_pool("pool", target="workers", minReplicas=2, maxReplicas=2, slots_hint=5),
     "pool that only counts": worker_pool("pool", target="workers", mode="Off"),
 }
@@ -107,7 +151,32 @@ _REFUSED = {
     "periodic name of 64 characters": (periodic_job(_NAME_64), "the name must have at most 63 characters"),
     "runAt in 9999": (scheduled_job("job", runAt="9999-01-01T00:00:00Z"), "must be before the year 9999"),
     "runAt without a zone": (scheduled_job("job", runAt="2026-12-01T09:00:00"), "must be of type date-time"),
-    "no template": ({**scheduled_job("job"), "spec": {}}, "spec.template: Required value"),
+    "no template": ({**scheduled_job("job"), "spec": {}}, "exactly one of template and periodicJobRef is needed"),
+    "template and reference": (
+        _extra_run(**scheduled_job("job")["spec"]),
+        "exactly one of template and periodicJobRef is needed",
+    ),
+    "PostgreSQL's own variable": (
+        _of_task(argsFrom=[{"env": "PGPASSWORD", "into": "p"}]),
+        "no variable whose name begins with PG is ever given to a job",
+    ),
+    "argument given twice": (
+        _of_task(argsFrom=[{"env": "A", "into": "a"}, {"env": "B", "into": "a"}]),
+        "Duplicate value",
+    ),
+    "key of a schedule": (
+        _of_task(concurrency={"key": "schedule:7"}),
+        "a key must not begin with schedule: as those of schedules do",
+    ),
+    "delays the wrong way round": (
+        _of_task(retryPolicy={"initialDelaySeconds": 2, "maxDelaySeconds": 1}),
+        "initialDelaySeconds must not be above maxDelaySeconds",
+    ),
+    "concurrency of runs that do not overlap": (
+        _policies(jobTemplate=_KEYED),
+        "concurrency needs overlapPolicy Allow: with any other one a run holds the concurrency key of its schedule",
+    ),
+    "key with a space": (scheduled_job("job", idempotencyKey="a b"), "spec.idempotencyKey in body should match"),
     "task with a space": (
         scheduled_job("job", {"spec": {"task": "a b"}}),
         "spec.template.spec.task in body should match",
@@ -142,7 +211,7 @@ def test_api_server_refuses(cluster: Cluster, manifest: Manifest, words: str) ->
 def test_every_rule_is_tried_and_refuses() -> None:
     """That they are cheap enough is what serving the kinds means: the API server takes none that may cost too much."""
     rules = [rule for file in (ROOT / "crds").glob("*.yaml") for rule in _rules(yaml.safe_load(file.read_text()))]
-    tried = {*(words for _, words in _REFUSED.values()), _CANCEL_STAYS, _STARTED_STAYS, _TARGET_STAYS}
+    tried = {*(words for _, words in _REFUSED.values()), _CANCEL_STAYS, _KEY_STAYS, _STARTED_STAYS, _TARGET_STAYS}
 
     assert rules
     assert {rule["message"] for rule in rules} <= tried
@@ -157,6 +226,14 @@ def test_cancel_cannot_be_taken_back(tenant: Tenant) -> None:
     with pytest.raises(CommandError, match=_CANCEL_STAYS):
         tenant.patch("sjob/job", cancel=None)
     tenant.patch("sjob/job", suspend=True)
+
+
+def test_idempotency_key_cannot_be_changed(tenant: Tenant) -> None:
+    tenant.apply(scheduled_job("job", runAt=FAR_AWAY, idempotencyKey="k"))
+
+    for key in ("another", None):
+        with pytest.raises(CommandError, match=_KEY_STAYS):
+            tenant.patch("sjob/job", idempotencyKey=key)
 
 
 def test_target_of_a_pool_cannot_be_changed(tenant: Tenant) -> None:

@@ -39,7 +39,7 @@ def api_url(proxy: ApiProxy) -> str:
     return proxy.url
 
 
-@pytest.mark.timeout(_FAULT_SECONDS + 2 * _CONVERGED_SECONDS)
+@pytest.mark.timeout(_FAULT_SECONDS + 3 * _CONVERGED_SECONDS)
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("fault", Fault)
 def test_operator_makes_up_for_what_it_missed(

@@ -78,7 +78,7 @@ def test_object_that_is_made_again_is_another_and_what_the_first_still_runs_is_n
         return [row["status"] for row in found] == ["completed", "completed"]
 
     tenant.wait("the end of both", have_ended)
-    assert old["schedule_id"] not in {row["schedule_id"] for row in tenant.rows("schedule")}
+    assert tenant.get("pjob/schedule")["status"]["lastRun"]["jobID"] != old["job_id"]
     assert tenant.get("sjob/job")["status"]["jobID"] != first["job_id"]
 
 

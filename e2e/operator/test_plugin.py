@@ -111,6 +111,7 @@ def test_schedules_are_shown_as_they_are(tenant: Tenant, plugin: Callable[..., E
         ("pjob/typo", "Stalled"),
         ("wpool/reports", "Stalled"),
     }
+    assert "nobody has held the Lease in namespace pgscheduler" in status["operators"][0]
     assert {each["object"] for each in status["next"]} == {"pjob/yearly", "pjob/hourly"}
     assert [each["at"][4:] for each in yearly] == ["-12-24T02:00:00Z"] * 2
     assert [each["local"] for each in hourly[:5]] == tenant.get("pjob/hourly")["status"]["nextScheduleTimes"]

@@ -53,6 +53,7 @@ def test_seconds_and_jitter_that_do_not_fit_the_cron_are_refused_with_their_fiel
     [
         *("seconds-without-cron", "phase-above-interval", "jitter-above-interval"),
         *("end-before-start", "start-before-1970", "end-in-9999"),
+        *("template-and-reference", "password-as-argument", "delays-reversed", "concurrency-beside-skip"),
     ],
 )
 def test_example_that_a_rule_of_the_crd_refuses_never_gets_in(tenant: Tenant, name: str) -> None:

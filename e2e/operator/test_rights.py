@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _GOLDEN = {
     "get list patch watch periodicjobs.pgscheduler.io",
-    "get list patch watch scheduledjobs.pgscheduler.io",
+    "delete get list patch watch scheduledjobs.pgscheduler.io",
     "get list watch workerpools.pgscheduler.io",
     "patch periodicjobs/status.pgscheduler.io",
     "patch scheduledjobs/status.pgscheduler.io",
@@ -48,7 +48,6 @@ _FORBIDDEN = (
     "create jobs.batch",
     "create scheduledjobs.pgscheduler.io",
     "update scheduledjobs.pgscheduler.io",
-    "delete scheduledjobs.pgscheduler.io",
     "delete periodicjobs.pgscheduler.io",
     "patch workerpools.pgscheduler.io",
     "patch customresourcedefinitions.apiextensions.k8s.io",

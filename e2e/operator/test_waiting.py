@@ -26,7 +26,7 @@ def test_wait_ends_both_ways(tenant: Tenant) -> None:
     assert tenant.condition("sjob/good", "Finished")["reason"] == "Complete"
     assert tenant.condition("sjob/bad", "Finished")["reason"] == "Failed"
     failed = tenant.get("sjob/bad")["status"]
-    assert failed["lastError"] == {"type": "LookupError"}
+    assert (failed["lastError"]["type"], failed["lastError"]["code"]) == ("LookupError", "PGS-066")
     assert "secret text" not in str(failed)  # it stays in the database
 
 

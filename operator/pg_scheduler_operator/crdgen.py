@@ -77,8 +77,8 @@ _SAME: Final = (
 )
 _UNCHANGED_ONCE_STARTED: Final = cel(
     "!has(oldSelf.status) || !has(oldSelf.status.startTime) || "
-    f"({_SAME.format('template')} && {_SAME.format('runAt')})",
-    "template and runAt cannot be changed once the job has started; make a new ScheduledJob",
+    f"({_SAME.format('template')} && {_SAME.format('periodicJobRef')} && {_SAME.format('runAt')})",
+    "template, periodicJobRef and runAt cannot be changed once the job has started; make a new ScheduledJob",
     ".spec.template",
 )
 _AGE: Final = Column(name="Age", path=".metadata.creationTimestamp", type="date", description="Time since it was made.")

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from pg_scheduler.errors import InvalidPayload, OwnedByResource
 from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.execute_pools import PoolExecutor
+from pg_scheduler_operator.execute_rows import RowExecutor
 from pg_scheduler_operator.metrics import STATUS_WRITES
 from pg_scheduler_operator.pacing import Rank, rank_of
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
+    AdoptJob,
     CancelJob,
+    DeleteObject,
     DeleteSchedule,
     EmitEvent,
+    ExpireJob,
+    LookAgain,
+    ReleaseJob,
     RemoveFinalizer,
     ResumeSchedule,
     SetStatus,
     SettleJob,
     UpsertJob,
     UpsertSchedule,
-    WithdrawJob,
 )
 from pg_scheduler_operator.resources import FINALIZER
-from pg_scheduler_operator.status import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +41,9 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.pacing import Pacer
-    from pg_scheduler_operator.reconcile.actions import Action, PoolChange, RowChange
+    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange
     from pg_scheduler_operator.resources import Key
-    from pg_scheduler_operator.status import Notice
+    from pg_scheduler_operator.status import Notice, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +54,18 @@ class Done:
 
     Attributes:
         plan_again: a row was changed, or could not be (``refusal``): the plan that follows speaks of what came of it.
-        status_in_seconds: when the status may be written that was held back, if one was; None too where it is in line.
+        again_in_seconds: when to plan again though nothing happens: time will tell, or a status was held back that is
+            not in line.
     """
 
     plan_again: bool = False
     refusal: Refusal | None = None
-    status_in_seconds: float | None = None
+    again_in_seconds: float | None = None
+
+
+def sooner(*seconds: float | None) -> float | None:
+    """The shortest of some times, None if there is none."""
+    return min((value for value in seconds if value is not None), default=None)
 
 
 class Executor:
@@ -64,6 +73,7 @@ class Executor:
 
     def __init__(self, resources: Resources, targets: Targets, rows: Rows, pacer: Pacer[Key], metrics: Metrics) -> None:
         self._pools = PoolExecutor(targets, rows)
+        self._row_changes = RowExecutor(rows)
         self._resources = resources
         self._rows = rows
         self._pacer = pacer
@@ -71,32 +81,40 @@ class Executor:
 
     async def execute(self, actions: Sequence[Action]) -> Done:
         """Do them in order."""
-        plan_again, status_in_seconds = False, None
+        plan_again = False
+        again_in_seconds: float | None = None
         for action in actions:
             match action:
                 case (
                     UpsertJob()
+                    | AdoptJob()
                     | CancelJob()
-                    | WithdrawJob()
+                    | ReleaseJob()
                     | SettleJob()
                     | UpsertSchedule()
                     | ResumeSchedule()
                     | DeleteSchedule()
                 ):
                     plan_again = True
-                    refusal = await self._change(action)
+                    refusal = await self._row_changes.execute(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
                     if isinstance(action, UpsertSchedule) and (wait := self._status_waits(action.key)) != 0:
-                        return Done(status_in_seconds=wait)
+                        return Done(again_in_seconds=wait)
+                case ExpireJob():
+                    plan_again |= await self._rows.expire_job(action.source, action.job_id)
                 case SetStatus():
-                    status_in_seconds = await self._set_status(action)
+                    again_in_seconds = sooner(again_in_seconds, await self._set_status(action))
+                case LookAgain(in_seconds=seconds):
+                    again_in_seconds = sooner(again_in_seconds, seconds)
                 case _:
                     await self._write(action)
-        return Done(plan_again=plan_again, status_in_seconds=status_in_seconds)
+        return Done(plan_again=plan_again, again_in_seconds=again_in_seconds)
 
-    async def _write(self, action: AddFinalizer | RemoveFinalizer | EmitEvent | PoolChange) -> None:
+    async def _write(self, action: ObjectChange | PoolChange) -> None:
         match action:
+            case DeleteObject(meta=meta):
+                await self._resources.remove(meta)
             case AddFinalizer(meta=meta):
                 await self._resources.set_finalizers(meta, [*meta.finalizers, FINALIZER])
             case RemoveFinalizer(meta=meta):
@@ -105,39 +123,6 @@ class Executor:
                 await self._tell(notice)
             case _:
                 await self._pools.execute(action)
-
-    async def _change(self, change: RowChange) -> Refusal | None:
-        try:
-            match change:
-                case UpsertJob():
-                    await self._rows.upsert_job(change.desired)
-                case CancelJob():
-                    await self._rows.cancel_job(change.source, change.job_id)
-                case WithdrawJob():
-                    await self._rows.withdraw_job(change.source, change.job_id)
-                case SettleJob():
-                    await self._rows.settle_job(
-                        change.source,
-                        change.job_id,
-                        change.status,
-                        attempt=change.attempt,
-                        worker_id=change.worker_id,
-                        started_at=change.started_at,
-                        finished_at=change.finished_at,
-                    )
-                case UpsertSchedule():
-                    await self._rows.upsert_schedule(change.desired)
-                case ResumeSchedule():
-                    await self._rows.resume_schedule(change.source)
-                case DeleteSchedule():
-                    await self._rows.delete_schedule(change.source, change.deletion)
-                case _:
-                    assert_never(change)
-        except InvalidPayload as error:
-            return _unkeepable(error)
-        except OwnedByResource as error:
-            return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
-        return None
 
     def _status_waits(self, key: Key) -> float | None:
         """As the pacer says: 0 where it is worth planning at once what to say of a new row, which wants no more."""
@@ -160,9 +145,3 @@ class Executor:
         except KubernetesError as error:
             about = str(notice.about.key)
             logger.warning("%s: the event %s was not told: %s", about, notice.reason, error, extra={"object": about})
-
-
-def _unkeepable(error: InvalidPayload) -> Refusal:
-    """``error.what`` may quote a key of the arguments: a status that anyone can list must not."""
-    parts = ["args or kwargs cannot be kept exactly as JSON", error.why, error.fix]
-    return Refusal(reason=Reason.INVALID_SPEC, message=". ".join(part for part in parts if part))

@@ -33,6 +33,7 @@ LEASE_SECONDS: Final = 15.0
 HOLD_SECONDS: Final = 10.0
 """How long after its last renewal a holder still takes itself for one."""
 LOOK_SECONDS: Final = 2.0
+SOON_SECONDS: Final = 0.2
 RELEASE_SECONDS: Final = 2.0
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,14 @@ class Election:
                 if is_ours:
                     logger.info("leading as %s", self._identity)
                     return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self.pause_seconds())
+
+    def pause_seconds(self) -> float:
+        """How long to stand by until the next look: not beyond the end of a Lease that nobody renews."""
+        if self._observed is None or not self._observed.record.holder:
+            return LOOK_SECONDS
+        left = self._observed.since + LEASE_SECONDS - self._clock()
+        return min(LOOK_SECONDS, max(left, SOON_SECONDS))
 
     async def try_once(self) -> bool:
         """One look; whether the Lease is ours now."""

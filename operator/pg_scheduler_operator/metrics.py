@@ -105,10 +105,29 @@ SWEEP_HELD_ROWS: Final = Definition(
     kind="gauge",
     meaning="Objects whose rows the sweep would withdraw and holds, for they are suspiciously many; else 0.",
 )
+SCALE_IN_HELD: Final = Definition(
+    name="pgscheduler_operator_scale_in_held",
+    kind="gauge",
+    labels=("namespace", "pool"),
+    meaning="1 while a pool should have fewer replicas and none is taken away, since its pods change or are not known.",
+)
+SCALE_IN_MARKED_PODS: Final = Definition(
+    name="pgscheduler_operator_scale_in_marked_pods",
+    kind="gauge",
+    labels=("namespace", "pool"),
+    meaning="Pods of a pool that are to go and take no new jobs.",
+)
+SCALE_IN_WRONG_VICTIMS: Final = Definition(
+    name="pgscheduler_operator_scale_in_wrong_victim_total",
+    kind="counter",
+    labels=("namespace", "pool"),
+    meaning="Pods that were deleted in the place of those that were to go.",
+)
 
 METRICS: Final = (
     *(LEADER, RECONCILE_SECONDS, RECONCILE_FAILURES, QUEUE_DEPTH, STATUS_WRITES, STATUS_BACKLOG, STATUS_BACKLOG_AGE),
     *(API_ERRORS, WATCH_AGE, LOOP_AGE, LOOP_FAILURES, DATABASE_UP, SWEEP_AGE, SWEEP_HELD_ROWS),
+    *(SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS),
 )
 """All of them, in the order of the reference; a new one is added here."""
 

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     HEALTHY = "Healthy"
     INVALID_SCHEDULE = "InvalidSchedule"
     INVALID_SPEC = "InvalidSpec"
+    KEY_CONFLICT = "KeyConflict"
     MAX_RUNS_REACHED = "MaxRunsReached"
     NO_RUN_YET = "NoRunYet"
     NO_TICK_YET = "NoTickYet"
@@ -53,6 +54,8 @@ class Reason(StrEnum):
     NOT_STARTED = "NotStarted"
     ON_TIME = "OnTime"
     OWNED_BY_ANOTHER = "OwnedByAnother"
+    PERIODIC_JOB_INVALID = "PeriodicJobInvalid"
+    PERIODIC_JOB_NOT_FOUND = "PeriodicJobNotFound"
     PODS_CHANGING = "PodsChanging"
     PODS_UNKNOWN = "PodsUnknown"
     QUEUE_CONFLICT = "QueueConflict"
@@ -91,10 +94,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a spec was not taken over; said in Ready and Stalled."""
+    """Why a spec was not taken over; said in Ready and Stalled.
+
+    Attributes:
+        heals: whether it may yet be taken over as it is, so that nothing is stalled.
+    """
 
     reason: Reason
     message: str
+    heals: bool = False
 
     @classmethod
     def of(cls, error: PgSchedulerError, reason: Reason) -> Refusal:
@@ -124,12 +132,12 @@ class Notice:
 
 
 def readiness(refusal: Refusal | None) -> tuple[Fact, Fact]:
-    """Ready and Stalled: a spec that was refused will not heal by waiting."""
+    """Ready and Stalled: a spec that was refused is stalled, unless it may heal by waiting."""
     if refusal is None:
         return Fact("Ready", True, Reason.ACCEPTED), Fact("Stalled", False, Reason.ACCEPTED)
     return (
         Fact("Ready", False, refusal.reason, refusal.message),
-        Fact("Stalled", True, refusal.reason, refusal.message),
+        Fact("Stalled", not refusal.heals, refusal.reason, refusal.message),
     )
 
 

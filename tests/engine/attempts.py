@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.calls import Calls, Middleware
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.performing import Performer
 from pg_scheduler._engine.runtime import context_of
@@ -17,7 +18,7 @@ from pg_scheduler._engine.slots import HeldJob
 from pg_scheduler.tasks import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pg_scheduler._domain.outcomes import Outcome
     from pg_scheduler.context import JobContext
@@ -35,13 +36,15 @@ class Attempt:
         function: Callable[..., Any],
         payload: str,
         middleware: Sequence[Middleware],
+        environment: Mapping[str, str],
         **row: Any,
     ) -> None:
         registry = Registry()
         job = ClaimedJob(1, "the job", 17, "w", registry.add(function), payload, "default", 5, DUE, 3, 0, 0, TICK)
         self.held = HeldJob(job._replace(**row))
         self._performer = Performer(
-            Calls(registry, make_context=_context, offloading=offloading, middleware=middleware)
+            Calls(registry, make_context=_context, offloading=offloading, middleware=middleware),
+            environment=Environment(environment),
         )
 
     async def run(self) -> Outcome:
@@ -57,12 +60,14 @@ def attempt(
     kwargs: dict[str, Any] | None = None,
     middleware: Sequence[Middleware] = (),
     payload: str | None = None,
+    environment: Mapping[str, str] | None = None,
     **row: Any,
 ) -> Iterator[Attempt]:
     """An attempt, and the end of its threads."""
     offloading = Offloading(2)
     try:
-        yield Attempt(offloading, function, payload or codec.encode(args, kwargs or {}), middleware, **row)
+        payload = payload or codec.encode(args, kwargs or {})
+        yield Attempt(offloading, function, payload, middleware, environment or {}, **row)
     finally:
         offloading.close()
 

@@ -13,7 +13,6 @@ import pytest
 from pg_scheduler import ConflictResolution, JobSpec, JobStatus, Scheduler, Unique
 from pg_scheduler._engine import bulk_submission
 from pg_scheduler._engine.bulk_submission import LANES, SIDE_BY_SIDE_FROM
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.submission import Submission, _says_the_same
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore, BulkWriter
 from pg_scheduler.errors import InvalidArgument, InvalidPayload, JobExists
@@ -203,6 +202,7 @@ async def test_bulk_refuses_a_batch_size_that_is_none(pool: asyncpg.Pool[asyncpg
 
 
 @pytest.mark.parametrize("conflict", ConflictResolution)
+@pytest.mark.usefixtures("unpolled")
 async def test_bulk_wakes_an_idle_worker_of_another_process(
     pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, conflict: ConflictResolution
 ) -> None:
@@ -215,7 +215,7 @@ async def test_bulk_wakes_an_idle_worker_of_another_process(
     for _ in range(3):  # the worker's first look, or its listener's, may by chance come just after one submission
         due = [JobSpec(note, datetime.now(UTC), args=(n,)) for n in range(MANY)]
         await Scheduler(pool).schedule_bulk(due, conflict_resolution=conflict)
-        await until(all_done, timeout=EngineConfig().poll_seconds / 2)
+        await until(all_done)
 
 
 async def test_a_generator_streams_in_bounded_memory(pool: asyncpg.Pool[asyncpg.Record]) -> None:

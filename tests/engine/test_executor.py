@@ -14,6 +14,7 @@ from pg_scheduler._domain import codec
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Complete, Fail, Outcome, Release, ReportStopped
 from pg_scheduler._engine.calls import Calls
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.offloading import Offloading
 from pg_scheduler._engine.performing import Performer
@@ -43,7 +44,7 @@ class Bench:
         self.slots = Slots(100, on_release=lambda: None)
         self.registry = Registry()
         self.calls = Calls(self.registry, make_context=context_without_database, offloading=Offloading(2))
-        self.executor = Executor(Performer(self.calls), self.slots, self)  # type: ignore[arg-type]  # has what it needs
+        self.executor = Executor(Performer(self.calls, environment=Environment({})), self.slots, self)  # type: ignore[arg-type]  # has what it needs
         self._token = 0
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:

@@ -250,6 +250,7 @@ def test_a_shutdown_with_default_settings_ends_before_30_seconds() -> None:
     assert waits + lifecycle.CANCEL_SECONDS <= 27.5
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_slot_that_becomes_free_is_taken_at_once_and_not_with_the_next_poll(
     world: World, started: MakeScheduler
 ) -> None:
@@ -268,9 +269,9 @@ async def test_a_slot_that_becomes_free_is_taken_at_once_and_not_with_the_next_p
         return len(running) == count
 
     for freed in range(jobs - slots):
-        await until(partial(have_started, slots + freed), timeout=EngineConfig().poll_seconds / 2)
+        await until(partial(have_started, slots + freed))
         running[freed].set()
-    await until(partial(have_started, jobs), timeout=EngineConfig().poll_seconds / 2)
+    await until(partial(have_started, jobs))
     for each in running:
         each.set()
 

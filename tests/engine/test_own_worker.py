@@ -17,6 +17,7 @@ from pg_scheduler._domain.shares import WorkerSettings
 from pg_scheduler._engine import completions, own_worker
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler.errors import DatabaseUnreachable
+from support.beats import beating_until
 from support.proxy import Proxy
 from support.told import tell_of_calls
 from support.waiting import PATIENCE, until
@@ -286,8 +287,8 @@ async def test_a_job_whose_answer_is_lost_is_handed_back_and_runs_once(proxy: Pr
     async def note(n: int) -> None:
         ran.append(n)
 
-    async with asyncpg.create_pool(proxy.dsn, min_size=1, max_size=1, command_timeout=0.3) as through:
-        scheduler = Scheduler(through, dsn=dsn, lease_seconds=1.5, shutdown_timeout=0.2)
+    async with asyncpg.create_pool(proxy.dsn, min_size=1, max_size=1, command_timeout=1.5) as through:
+        scheduler = Scheduler(through, dsn=dsn, shutdown_timeout=0.2)
         scheduler.register(note)
         async with scheduler:
             for n in range(3):  # a statement that is new to its connection asks for an answer before it is carried out
@@ -302,7 +303,7 @@ async def test_a_job_whose_answer_is_lost_is_handed_back_and_runs_once(proxy: Pr
             proxy.cut()
             proxy.heal()
 
-            await until(partial(_completed, pool, 4))
+            await beating_until(scheduler, partial(_completed, pool, 4))
     assert ran == [0, 1, 2, 3]
     assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0 OR attempt > 1") == 0
 
@@ -315,13 +316,13 @@ async def test_an_answer_that_comes_too_late_starts_nothing_and_the_job_runs_onc
     async def note() -> None:
         ran.append(1)
 
-    scheduler = await started(note, lease_seconds=1.5)
+    scheduler = await started(note)
     await until(lambda: own_worker_of(scheduler).takes(new_job(task=scheduler.register(note)[0])))
     monkeypatch.setattr(own_worker, "PATIENCE", 0)
     await scheduler.schedule(note, execution_time=now())
     assert (ran, scheduler.active_jobs) == ([], set())
 
-    await until(partial(_completed, pool, 1))
+    await beating_until(scheduler, partial(_completed, pool, 1))
     assert ran == [1]
 
 

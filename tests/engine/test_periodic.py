@@ -306,6 +306,7 @@ async def test_an_unknown_key_is_nobody(pool: asyncpg.Pool[asyncpg.Record], decl
     assert await pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 0
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_disabling_counts_at_once_is_written_soon_and_outlives_a_start(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -317,7 +318,7 @@ async def test_disabling_counts_at_once_is_written_soon_and_outlives_a_start(
     status = first.get_periodic_job_status(key)
     assert status is not None
     assert (status["enabled"], status["next_run_at"]) == (False, None)
-    await until(lambda: suspended(world), timeout=EngineConfig().poll_seconds / 2)
+    await until(lambda: suspended(world))
     await first.shutdown()
     second = await started()
     status = second.get_periodic_job_status(key)
@@ -331,9 +332,10 @@ async def test_disabling_counts_at_once_is_written_soon_and_outlives_a_start(
     async def resumed() -> bool:
         return not await suspended(world)
 
-    await until(resumed, timeout=EngineConfig().poll_seconds / 2)
+    await until(resumed)
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_wish_of_another_thread_wakes_the_ticker(
     world: World, started: MakeScheduler, declare: Declare
 ) -> None:
@@ -342,7 +344,7 @@ async def test_a_wish_of_another_thread_wakes_the_ticker(
 
     assert await asyncio.to_thread(scheduler.disable_periodic_job, key)
 
-    await until(lambda: suspended(world), timeout=EngineConfig().poll_seconds / 2)
+    await until(lambda: suspended(world))
 
 
 async def test_a_wish_is_kept_until_the_database_takes_it(

@@ -124,7 +124,6 @@ async def test_a_worker_runs_only_the_tasks_that_its_pool_allows(
 
     await until(lambda: _only_visit(tasks))
     assert [await status(world, job) for job in (job_id, own)] == [JobStatus.PENDING] * 2
-    await say(world.db, allowed=("*:visit",), default=ONE)
     assert await PoolStore(world.db).delete("", "pool", "c", None)
 
     async def is_done() -> bool:
@@ -137,8 +136,11 @@ async def _only_visit(tasks: Any) -> bool:
     return all(name.endswith("visit") or name.startswith("pgscheduler.") for name in await tasks())
 
 
-async def test_the_starts_of_a_workers_queues_are_as_their_weights(world: World, started: MakeScheduler) -> None:
-    await say(world.db, bulk=QueueSettings(weight=1), mail=QueueSettings(weight=3))
+@pytest.mark.parametrize("concurrency", [None, 1000])
+async def test_the_starts_of_a_workers_queues_are_as_their_weights(
+    world: World, started: MakeScheduler, concurrency: int | None
+) -> None:
+    await say(world.db, bulk=QueueSettings(weight=1), mail=QueueSettings(weight=3, concurrency=concurrency))
     await world.pool.execute(
         "INSERT INTO scheduled_jobs (job_id, queue, task, job_name, task_data, execution_time)"
         " SELECT q || n, q, $1, 't', '{\"args\": [], \"kwargs\": {}}', now()"

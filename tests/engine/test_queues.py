@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler import JobFilter, JobInfo, JobPriority, JobStatus, QueueInfo, Scheduler
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import IllegalTransition, InvalidArgument, OwnedByResource
 from support.waiting import until
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from support.world import World
 
 LATER = datetime.now(UTC) + timedelta(days=1)
-HALF_A_POLL = EngineConfig().poll_seconds / 2
 
 
 async def note(n: int = 0) -> None: ...
@@ -32,6 +30,7 @@ async def listed(scheduler: Scheduler, **narrowed: Any) -> list[str]:
     return [job.job_id async for job in scheduler.jobs(JobFilter(**narrowed))]
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_paused_queue_starts_nothing_until_it_is_resumed(
     pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler
 ) -> None:
@@ -50,7 +49,7 @@ async def test_a_paused_queue_starts_nothing_until_it_is_resumed(
     await until(lambda: is_done(free))
     assert await status(held) is JobStatus.PENDING
     assert await client.resume_queue("mail")
-    await until(lambda: is_done(held), timeout=HALF_A_POLL)
+    await until(lambda: is_done(held))
     assert not await client.resume_queue("mail")
     assert scheduler.is_running
 
@@ -136,6 +135,7 @@ async def test_what_is_open_or_done_is_not_run_again(world: World, status: str) 
         await Scheduler(world.pool).retry_job(job.job_id)
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_job_that_has_not_started_gets_another_time(world: World, started: MakeScheduler) -> None:
     scheduler = Scheduler(world.pool)
     await started(note)
@@ -146,7 +146,7 @@ async def test_a_job_that_has_not_started_gets_another_time(world: World, starte
     for _ in range(3):  # the worker's first look, or its listener's, may by chance come just after one of them
         job_id = await scheduler.schedule(note, execution_time=LATER)
         await scheduler.reschedule(job_id, datetime.now(UTC))
-        await until(is_done, timeout=HALF_A_POLL)
+        await until(is_done)
     with pytest.raises(IllegalTransition, match="completed"):
         await scheduler.reschedule(job_id, LATER)
     with pytest.raises(IllegalTransition, match="no job"):

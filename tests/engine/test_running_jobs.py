@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 
 from pg_scheduler import ConflictResolution, JobPriority, JobSpec, Scheduler
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler.errors import DatabaseUnreachable, InvalidArgument, InvalidPayload, JobExists, SchemaMismatch
 from support.databases import EMPTY
 from support.waiting import PATIENCE, until
@@ -94,6 +93,7 @@ async def test_a_later_job_starts_on_its_instant_and_never_before(
     assert row["started_at"] >= due
 
 
+@pytest.mark.usefixtures("unpolled")
 async def test_a_job_of_another_process_wakes_an_idle_worker_before_its_poll(
     pool: asyncpg.Pool[asyncpg.Record], started: MakeScheduler, record: Recorder
 ) -> None:
@@ -104,7 +104,7 @@ async def test_a_job_of_another_process_wakes_an_idle_worker_before_its_poll(
 
     for count in (1, 2, 3):  # the worker's first look, or its listener's, may by chance come just after one submission
         await Scheduler(pool).schedule(record.note, execution_time=now())
-        await until(partial(ran, count), timeout=EngineConfig().poll_seconds / 2)
+        await until(partial(ran, count))
 
 
 async def test_jobs_of_one_claim_start_by_priority_then_time(

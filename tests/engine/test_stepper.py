@@ -149,6 +149,19 @@ MUTANTS = {
 TRIED_SEEDS = range(1, 13)
 """A fault is found within these: the rarest of them in one of six. What is rarer, that all jobs of a dead worker are
 charged and that a late beat names a connection given up, is held by tests of the statements."""
+FINDERS = {
+    "promoted beside a retry": 8,
+    "own submission without a clock": 6,
+    "old connection told": 5,
+    "skipped before it is due": 3,
+    "two queue": 2,
+    "new beside a retry": 2,
+    "poison in company": 2,
+    "company for poison": 2,
+    "everybody suspected": 2,
+    "no grace": 2,
+}
+"""Seeds that find the rarer ones, tried first; one that no longer does, as the engine has changed, costs only time."""
 
 
 @pytest.mark.newest_postgres
@@ -158,12 +171,12 @@ async def test_the_stepper_finds(name: str, new_database: Callable[..., str], mo
     mutant(monkeypatch)
 
     with pytest.raises(Broken, match=words) as found:
-        await _run_all(new_database)
+        await _run_all(new_database, first=FINDERS.get(name, TRIED_SEEDS[0]))
 
     assert "repeat with make chaos-steps" in "".join(found.value.__notes__)
 
 
-async def _run_all(new_database: Callable[..., str]) -> None:
-    for seed in TRIED_SEEDS:
+async def _run_all(new_database: Callable[..., str], *, first: int) -> None:
+    for seed in sorted(TRIED_SEEDS, key=lambda seed: seed != first):
         async with Stepper.over(new_database(), seed) as s:
             await take_steps(s, EPISODE_STEPS)

@@ -99,6 +99,24 @@ async def _has(pool: Pool, row: tuple[Any, ...]) -> bool:
     return row in await rows(pool)
 
 
+async def test_job_of_a_key_in_a_folder_is_one_job_whatever_its_file_says_later(
+    dsn: str, pool: Pool, tmp_path: Path
+) -> None:
+    extra = JOB.format(name="x", task="t").replace("template: {spec: {task: t}}", "periodicJobRef: {name: p}")
+    (tmp_path / "p.yaml").write_text(PERIODIC)
+    (tmp_path / "x.yaml").write_text(extra.replace("runAt", "idempotencyKey: k, runAt"))
+    async with served(dsn, tmp_path) as statuses:
+        await until(lambda: ready(statuses, "x") == "True/Accepted")
+        assert statuses["x"]["jobID"] == "key:default/k"
+
+        (tmp_path / "x.yaml").write_text(extra.replace("runAt", "idempotencyKey: another, runAt"))
+        await until(lambda: ready(statuses, "x") == "False/InvalidSpec")
+        assert await rows(pool) == [("x", "t", "pending")]
+
+        (tmp_path / "x.yaml").unlink()
+        await until(lambda: _has(pool, ("x", "t", "cancelled")))
+
+
 async def test_manifest_taken_away_takes_its_row_along(dsn: str, pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(JOB.format(name="a", task="t"))
     async with served(dsn, tmp_path) as statuses:

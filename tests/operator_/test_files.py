@@ -137,6 +137,23 @@ async def test_manifest_taken_away_is_being_deleted_until_it_is_let_go(tmp_path:
     assert await served.get(A) is None
 
 
+async def test_file_of_an_object_that_may_go_is_named_once_and_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    save(tmp_path / "a.yaml", manifest("a"))
+    served = resources(tmp_path)
+    look(served, 1)
+
+    for _ in range(2):
+        await served.remove(await meta(served))
+
+    assert [record.message for record in caplog.records if "time to live" in record.message] == [
+        "ScheduledJob default/a: its time to live has passed; take it out of a.yaml"
+    ]
+    assert (tmp_path / "a.yaml").exists()
+
+
 async def test_manifest_that_comes_back_after_its_deletion_is_another_object(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     save(file, manifest("a"))

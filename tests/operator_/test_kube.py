@@ -55,6 +55,27 @@ async def test_status_is_written_to_its_subresource(server: Served, live: dict[s
     assert content == ([{"op": "add", "path": "/status/a", "value": 2}] if live else {"status": {"a": 2}})
 
 
+async def test_object_is_deleted_by_its_uid_and_one_that_is_gone_is_no_error(server: Served) -> None:
+    told, api = server
+    told.answer(200)
+    told.answer(404)
+
+    await KubeResources(api).remove(META)
+    await KubeResources(api).remove(META)
+
+    (method, path, _, content), _ = told.requests
+    assert (method, path) == ("DELETE", JOB_PATH)
+    assert content["preconditions"] == {"uid": "u1"}
+
+
+async def test_object_of_another_uid_is_not_deleted(server: Served) -> None:
+    told, api = server
+    told.answer(409)
+
+    with pytest.raises(ObjectChanged):
+        await KubeResources(api).remove(META)
+
+
 async def test_object_that_is_not_there_is_none(server: Served) -> None:
     told, api = server
     told.answer(404)

@@ -79,6 +79,19 @@ async def test_lease_that_stands_still_for_its_time_is_taken() -> None:
     assert await other.try_once()
 
 
+async def test_standby_looks_when_the_lease_ends_and_not_a_look_later() -> None:
+    lease, clock = Lease(), Clock()
+    await candidate(lease, "a", clock).try_once()
+    other = candidate(lease, "b", clock)
+    assert not await other.try_once()
+    assert other.pause_seconds() == leadership.LOOK_SECONDS
+
+    clock.now += LEASE_SECONDS - 0.5
+    assert other.pause_seconds() == pytest.approx(0.5)
+    clock.now += 1
+    assert 0 < other.pause_seconds() < 0.5
+
+
 async def test_renewal_seen_begins_the_wait_anew() -> None:
     lease, clock = Lease(), Clock()
     first, other = candidate(lease, "a", clock), candidate(lease, "b", clock)

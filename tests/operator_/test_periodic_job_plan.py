@@ -226,7 +226,7 @@ def test_status_shows_rule_ticks_and_newest_run() -> None:
         "state": "Failed",
         "attempt": 2,
         "worker": "w1",
-        "error": {"type": "KeyError"},
+        "error": {"type": "KeyError", "code": "PGS-066"},
     }
 
 

@@ -278,6 +278,12 @@ def test_dead_operator_is_told_though_all_is_answered() -> None:
     assert explained(sjob(), pool(), leases=[lease()]).findings[0].cause is Cause.NOTHING
 
 
+def test_lease_that_nobody_ever_held_tells_nothing() -> None:
+    unheld = {"metadata": {"name": "pgscheduler-operator", "namespace": "pgscheduler"}}
+
+    assert explained(sjob(), pool(), leases=[unheld]).findings[0].cause is Cause.NOTHING
+
+
 def test_other_causes_stand_beside_the_answer() -> None:
     held = sjob(spec={"suspend": True, "runAt": "2026-12-01T09:00:00Z"})
 

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from pg_scheduler_operator.plugin.leader import leaders
+from pg_scheduler_operator.plugin.leader import SELECTOR, leaders
 from pg_scheduler_operator.plugin.overview import lines_of, overview
 from support.live_objects import conditions, lease, pjob, pool, sjob
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     Body = dict[str, Any]
@@ -28,13 +30,20 @@ def seen(*objects: Body, leases: list[Body] | None = None) -> Any:
         ([lease("2026-11-24T11:58:46.000000Z")], "operator-0 leads"),
         ([lease("2026-11-24T11:58:45.000000Z")], "nobody has led in namespace pgscheduler since 2026-11-24T11:58:45Z"),
         ([lease(holder="")], "nobody has led in namespace pgscheduler since"),
-        ([{"metadata": {"name": "l", "namespace": "ops"}}], "nobody has led in namespace ops ever"),
+        ([{"metadata": {"name": "l", "namespace": "ops"}}], "unknown: nobody has held the Lease in namespace ops"),
         ([], "unknown: there is no Lease of it"),
         (None, "unknown: you may not read Leases"),
     ],
 )
 def test_operator_is_told_by_its_lease(leases: list[Body] | None, line: str) -> None:
     assert seen(leases=leases).operators[0].startswith(line)
+
+
+def test_the_lease_of_the_manifests_is_found() -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text(encoding="utf-8"))
+    (found,) = (document for document in documents if document["kind"] == "Lease")
+
+    assert dict(label.split("=") for label in SELECTOR.split(",")) == found["metadata"]["labels"]
 
 
 def test_objects_that_wait_for_the_operator_are_counted() -> None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pg_scheduler.control import Control, DesiredJob, JobTemplate
+from pg_scheduler.control import Control, DesiredJob
+from pg_scheduler.job_template import JobTemplate
 from pg_scheduler_operator import presence
 from pg_scheduler_operator.errors import NameTaken
 from pg_scheduler_operator.metrics import LOOP_AGE, Metrics

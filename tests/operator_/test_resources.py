@@ -79,8 +79,8 @@ def test_spec_that_the_schema_accepts_is_accepted(kind: Kind, spec: dict[str, An
 @pytest.mark.parametrize(
     ("kind", "spec", "field", "says"),
     [
-        (Kind.SCHEDULED_JOB, {}, "spec.template", "missing"),
-        (Kind.SCHEDULED_JOB, None, "spec.template", "missing"),
+        (Kind.SCHEDULED_JOB, {}, "spec", "exactly one of template"),
+        (Kind.SCHEDULED_JOB, None, "spec", "exactly one of template"),
         (Kind.SCHEDULED_JOB, "text", "spec", "object"),
         (Kind.SCHEDULED_JOB, scheduled_job(runAt="2026-12-01T09:00:00"), "spec.runAt", "with its zone"),
         (Kind.SCHEDULED_JOB, scheduled_job(runAt="2026-12-01 09:00:00Z"), "spec.runAt", "with its zone"),
@@ -239,7 +239,7 @@ def test_tenant_of_the_source_is_the_namespace() -> None:
 def test_template_is_the_librarys() -> None:
     spec = spec_of(Kind.SCHEDULED_JOB, task(args=[1], kwargs={"a": [2]}, queue="q", priority="Low"))
 
-    template = spec.template.spec.template
+    template = spec.template.made()
 
     assert (template.task, list(template.args), template.kwargs) == ("t", [1], {"a": [2]})
     assert (template.queue, template.priority) == ("q", JobPriority.LOW)

@@ -11,10 +11,10 @@ from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     CancelJob,
     EmitEvent,
+    ReleaseJob,
     RemoveFinalizer,
     SetStatus,
     UpsertJob,
-    WithdrawJob,
 )
 from pg_scheduler_operator.reconcile.common import let_go_without_database
 from pg_scheduler_operator.reconcile.scheduled_job import plan
@@ -109,9 +109,9 @@ def test_end_is_told_by_three_conditions(status: JobStatus, complete: str, faile
 
 
 def test_status_of_a_failed_job_names_the_type_of_its_error_only() -> None:
-    status = told(plan(job(), job_row(JobStatus.FAILED, error_type="KeyError", attempt=3), now=NOW))
+    status = told(plan(job(), job_row(JobStatus.FAILED, error_type="KeyError", error_at=NOW, attempt=3), now=NOW))
 
-    assert status["lastError"] == {"type": "KeyError"}
+    assert status["lastError"] == {"type": "KeyError", "code": "PGS-066", "time": "2026-11-24T12:00:00Z"}
     assert (status["attempt"], status["worker"], status["completionTime"]) == (3, "w1", "2026-11-24T12:00:01Z")
 
 
@@ -184,7 +184,7 @@ def test_suspended_job_says_so() -> None:
 
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.WAITING, JobStatus.RUNNING])
 def test_deletion_withdraws_what_has_not_ended_before_the_object_goes(status: JobStatus) -> None:
-    assert kinds(plan(job(**DELETING), job_row(status), now=NOW)) == [WithdrawJob, RemoveFinalizer]
+    assert kinds(plan(job(**DELETING), job_row(status), now=NOW)) == [ReleaseJob, RemoveFinalizer]
 
 
 @pytest.mark.parametrize("row", [None, job_row(JobStatus.COMPLETED)])

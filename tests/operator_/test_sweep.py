@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pg_scheduler.control import Control, DesiredJob, JobTemplate
+from pg_scheduler.control import Control, DesiredJob
+from pg_scheduler.job_template import JobTemplate
 from pg_scheduler_operator.errors import SweepHeld
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.metrics import SWEEP_AGE, SWEEP_HELD_ROWS, Metrics

@@ -318,6 +318,13 @@ def test_scale_in_is_mark_cost_and_lowering_in_this_order() -> None:
     ]
     assert [replicas(each) for each in (first, second, third)] == [[], [], [1]]
     assert [each.again_in_seconds for each in (first, second, third)] == [0.5, 0.5, 0.5]
+    assert [(each.marked_pods, each.is_held) for each in (first, second, third)] == [(1, False)] * 3
+
+
+def test_scale_in_that_is_held_is_told() -> None:
+    made = planned(shrunk(), look(demand(), pods=[replace(PODS[0], is_ready=False), PODS[1]]))
+
+    assert (made.is_held, made.marked_pods) == (True, 0)
 
 
 @pytest.mark.parametrize(

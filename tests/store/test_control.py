@@ -12,10 +12,11 @@ import pytest
 from pg_scheduler import recurrence
 from pg_scheduler._domain.outcomes import ErrorRecord
 from pg_scheduler._store.migrator import migrations
-from pg_scheduler.control import Control, DesiredJob, DesiredSchedule, JobTemplate, Source
+from pg_scheduler.control import Control, DesiredJob, DesiredSchedule, Source
 from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn, InvalidPayload, OwnedByResource, SchemaMismatch
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import Deletion, JobTemplate
 from support.databases import EMPTY
 from support.world import new_job
 
@@ -80,7 +81,9 @@ async def test_a_started_row_is_never_changed(control: Control, world: World) ->
     await control.upsert_job(replace(JOB, run_at=None))
     await world.claim(await world.worker())
 
-    state = await control.upsert_job(generation(JOB, 2, template=replace(JOB.template, queue="newer")))
+    state = await control.upsert_job(
+        generation(JOB, 2, template=replace(JOB.template, queue="newer"), digest="another")
+    )
 
     assert (state.status, state.queue) == (JobStatus.RUNNING, "default")
     assert state.source is not None
@@ -134,10 +137,12 @@ async def test_withdrawal_spares_what_runs(control: Control, world: World) -> No
     await control.upsert_job(running)
     await world.claim(await world.worker())
 
-    states = [await control.withdraw_job(desired.source, desired.job_id) for desired in (JOB, running)]
+    states = [
+        await control.release_job(desired.source, desired.job_id, Deletion.CANCEL_PENDING) for desired in (JOB, running)
+    ]
 
     assert [state.status for state in states if state] == [JobStatus.CANCELLED, JobStatus.RUNNING]
-    assert await control.withdraw_job(SOURCE, "unknown") is None
+    assert await control.release_job(SOURCE, "unknown", Deletion.CANCEL_PENDING) is None
 
 
 async def test_a_row_that_waits_for_its_retry_has_started(control: Control, world: World) -> None:
@@ -146,7 +151,9 @@ async def test_a_row_that_waits_for_its_retry_has_started(control: Control, worl
     (job,) = await world.claim(worker)
     await world.jobs.retry(job, ErrorRecord("KeyError", "", ""), 60)
 
-    state = await control.upsert_job(generation(JOB, 2, template=replace(JOB.template, queue="newer")))
+    state = await control.upsert_job(
+        generation(JOB, 2, template=replace(JOB.template, queue="newer"), digest="another")
+    )
 
     assert (state.status, state.queue, state.attempt) == (JobStatus.PENDING, "default", 1)
 

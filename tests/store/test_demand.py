@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pg_scheduler import recurrence
-from pg_scheduler.control import Control, DesiredSchedule, JobTemplate, Source
+from pg_scheduler.control import Control, DesiredSchedule, Source
 from pg_scheduler.demand import PoolRecord, QueueLimit, Running, Waiting
+from pg_scheduler.job_template import JobTemplate
 from pg_scheduler.pool_settings import PoolSettings
 from pg_scheduler.recurrence import Policy
 
@@ -184,6 +185,20 @@ async def test_renewed_mark_remembers_since_when_and_a_new_one_does_not(control:
 
     assert (renewed.mark_seconds, renewed.drained_seconds) == (60, 40)
     assert (anew.mark_seconds, anew.drained_seconds) == (60, 0)
+
+
+async def test_maintenance_outlasts_marks(control: Control, world: World) -> None:
+    worker = await in_pod(world, "a")
+    await world.pending()
+    await world.pool.execute("SELECT scheduler_set_maintenance(true, 'somebody')")
+
+    assert load(await control.demand(""), "a").mark_seconds is None
+    await control.drain("", ["a"])
+    await control.spare("", ["a"])
+
+    assert await world.claim(worker) == []
+    await world.pool.execute("SELECT scheduler_set_maintenance(false, 'somebody')")
+    assert len(await world.claim(worker)) == 1
 
 
 async def test_spared_worker_claims_at_once(control: Control, world: World) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pg_scheduler import recurrence
-from pg_scheduler.control import Control, DesiredJob, DesiredSchedule, JobTemplate, Source
+from pg_scheduler.control import Control, DesiredJob, DesiredSchedule, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import JobTemplate
 from pg_scheduler.operations import Owner
 from support.waiting import until
 

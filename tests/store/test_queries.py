@@ -32,6 +32,7 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "ledger_totals": ("scheduled_jobs_tick", [""]),
     "schedule_states": ("scheduled_jobs_tick", [[""], ["PeriodicJob"], [""], ["u1"], [True], 60.0]),
     "delete_history_beyond": ("scheduled_jobs_tick", [[1, 2, 3], 5000]),
+    "jobs_of_sources": ("scheduled_jobs_open_by_source", ["c", ["u1"]]),
     "demand": ("scheduled_jobs_due", ["", 30.0]),
     "schedules_ahead": ("scheduler_schedules_due", ["", 30.0]),
     "due_schedules": ("scheduler_schedules_due", ["", 5.0, 500, "2026a"]),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.operations import Owner
 from pg_scheduler.recurrence import Bounds, History, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
@@ -77,6 +78,7 @@ def job_row(status: JobStatus = JobStatus.PENDING, *, generation: int = 1, **cha
         "started_at": NOW if started else None,
         "finished_at": NOW + timedelta(seconds=1) if status.is_final else None,
         "error_type": None,
+        "error_at": None,
         "stopping": False,
         "tick_at": None,
     }
@@ -91,7 +93,7 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "bounds": Bounds(),
         "policy": Policy(overlap="skip"),
         "history": History(successful=20, failed=50),
-        "deletion": "cancel_pending",
+        "deletion": Deletion.CANCEL_PENDING,
         "task": "t",
         "queue": "default",
         "suspended": False,
@@ -215,6 +217,12 @@ class FakeCluster:
         self._touch(live)
         if not finalizers and "deletionTimestamp" in live["metadata"]:
             del self.objects[meta.key]
+
+    async def remove(self, meta: Meta) -> None:
+        self.fault("remove")
+        self._live(meta)
+        self.writes.append(("remove", meta.key))
+        self.delete(meta.key)
 
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         self.fault("write_status")

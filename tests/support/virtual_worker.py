@@ -31,6 +31,7 @@ from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import WINDOW_SECONDS, DatabaseClock
 from pg_scheduler._engine.completions import Completions
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
@@ -285,7 +286,7 @@ class VirtualWorker:
         self.slots = Slots(self.config.slots, on_release=lambda: None)
         self.completions = Completions(self._jobs("flush"))
         calls = Calls(registry, make_context=_no_context, offloading=Offloading(self.config.slots))
-        self._executor = WatchedExecutor(Performer(calls), self.slots, self.completions)
+        self._executor = WatchedExecutor(Performer(calls, environment=Environment({})), self.slots, self.completions)
         self.starts = Starts(self._executor, self.slots, clock, lease=self.lease)
         claims = self._jobs("claim")
         quarantine = Quarantine(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 45
+PATIENCE = 100
 """Seconds. A test that waits in vain fails by this before pytest's own timeout ends it."""
 SLACK = 4
 """What has a time by design is given so many times as much: a machine may be that slow."""

@@ -20,7 +20,16 @@ from pg_scheduler.cli.worker import worker
 from pg_scheduler.errors import JobFailed
 from pg_scheduler_operator.cli import lint, simulate
 from pg_scheduler_operator.crdgen import openapi
-from pg_scheduler_operator.resources import PeriodicJobSpec, PeriodicJobStatus, ScheduleSpec
+from pg_scheduler_operator.resources import (
+    Model,
+    PeriodicJobSpec,
+    PeriodicJobStatus,
+    Retry,
+    ScheduledJobSpec,
+    ScheduledJobStatus,
+    ScheduleSpec,
+    TaskSpec,
+)
 from pg_scheduler_operator.settings import Settings
 from support.operator_pages import SETTINGS_PAGE, settings_table
 from support.paths import ROOT, shipped_modules
@@ -157,6 +166,29 @@ def test_every_field_of_a_periodic_job_is_there_with_its_default(
     assert told.keys() == fields.keys()
     defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
     assert {name: yaml.safe_load(told[name]) for name in defaults} == defaults
+
+
+SCHEDULED_JOB = (REFERENCE / "scheduled-job.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("title", "model"), [("spec", ScheduledJobSpec), ("template", TaskSpec), ("retryPolicy", Retry)]
+)
+def test_every_field_of_a_scheduled_job_is_there_with_its_default(title: str, model: type[Model]) -> None:
+    fields = openapi(model)["properties"]
+    told = {name: row[2] for row in rows_of(title, SCHEDULED_JOB) for name in row[0].split("`, `")}
+
+    assert told.keys() == fields.keys()
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+    assert {name: yaml.safe_load(told[name]) for name in defaults} == defaults
+
+
+def test_every_condition_and_field_of_a_scheduled_jobs_status_is_there() -> None:
+    named = {row[0] for row in rows_of("Conditions", SCHEDULED_JOB)}
+    fields = openapi(ScheduledJobStatus)["properties"].keys() - {"conditions", "observedGeneration"}
+
+    assert named == set(str(ScheduledJobStatus.__doc__).rstrip(".").partition(": ")[2].split(", "))
+    assert [name for name in sorted(fields) if f"`{name}`" not in SCHEDULED_JOB] == []
 
 
 def test_every_condition_of_a_periodic_job_is_there() -> None:

@@ -171,7 +171,7 @@ async def test_worker_that_shuts_down_is_live_and_not_ready(
 
 async def test_worker_without_its_lease_is_not_ready_until_it_is_back(start_worker: StartCommand, dsn: str) -> None:
     async with Proxy.to(dsn) as proxy:
-        worker = start_worker("--lease", "2", to=proxy.dsn)
+        worker = start_worker("--lease", "5", to=proxy.dsn)
         address = await started(worker)
 
         proxy.black_hole()
@@ -182,7 +182,7 @@ async def test_worker_without_its_lease_is_not_ready_until_it_is_back(start_work
         proxy.cut()
         proxy.heal()
         await is_answered(f"{address}/readyz", 200, "ok")
-        assert 0 < (await samples(address))["pgscheduler_worker_lease_seconds", TENANT] <= 2
+        assert 0 < (await samples(address))["pgscheduler_worker_lease_seconds", TENANT] <= 5
         worker.process.kill()
         worker.wait()
 

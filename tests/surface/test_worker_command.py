@@ -273,6 +273,7 @@ async def test_wrong_app_is_one_clear_error(
     ("arguments", "said"),
     [
         ((), "Missing option '--dsn' (env var: 'PGSCHEDULER_DSN')"),
+        (("--dsn", "postgresql://a@b/c", "--dsn-file", "f"), "give --dsn or --dsn-file, not both"),
         (("--dsn", "postgresql://a@b/c", "--slots", "0"), "PGSCHEDULER_SLOTS'): 0 is not in the range"),
         (("--dsn", "postgresql://a@b/c", "--lease", "abc"), "PGSCHEDULER_LEASE'): 'abc' is not a number of seconds"),
         (("--dsn", "postgresql://a@b/c", "--lease", "nan"), "PGSCHEDULER_LEASE'): 'nan' is not a number of seconds"),
@@ -298,3 +299,19 @@ async def test_worker_whose_engine_dies_ends_with_the_reason(start_worker: Start
 
     assert worker.wait() == 1
     assert "error PGS-013: " in worker.err
+
+
+async def test_worker_reads_its_dsn_from_a_file(dsn: str, start_pgscheduler: StartCommand, tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text(f"{dsn}\n")
+
+    worker = start_pgscheduler("worker", env={"PGSCHEDULER_DSN_FILE": str(tmp_path / "dsn")})
+
+    await worker.says(" started with ")
+
+
+def test_file_of_the_dsn_that_is_not_there_is_said_without_its_path(pgscheduler: RunCommand) -> None:
+    ended = pgscheduler("worker", "--dsn-file", "s3cret-file")
+
+    block = ended.require_block("PGS-005", exit_code=2)
+    assert "FileNotFoundError" in block
+    assert "--dsn-file" in block

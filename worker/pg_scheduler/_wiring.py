@@ -1,6 +1,7 @@
 """The composition root: which part gets which."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import POLL_SECONDS, EngineConfig
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
@@ -252,7 +254,7 @@ async def wire_engine(
         submitting,
         middleware,
         lease=lease,
-        make_performer=Performer,
+        make_performer=partial(Performer, environment=Environment(os.environ)),
         wakes=_Wakes(claim=claim_wake, overdue=overdue_bell.subscribe(), tick=tick_wake),
         on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=seen,
@@ -375,7 +377,9 @@ async def wire_by_hand(
         submitting,
         middleware,
         lease=lease,
-        make_performer=partial(Witness, runs=runs, agenda=agenda, time_limit=time_limit),
+        make_performer=partial(
+            Witness, environment=Environment(os.environ), runs=runs, agenda=agenda, time_limit=time_limit
+        ),
         wakes=_Wakes(claim=asyncio.Event(), overdue=asyncio.Event(), tick=asyncio.Event()),
         on_release=agenda.stirred.set,
         on_look=_ignore,

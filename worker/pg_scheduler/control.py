@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
+from pg_scheduler._domain.options import METADATA_BYTES_MAX
 from pg_scheduler._store import migrator
 from pg_scheduler._store.dsn import checked_dsn
 from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
 from pg_scheduler.errors import OwnedByResource
-from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import Deletion
+from pg_scheduler.job_template import JobTemplate as JobTemplate  # noqa: PLC0414 (a name of this module too)
 from pg_scheduler.operations import Operations
-from pg_scheduler.recurrence import Bounds, Deletion, History, Policy
+from pg_scheduler.recurrence import Bounds, History, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule
 
+KEY_PREFIX = "key:"
+"""Ids of jobs with an idempotency key begin so; no other ids do."""
+RESULT_BYTES_MAX = 4 * 1024
+"""What a resource's status holds of a result; longer ones are in the database only."""
 CURSOR_OVERLAP = timedelta(seconds=10)
 """What commits late may lie behind the cursor; the design's figure (page 5 §5.2)."""
 
@@ -61,25 +67,24 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobTemplate:
-    """What is run: a task's key in the workers' registry, its arguments, and where it queues."""
-
-    task: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    queue: str = "default"
-    priority: JobPriority = JobPriority.NORMAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredJob:
-    """One job as its source wants it; ``run_at`` None means as soon as it is accepted."""
+    """One job as its source wants it.
+
+    Attributes:
+        run_at: when it is due; None means as soon as it is accepted.
+        starting_deadline_seconds: it expires if no worker served its queue from ``run_at`` until so long after.
+        deletion: what becomes of it when its source is gone and nobody is there to say.
+        digest: what the source asked for, in short: two sources with the same digest want the same job.
+    """
 
     source: Source
     job_id: str
     template: JobTemplate
     run_at: datetime | None = None
     suspended: bool = False
+    starting_deadline_seconds: int | None = None
+    deletion: Deletion = Deletion.CANCEL_PENDING
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ class DesiredSchedule:
     bounds: Bounds = field(default_factory=Bounds)
     policy: Policy = field(default_factory=Policy)
     history: History | None = None
-    deletion: Deletion = "cancel_pending"
+    deletion: Deletion = Deletion.CANCEL_PENDING
     suspended: bool = False
     suspend_reason: str = ""
 
@@ -105,9 +110,15 @@ class JobState:
         source: who owns the row; None for jobs of the library and of schedules.
         attempt: how often it was started, 0 before the first start.
         error_type: type name of the last failure, such as ``KeyError``; None if there was none.
+        error_at: when that was.
         stopping: it was cancelled while running and its worker has not yet reported the end.
         run_at: when it is due; a retry has a later one than the first attempt had.
         tick_at: the planned instant, of a schedule's job; it stays through retries.
+        deletion: what becomes of it when its source is gone.
+        digest: as the source said when the row was written; None for rows that others have made.
+        result: what it returned, as JSON text of at most ``RESULT_BYTES_MAX``; None if it is longer or not kept.
+        result_bytes: how long that text is; None if nothing is kept.
+        result_refused: what it returned could not be kept.
     """
 
     job_id: str
@@ -123,7 +134,13 @@ class JobState:
     started_at: datetime | None
     finished_at: datetime | None
     error_type: str | None
+    error_at: datetime | None
     stopping: bool
+    deletion: Deletion = Deletion.CANCEL_PENDING
+    digest: str | None = None
+    result: str | None = None
+    result_bytes: int | None = None
+    result_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,15 +310,15 @@ class Control:
     async def upsert_job(self, desired: DesiredJob) -> JobState:
         """Make or change the job while it is pending and its stored generation is lower; the row as it then stands.
 
-        A row that has started or ended, or holds this generation or a higher one, stays as it is: compare what comes
-        back.
+        A row that has ended, or holds this generation or a higher one, stays as it is; so does one that has started,
+        but for its suspension and its ``deletion``: compare what comes back. The row of a tombstone is not made again.
 
         Raises:
             OwnedByResource: the id belongs to another source.
-            InvalidPayload: the arguments cannot be kept exactly as JSON.
+            InvalidPayload: the arguments or labels cannot be kept exactly as JSON.
         """
         await self._parts.sources.upsert_job(_owned_job(desired))
-        state = await self.job(desired.job_id)
+        state = await self.known_job(desired.job_id)
         if state is None:
             return await self.upsert_job(desired)  # deleted by hand between the two statements
         if state.source is None or state.source.uid != desired.source.uid:
@@ -313,10 +330,37 @@ class Control:
         await self._parts.sources.cancel_job(job_id, source.uid)
         return await self.job(job_id)
 
-    async def withdraw_job(self, source: Source, job_id: str) -> JobState | None:
-        """Cancel unless it has started; the row as it then stands, None if there is none."""
-        await self._parts.sources.withdraw_job(job_id, source.uid)
+    async def release_job(self, source: Source, job_id: str, deletion: Deletion) -> JobState | None:
+        """The source of a job is deleted; the row as it then stands, None if there is none."""
+        await self._parts.sources.release_job(job_id, source.uid, deletion)
         return await self.job(job_id)
+
+    async def release_jobs(self, cluster: str, uids: Collection[str]) -> int:
+        """The sources of these uids are gone: what their rows say becomes of them does; how many rows there were."""
+        rows = await self._parts.sources.jobs_of(cluster, uids)
+        for row in rows:
+            await self._parts.sources.release_job(row["job_id"], row["source_uid"], _deletion(row))
+        return len(rows)
+
+    async def adopt_job(self, source: Source, job_id: str, *, deletion: Deletion, suspended: bool) -> bool:
+        """Make the open job of an idempotency key this source's; whether nobody, or an object now gone, owned it.
+
+        What is run stays as it is.
+        """
+        return await self._parts.sources.adopt_job(
+            job_id,
+            tenant=source.tenant,
+            cluster=source.cluster,
+            uid=source.uid,
+            name=source.name,
+            generation=source.generation,
+            deletion=deletion,
+            suspended=suspended,
+        )
+
+    async def expire_job(self, source: Source, job_id: str) -> bool:
+        """Expire the job if no worker served its queue within its deadline; whether that was so."""
+        return await self._parts.sources.expire_job(job_id, source.uid)
 
     async def settle_job(
         self,
@@ -348,6 +392,14 @@ class Control:
     async def job(self, job_id: str) -> JobState | None:
         """The row as it stands."""
         return next(iter(await self._jobs([job_id])), None)
+
+    async def known_job(self, job_id: str) -> JobState | None:
+        """The row as it stands, or what its tombstone says of how it ended, without a source."""
+        state = await self.job(job_id)
+        if state is not None:
+            return state
+        tombstone = await self._parts.sources.tombstone(job_id)
+        return None if tombstone is None else _buried_job(tombstone)
 
     async def upsert_schedule(self, desired: DesiredSchedule) -> ScheduleState:
         """Make or change the schedule unless its stored generation is higher; the row as it then stands.
@@ -452,20 +504,21 @@ class Control:
         return await self._parts.pools.delete(tenant, name, cluster, uid)
 
     async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
-        return [_job_state(row) for row in await self._parts.sources.jobs(job_ids)] if job_ids else []
+        rows = await self._parts.sources.jobs(job_ids, RESULT_BYTES_MAX) if job_ids else []
+        return [_job_state(row) for row in rows]
 
 
 def _owned_job(desired: DesiredJob) -> OwnedJob:
-    template, source = desired.template, desired.source
+    source = desired.source
     return OwnedJob(
         job_id=desired.job_id,
-        tenant=source.tenant,
-        task=template.task,
-        payload=codec.encode(template.args, template.kwargs),
+        template=_template(desired.template),
         run_at=desired.run_at,
-        priority=template.priority.db_value,
+        misfire_grace_time=desired.starting_deadline_seconds,
         suspended=desired.suspended,
-        queue=template.queue,
+        deletion=desired.deletion,
+        digest=desired.digest,
+        tenant=source.tenant,
         cluster=source.cluster,
         uid=source.uid,
         name=source.name,
@@ -479,20 +532,31 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
         name=desired.source.name,
         generation=desired.source.generation,
         rule=desired.rule,
-        template=schedules.Template(
-            task=desired.template.task,
-            job_name=desired.template.task,
-            payload=codec.encode(desired.template.args, desired.template.kwargs),
-            queue=desired.template.queue,
-            priority=desired.template.priority.db_value,
-            max_retries=0,
-        ),
+        template=_template(desired.template),
         bounds=desired.bounds,
         policy=desired.policy,
         history=desired.history,
         deletion=desired.deletion,
         suspended=desired.suspended,
         suspend_reason=desired.suspend_reason,
+    )
+
+
+def _template(template: JobTemplate) -> schedules.Template:
+    policy, labels = template.retry_policy, template.labels
+    return schedules.Template(
+        task=template.task,
+        job_name=template.task,
+        payload=codec.encode_with_names(template.args, template.kwargs, template.args_from),
+        queue=template.queue,
+        priority=template.priority.db_value,
+        max_retries=template.max_retries,
+        timeout_seconds=template.timeout_seconds,
+        retry_policy=None if policy is None else policy.to_json(),
+        metadata=codec.encode_object(labels, "labels", METADATA_BYTES_MAX) if labels else None,
+        concurrency_key=template.concurrency_key,
+        concurrency_limit=template.concurrency_limit,
+        keep_result=template.keep_result,
     )
 
 
@@ -537,7 +601,38 @@ def _job_state(row: Record) -> JobState:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         error_type=row["error_type"],
+        error_at=row["error_at"],
         stopping=row["stopping_worker"] is not None,
+        deletion=_deletion(row),
+        digest=row["source_digest"],
+        result=row["result"],
+        result_bytes=row["result_bytes"],
+        result_refused=row["result_refused"],
+    )
+
+
+def _deletion(row: Record) -> Deletion:
+    return Deletion(row["source_deletion"] or Deletion.CANCEL_PENDING)  # release 0.3 says nothing
+
+
+def _buried_job(row: Record) -> JobState:
+    return JobState(
+        job_id=row["job_id"],
+        source=None,
+        status=JobStatus(row["status"]),
+        task=row["task"],
+        queue=row["queue"],
+        suspended=False,
+        run_at=row["execution_time"],
+        tick_at=None,
+        attempt=row["attempt"],
+        worker_id=None,
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error_type=None,
+        error_at=None,
+        stopping=False,
+        digest=row["source_digest"],
     )
 
 

@@ -24,6 +24,8 @@
     |   |-- JobExpired               it expired before it started
     |   |-- UnknownJob               there is no such job
     |   `-- ResultNotKept            it completed, and its result was not stored
+    |-- ArgsFromNotAllowed           a job asks for an environment variable that its task may not be given
+    |-- ArgsFromMissing              it asks for one that its worker does not have
     |-- MainLoopStalled              a worker's event loop has not turned for max_stall
     |-- CannotListen                 the address of a worker's probes and metrics is not to be had
     |-- DatabaseUnreachable          nobody answers there, or not to us          (.sqlstate)
@@ -292,6 +294,30 @@ class ResultNotKept(NoResult):
     """The job completed and its result is not stored: nobody asked for it, or JSON could not keep it."""
 
     code = "PGS-070"
+
+
+class ArgsFromNotAllowed(PgSchedulerError):
+    """A job asks for an environment variable that its task may not be given; another attempt would end alike."""
+
+    code = "PGS-072"
+
+
+class ArgsFromMissing(PgSchedulerError):
+    """A job asks for an environment variable that is not set where it runs."""
+
+    code = "PGS-073"
+
+
+def code_of(error_type: str) -> str:
+    """The code of an error by its type's name, as rows keep it; that of ``JobFailed`` for what is not in this tree."""
+    return _codes(PgSchedulerError).get(error_type, JobFailed.code)
+
+
+def _codes(error: type[PgSchedulerError]) -> dict[str, str]:
+    codes = {error.__name__: error.code}
+    for kind in error.__subclasses__():
+        codes |= _codes(kind)
+    return codes
 
 
 class ClockError(PgSchedulerError):

@@ -41,6 +41,7 @@ class TaskOptions:
         timeout: seconds that an attempt may take.
         retry_policy: delays between attempts.
         keep_result: whether what it returns is stored.
+        args_from: the worker's environment variables that a job may have arguments from.
 
     Raises:
         InvalidArgument: a value out of its range, with the range.
@@ -50,6 +51,7 @@ class TaskOptions:
     timeout: float | None = None
     retry_policy: RetryPolicy | None = None
     keep_result: bool = False
+    args_from: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in get_args(SyncExecutor):
@@ -60,6 +62,11 @@ class TaskOptions:
             )
         if self.retry_policy is not None and not isinstance(self.retry_policy, RetryPolicy):
             raise InvalidArgument(f"retry_policy is a {type(self.retry_policy).__name__}", fix="give a RetryPolicy")
+        if isinstance(self.args_from, str) or not all(map(_may_be_given, self.args_from)):
+            raise InvalidArgument(
+                f"args_from is {str(self.args_from)[:40]!r}",
+                fix="give a list of names of environment variables that do not begin with PG",
+            )
 
 
 class Registry:
@@ -168,6 +175,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Callable[[F], F]: ...
 @overload
 def task(
@@ -177,6 +185,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Callable[[G], G]: ...
 
 
@@ -189,6 +198,7 @@ def task(
     timeout: float | None = None,
     retry_policy: RetryPolicy | None = None,
     keep_result: bool = False,
+    args_from: Sequence[str] = (),
 ) -> Any:
     """Name a function as a task of every worker that imports it, and return it unchanged.
 
@@ -203,12 +213,15 @@ def task(
         timeout: seconds that an attempt may take, up to 366 days.
         retry_policy: delays between attempts.
         keep_result: whether what it returns is stored for ``Scheduler.result``.
+        args_from: names of environment variables of the worker that a custom resource may fill arguments from.
 
     Raises:
         TypeError: not an async function, and no ``executor`` given.
         InvalidArgument: the key is taken by other code, or an option out of its range.
     """
-    options = TaskOptions(executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result)
+    options = TaskOptions(
+        executor=executor, timeout=timeout, retry_policy=retry_policy, keep_result=keep_result, args_from=args_from
+    )
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _require_runs_in(function, executor)
@@ -218,6 +231,15 @@ def task(
         return function
 
     return register if function is None else register(function)
+
+
+def is_own_variable(name: str) -> bool:
+    """Whether an environment variable is this package's or PostgreSQL's, which no job is ever given."""
+    return name.startswith("PG")
+
+
+def _may_be_given(name: object) -> bool:
+    return isinstance(name, str) and not is_own_variable(name)
 
 
 def is_task(thing: object) -> bool:

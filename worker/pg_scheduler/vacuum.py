@@ -30,9 +30,9 @@ class VacuumPolicy:
         if not isinstance(self.trigger, VacuumTrigger):
             raise ValueError(f"VacuumPolicy.trigger is {self.trigger!r}: use VacuumPolicy.after_days(7) or its like")  # noqa: TRY004  the seed's kind
         if self.trigger is VacuumTrigger.TIME_BASED:
-            _require_whole("days", self.days)
+            _require_whole("VacuumPolicy.days", self.days)
         if self.trigger is VacuumTrigger.COUNT_BASED:
-            _require_whole("keep_count", self.keep_count)
+            _require_whole("VacuumPolicy.keep_count", self.keep_count)
 
     @classmethod
     def immediate(cls) -> "VacuumPolicy":
@@ -59,8 +59,12 @@ class VacuumPolicy:
 class VacuumConfig:
     """Retention by final status; a policy not given gets its default.
 
+    Attributes:
+        keys_days: for so many days after a ScheduledJob has ended, neither it nor another one with its
+            ``idempotencyKey`` runs again, whether the row of the job is still there or not.
+
     Raises:
-        ValueError: ``interval_minutes`` is not positive.
+        ValueError: ``interval_minutes`` is not positive, or ``keys_days`` negative or not whole.
     """
 
     completed: VacuumPolicy | None = None
@@ -69,10 +73,12 @@ class VacuumConfig:
     interval_minutes: int = 60
     track_metrics: bool = False
     expired: VacuumPolicy | None = None
+    keys_days: int = 90
 
     def __post_init__(self) -> None:
         if not self.interval_minutes > 0:
             raise ValueError(f"VacuumConfig.interval_minutes is {self.interval_minutes!r}: give a positive number")
+        _require_whole("VacuumConfig.keys_days", self.keys_days)
         for name, days in {"completed": 1, "failed": 7, "cancelled": 3, "expired": 3}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, VacuumPolicy.after_days(days))
@@ -80,4 +86,4 @@ class VacuumConfig:
 
 def _require_whole(field: str, value: int | None) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"VacuumPolicy.{field} is {value!r}: give a whole number, 0 or more")
+        raise ValueError(f"{field} is {value!r}: give a whole number, 0 or more")

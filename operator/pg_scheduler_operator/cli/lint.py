@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pg_scheduler.simulation import Run, SimulatedSchedule, Trace
     from pg_scheduler_operator.cli.parameters import Topic
     from pg_scheduler_operator.cli.scenes import Declared, Namespace, Refused, Wish
+    from pg_scheduler_operator.resources import JobTemplate
 
 _OVERLAPS: Final[Mapping[Overlap, tuple[str, str]]] = {
     "skip": ("are skipped, since the one before has not ended", "Queue, Replace or Allow"),
@@ -125,14 +126,14 @@ def _of_arguments(declared: Declared) -> Iterator[Finding]:
     try:
         match declared.key.kind:
             case Kind.PERIODIC_JOB:
-                task = spec_of(declared, PeriodicJobSpec).job_template.spec
+                template: JobTemplate | None = spec_of(declared, PeriodicJobSpec).job_template
             case Kind.SCHEDULED_JOB:
-                task = spec_of(declared, ScheduledJobSpec).template.spec
+                template = spec_of(declared, ScheduledJobSpec).template
             case Kind.WORKER_POOL:
                 return
     except InvalidArgument:  # it is told of as refused
         return
-    if task.is_inexact:
+    if template is not None and template.spec.is_inexact:
         what = "its arguments hold a number beyond 2**53 or a key true or false, which JSON and YAML may change"
         yield _finding(declared, "arguments", what, fix="write it as text")
 

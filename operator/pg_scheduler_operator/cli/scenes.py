@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.errors import PgSchedulerError
     from pg_scheduler_operator.gateway.manifests import Manifest
-    from pg_scheduler_operator.resources import Key
+    from pg_scheduler_operator.resources import JobTemplate, Key
 
 DURATION: Final = f"{GROUP}/expected-duration-seconds"
 """The annotation that says how long a run takes."""
@@ -194,8 +194,13 @@ def _job(declared: Declared, wish: Wish) -> Iterator[SimulatedJob]:
             name=f"{declared.name} (once)",
             run_at=run_at,
             takes_seconds=_duration(declared, wish),
-            priority=JobPriority[spec.template.spec.priority.name],
+            priority=_priority(spec.template),
         )
+
+
+def _priority(template: JobTemplate | None) -> JobPriority:
+    """That of an extra run is said elsewhere, in the manifest of its PeriodicJob."""
+    return JobPriority.NORMAL if template is None else JobPriority[template.spec.priority.name]
 
 
 def _slots(pool: WorkerPoolSpec) -> Iterator[int]:

@@ -36,6 +36,9 @@ class Resources(Protocol):
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
 
+    async def remove(self, meta: Meta) -> None:
+        """Delete the object that ``meta`` was read of."""
+
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""
 

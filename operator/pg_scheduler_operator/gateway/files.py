@@ -199,6 +199,13 @@ class FolderResources:
             self._identities.save()
             self._write_statuses(entry.path)
 
+    async def remove(self, meta: Meta) -> None:
+        """Say that an object may go: files are their owner's, who takes it away."""
+        file = self._entry(meta).path.name
+        if meta.uid not in self._told:
+            self._told.add(meta.uid)
+            logger.info("%s: its time to live has passed; take it out of %s", meta.key, file)
+
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``."""
         del live  # one process writes here

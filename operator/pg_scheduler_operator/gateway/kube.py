@@ -1,6 +1,7 @@
 """Objects in Kubernetes.
 
-Invariants: of an object only finalizers and status are ever written; no body is logged or put into an error.
+Invariants: of an object only finalizers and status are ever written, and it is deleted only by its uid; no body is
+logged or put into an error.
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ class KubeApi:
         """A JSON patch for a list of steps, a merge patch for an object; what stands there then."""
         kind = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
         return await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
+
+    async def delete(self, path: str, *, uid: str) -> None:
+        """Delete the object of this uid; one that is gone is no error."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        with suppress(ObjectGone):
+            await self._request("DELETE", path, body=options, query={})
 
     async def _request(
         self,
@@ -194,6 +201,10 @@ class KubeResources:
         body = {"metadata": {"finalizers": list(finalizers), "resourceVersion": meta.resource_version}}
         written = await self._api.patch(_path(meta.key), body)
         self.echoes.expect(replace(meta, finalizers=tuple(finalizers)), written)
+
+    async def remove(self, meta: Meta) -> None:
+        """Delete the object that ``meta`` was read of, and no other of its name."""
+        await self._api.delete(_path(meta.key), uid=meta.uid)
 
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     )
     from pg_scheduler.demand import Demand, PoolRecord
     from pg_scheduler.job_status import JobStatus
+    from pg_scheduler.job_template import Deletion
     from pg_scheduler.pool_settings import PoolSettings, PoolState
-    from pg_scheduler.recurrence import Deletion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,8 @@ class Rows:
         return self._cluster
 
     async def job(self, job_id: str) -> JobState | None:
-        """The row of a job."""
-        return await self._control.job(job_id)
+        """The row of a job, or what is left of it."""
+        return await self._control.known_job(job_id)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
         """The row of a schedule, with its counts as they were within the last minute."""
@@ -101,9 +101,21 @@ class Rows:
         """Cancel a job, or have it stopped."""
         await self._control.cancel_job(source, job_id)
 
-    async def withdraw_job(self, source: Source, job_id: str) -> None:
-        """Cancel a job unless it has started."""
-        await self._control.withdraw_job(source, job_id)
+    async def adopt_job(self, source: Source, job_id: str, *, deletion: Deletion, suspended: bool) -> None:
+        """Take over the open job of a key."""
+        await self._control.adopt_job(source, job_id, deletion=deletion, suspended=suspended)
+
+    async def expire_job(self, source: Source, job_id: str) -> bool:
+        """Expire a job that no worker could have started in time; whether it was such a one."""
+        return await self._control.expire_job(source, job_id)
+
+    async def release_job(self, source: Source, job_id: str, deletion: Deletion) -> None:
+        """Do what is to become of the job of a deleted object."""
+        await self._control.release_job(source, job_id, deletion)
+
+    async def release_jobs(self, uids: Collection[str]) -> int:
+        """The objects of these uids are gone: do what their rows say."""
+        return await self._control.release_jobs(self._cluster, uids)
 
     async def settle_job(
         self,

@@ -26,6 +26,7 @@ class Leader:
 
     Attributes:
         holder: empty when nobody holds it.
+        renewed_at: None when nobody ever did.
         is_alive: whether it was renewed in time.
     """
 
@@ -39,8 +40,10 @@ class Leader:
         """In one line."""
         if self.is_alive:
             return f"{self.holder} leads, in namespace {self.namespace}"
-        since = "ever" if self.renewed_at is None else f"since {self.renewed_at:%Y-%m-%dT%H:%M:%SZ}"
-        return f"nobody has led in namespace {self.namespace} {since}: rows are served, the objects' status is old"
+        if self.renewed_at is None:
+            return f"unknown: nobody has held the Lease in namespace {self.namespace}; is leader election off?"
+        since = f"{self.renewed_at:%Y-%m-%dT%H:%M:%SZ}"
+        return f"nobody has led in namespace {self.namespace} since {since}: schedules tick on, their status is old"
 
 
 def leaders(leases: Iterable[Body], now: datetime) -> list[Leader]:

@@ -84,8 +84,8 @@ class Picture:
 
     @property
     def lost_leader(self) -> Leader | None:
-        """The operator that has led; None where one leads, and where nobody may tell."""
-        known = self.leaders or ()
+        """The operator that has led; None where one leads, and where no Lease tells."""
+        known = [each for each in self.leaders or () if each.renewed_at is not None]
         return None if any(each.is_alive for each in known) else next(iter(known), None)
 
     @property

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler.errors import IllegalTransition
 from pg_scheduler_operator.plugin.facts import holds, namespace_of, reference_to, spec_of, state_of
-from pg_scheduler_operator.resources import API_VERSION, GROUP, NAME_MAX, Kind, stamp
+from pg_scheduler_operator.resources import API_VERSION, GROUP, NAME_MAX, PERIODIC_JOB_LABEL, Kind, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from pg_scheduler_operator.plugin.facts import Body
 
-PERIODIC_JOB: Final = f"{GROUP}/periodic-job"
 CREATED_BY: Final = f"{GROUP}/created-by"
 _RANDOM_LENGTH: Final = 5
 """What the API server adds to ``generateName``."""
@@ -102,7 +101,7 @@ def _scheduled_job(beside: Body, metadata: dict[str, Any], spec: dict[str, Any])
 
 
 def _labels(how: str, periodic_job: str | None) -> dict[str, str]:
-    return {CREATED_BY: how} | ({PERIODIC_JOB: periodic_job} if periodic_job else {})
+    return {CREATED_BY: how} | ({PERIODIC_JOB_LABEL: periodic_job} if periodic_job else {})
 
 
 def _prefix(name: str) -> str:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pg_scheduler.control import DesiredJob, DesiredSchedule, Source
     from pg_scheduler.demand import PoolRecord
     from pg_scheduler.job_status import JobStatus
+    from pg_scheduler.job_template import Deletion
     from pg_scheduler.pool_settings import PoolSettings
-    from pg_scheduler.recurrence import Deletion
     from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
@@ -48,8 +48,27 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawJob:
-    """Cancel the row of a job unless it has started: what runs, finishes."""
+class ReleaseJob:
+    """The object of a job is deleted: do with its row what it says becomes of it."""
+
+    source: Source
+    job_id: str
+    deletion: Deletion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptJob:
+    """Take over the open job of an idempotency key, whose owner is gone."""
+
+    source: Source
+    job_id: str
+    deletion: Deletion
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireJob:
+    """Expire a job if no worker lived to start it within its deadline."""
 
     source: Source
     job_id: str
@@ -165,10 +184,33 @@ class EmitEvent:
     notice: Notice
 
 
-RowChange = UpsertJob | CancelJob | WithdrawJob | SettleJob | UpsertSchedule | ResumeSchedule | DeleteSchedule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteObject:
+    """Delete the object itself, whose time to live has passed."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    """Plan again later, when time alone may have changed something."""
+
+    in_seconds: float
+
+
+JobChange = UpsertJob | AdoptJob | CancelJob | ReleaseJob | SettleJob
+"""What changes the row of a job."""
+
+ScheduleChange = UpsertSchedule | ResumeSchedule | DeleteSchedule
+"""What changes the row of a schedule."""
+
+RowChange = JobChange | ScheduleChange
 """What changes a row: after one of these the object is planned again."""
 
 PoolChange = DrainPods | SparePods | SetDeletionCost | KeepPoolRecord | SetPool | Scale
 """What is done to a pool's workers and its target."""
 
-Action = AddFinalizer | RemoveFinalizer | RowChange | PoolChange | SetStatus | EmitEvent
+ObjectChange = AddFinalizer | RemoveFinalizer | DeleteObject | EmitEvent
+"""What is written to the object itself, or told of it, but for its status."""
+
+Action = ObjectChange | RowChange | ExpireJob | PoolChange | SetStatus | LookAgain

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from pg_scheduler.errors import code_of
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import AddFinalizer, EmitEvent, RemoveFinalizer, SetStatus
@@ -86,7 +87,7 @@ def warnings(
 
 def already_finished(resource: Resource[Spec]) -> list[Action]:
     """A change that comes after the end."""
-    note = "the job has ended, so the change does nothing; make a new ScheduledJob to run it again"
+    note = "the job has ended and is not run again by a change; make a new ScheduledJob for that"
     return [_event(resource.meta, Reason.ALREADY_FINISHED, note)] if is_news(resource) else []
 
 
@@ -114,7 +115,9 @@ _STATES: Final = {
 
 def shown_error(row: JobState) -> ErrorSummary | None:
     """A job's last failure without its text."""
-    return None if row.error_type is None else ErrorSummary(type=row.error_type[:256])
+    if row.error_type is None:
+        return None
+    return ErrorSummary(type=row.error_type[:256], code=code_of(row.error_type), time=row.error_at)
 
 
 ENDS: Final = {

@@ -27,7 +27,14 @@ from pg_scheduler_operator.reconcile.common import (
     warnings,
 )
 from pg_scheduler_operator.reconcile.punctuality import on_schedule
-from pg_scheduler_operator.resources import DELETION, RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
+from pg_scheduler_operator.resources import (
+    DELETION,
+    PERIODIC_JOB_LABEL,
+    RESUME_REQUESTED_AT,
+    Counts,
+    LastRun,
+    PeriodicJobStatus,
+)
 from pg_scheduler_operator.status import (
     Fact,
     Notice,
@@ -100,7 +107,7 @@ def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
         policy=spec.policy,
         history=spec.history,
         deletion=DELETION[spec.deletion_policy],
-        template=spec.job_template.spec.template,
+        template=spec.job_template.made(**{PERIODIC_JOB_LABEL: job.meta.key.name}),
         suspended=spec.suspend,
         suspend_reason=spec.suspend_reason if spec.suspend else "",
     )

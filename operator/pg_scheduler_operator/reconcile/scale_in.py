@@ -88,6 +88,7 @@ class ScaleIn:
         give_cost: pods that the ReplicaSet shall delete first.
         clear_cost: pods that are victims no more.
         lower: the victims by whose number the target is lowered.
+        marked_pods: how many pods are marked once this is done.
     """
 
     hold: Refusal | None = None
@@ -96,6 +97,7 @@ class ScaleIn:
     give_cost: Sequence[Pod] = ()
     clear_cost: Sequence[Pod] = ()
     lower: Sequence[Pod] = ()
+    marked_pods: int = 0
 
     @property
     def is_under_way(self) -> bool:
@@ -143,6 +145,7 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
         spare=_pods(each for each in standing if each not in victims and each.mark_seconds is not None),
         give_cost=_pods(to_give),
         clear_cost=_pods(to_clear),
+        marked_pods=sum(each.has_worker for each in victims),
         lower=[] if to_clear or to_give else _pods(ready),  # the cheap ones are those that go, and only they
     )
 

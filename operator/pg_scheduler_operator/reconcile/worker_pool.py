@@ -47,12 +47,16 @@ class PoolPlan:
     """What is to be done, what the next turn has to know, and how soon that is if sooner than usual.
 
     Attributes:
+        is_held: whether replicas should be taken away and none can be.
+        marked_pods: those that are to go and take no new jobs.
         wrong_victims: pods that were deleted in the place of those that were to go.
     """
 
     actions: list[Action]
     memory: Memory
     again_in_seconds: float | None = None
+    is_held: bool = False
+    marked_pods: int = 0
     wrong_victims: int = 0
 
 
@@ -85,7 +89,14 @@ def plan(pool: Resource[WorkerPoolSpec], look: Look, memory: Memory) -> PoolPlan
         *set_status(pool, pool_status(pool, look, verdict.record, verdict.fact, verdict.desired, steps.hold, refusal)),
     ]
     soon = UNDER_WAY_SECONDS if steps.is_under_way else None
-    return PoolPlan(actions=actions, memory=memory, again_in_seconds=soon, wrong_victims=wrong)
+    return PoolPlan(
+        actions=actions,
+        memory=memory,
+        again_in_seconds=soon,
+        is_held=steps.hold is not None,
+        marked_pods=steps.marked_pods,
+        wrong_victims=wrong,
+    )
 
 
 def _missing(pool: Resource[WorkerPoolSpec], look: Look) -> Refusal | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from pg_scheduler_operator.errors import SweepHeld
 from pg_scheduler_operator.metrics import SWEEP_AGE, SWEEP_HELD_ROWS
-from pg_scheduler_operator.reconcile import scheduled_job
 from pg_scheduler_operator.resources import Key, Kind
 from pg_scheduler_operator.status import Reason
 
@@ -57,6 +56,7 @@ class Sweeper:
             key = Key(kind=Kind(source.kind), namespace=source.tenant, name=source.name)
             logger.info("%s is gone: its rows are withdrawn", key, extra={"object": str(key)})
             await self._withdraw(source)
+        await self._rows.release_jobs([source.uid for source in gone if source.kind == Kind.SCHEDULED_JOB])
         self._metrics.mark(SWEEP_AGE)
         return len(gone)
 
@@ -75,10 +75,11 @@ class Sweeper:
         raise held
 
     async def _withdraw(self, source: Source) -> None:
+        """What a schedule or a pool leaves behind; jobs are released together."""
         match Kind(source.kind):
             case Kind.PERIODIC_JOB:
                 await self._rows.delete_schedule(source)
             case Kind.SCHEDULED_JOB:
-                await self._rows.withdraw_job(source, scheduled_job.job_id(source.uid))
+                pass
             case Kind.WORKER_POOL:
                 await self._rows.forget_pool(source.tenant, source.name, source.uid)

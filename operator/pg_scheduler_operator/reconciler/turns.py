@@ -23,6 +23,7 @@ from pg_scheduler_operator.reconciler.crowds import Crowds
 from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
 from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
+    JobTemplate,
     Key,
     Kind,
     PeriodicJobSpec,
@@ -78,7 +79,7 @@ class Reconciler:
         self._sweeper = sweeper
         self._metrics = metrics
         self._executor = Executor(resources, targets, rows, pacer, metrics)
-        self._pools = PoolTurns(targets, rows, self._executor)
+        self._pools = PoolTurns(targets, rows, self._executor, metrics)
         self._crowds = Crowds(queue, resources, self._work_on)
         self._seen: dict[Key, JobState | ScheduleTrace] = {}
         self._turns: dict[Key, float] = {}
@@ -164,7 +165,7 @@ class Reconciler:
                 return await self._pools.turn(read(WorkerPoolSpec, body, cluster=self._rows.cluster))
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
-                return done.status_in_seconds
+                return done.again_in_seconds
             body, refusal = None, done.refusal
         return CHANGES_SECONDS
 
@@ -181,13 +182,23 @@ class Reconciler:
                 assert_never(kind)
 
     async def _plan_scheduled_job(self, job: Resource[ScheduledJobSpec], refusal: Refusal | None) -> list[Action]:
-        task = None if isinstance(job.spec, InvalidSpec) else job.spec.template.spec
+        referred = await self._referred(job)
+        template = scheduled_job.template_of(job, referred)
+        task = template.spec if isinstance(template, JobTemplate) else None
         try:
-            row = await self._rows.job(scheduled_job.job_id(job.meta.uid))
+            row = await self._rows.job(scheduled_job.job_id(job))
             unknown = row is not None and await self._is_unknown(job, task)
         except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
-        return scheduled_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
+        return scheduled_job.plan(job, row, now=_now(), referred=referred, refusal=refusal, task_unknown=unknown)
+
+    async def _referred(self, job: Resource[ScheduledJobSpec]) -> Resource[PeriodicJobSpec] | None:
+        """The PeriodicJob of an extra run, as it stands."""
+        if isinstance(job.spec, InvalidSpec) or job.spec.periodic_job_ref is None:
+            return None
+        name = job.spec.periodic_job_ref.name
+        body = await self._resources.get(Key(kind=Kind.PERIODIC_JOB, namespace=job.meta.key.namespace, name=name))
+        return None if body is None else read(PeriodicJobSpec, body, cluster=self._rows.cluster)
 
     async def _plan_periodic_job(self, job: Resource[PeriodicJobSpec], refusal: Refusal | None) -> list[Action]:
         task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec

@@ -1,6 +1,7 @@
 """The three kinds: what a manifest may say, what the operator answers, and how a body becomes a checked value.
 
-The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time),
+The CRDs are generated from these models. ``specs`` has the fields that users write (``schedules`` those of time,
+``templates`` those of a job, ``scheduled_jobs`` those of the kind),
 ``statuses`` those that the operator writes, ``model`` what they are made of, and ``objects`` reads a body.
 
 Invariant: what the API server accepts with the generated schema and rules, ``read`` accepts too, but for the size of
@@ -17,12 +18,14 @@ from pg_scheduler_operator.resources.autoscaling import (
     ScaleUp,
     ScalingMode,
 )
+from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
     FINALIZER,
     GROUP,
     NAME_MAX,
+    PERIODIC_JOB_LABEL,
     RESUME_REQUESTED_AT,
     VERSION,
     Key,
@@ -35,6 +38,12 @@ from pg_scheduler_operator.resources.objects import (
     meta_of,
     read,
 )
+from pg_scheduler_operator.resources.scheduled_jobs import (
+    SAME_KEY,
+    ConflictPolicy,
+    ReadyWhen,
+    ScheduledJobSpec,
+)
 from pg_scheduler_operator.resources.schedules import (
     AmbiguousTimePolicy,
     MissedRunPolicy,
@@ -43,17 +52,10 @@ from pg_scheduler_operator.resources.schedules import (
     ScheduleSpec,
 )
 from pg_scheduler_operator.resources.specs import (
-    ARGUMENTS_MAX_BYTES,
-    DELETION,
-    DeletionPolicy,
-    JobTemplate,
     PeriodicJobSpec,
-    Priority,
-    ScheduledJobSpec,
     TargetApiVersion,
     TargetKind,
     TargetRef,
-    TaskSpec,
     WorkerPoolSpec,
 )
 from pg_scheduler_operator.resources.statuses import (
@@ -67,6 +69,14 @@ from pg_scheduler_operator.resources.statuses import (
     Status,
     WorkerPoolStatus,
 )
+from pg_scheduler_operator.resources.templates import (
+    ARGUMENTS_MAX_BYTES,
+    JobTemplate,
+    Priority,
+    ResultPolicy,
+    Retry,
+    TaskSpec,
+)
 
 __all__ = [
     "API_VERSION",
@@ -75,11 +85,14 @@ __all__ = [
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
+    "PERIODIC_JOB_LABEL",
     "RESUME_REQUESTED_AT",
+    "SAME_KEY",
     "VERSION",
     "AmbiguousTimePolicy",
     "Autoscaling",
     "Condition",
+    "ConflictPolicy",
     "Counts",
     "DeletionCost",
     "DeletionPolicy",
@@ -104,7 +117,10 @@ __all__ = [
     "PeriodicJobStatus",
     "Pod",
     "Priority",
+    "ReadyWhen",
     "Resource",
+    "ResultPolicy",
+    "Retry",
     "ScaleDown",
     "ScaleUp",
     "ScalingMode",

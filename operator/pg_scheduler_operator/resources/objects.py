@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from pg_scheduler.control import Source
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.resources.model import Instant
-from pg_scheduler_operator.resources.specs import PeriodicJobSpec, ScheduledJobSpec, WorkerPoolSpec
+from pg_scheduler_operator.resources.scheduled_jobs import ScheduledJobSpec
+from pg_scheduler_operator.resources.specs import PeriodicJobSpec, WorkerPoolSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FINALIZER: Final = f"{GROUP}/rows"
 RESUME_REQUESTED_AT: Final = f"{GROUP}/resume-requested-at"
+PERIODIC_JOB_LABEL: Final = f"{GROUP}/periodic-job"
+"""Label of each job of a PeriodicJob, extra runs included: its name, also when it is gone."""
 NAME_MAX: Final = 63
 SHOWN_MAX: Final = 48
 

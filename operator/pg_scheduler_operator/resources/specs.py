@@ -6,14 +6,11 @@ when it does something.
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from pg_scheduler.control import JobTemplate as Template
-from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.recurrence import (
     CATCH_UP_MAX,
     DEADLINE_SECONDS_MAX,
@@ -21,129 +18,30 @@ from pg_scheduler.recurrence import (
     HISTORY_MAX,
     RUNS_MAX,
     Bounds,
-    Deletion,
     History,
     Policy,
 )
 from pg_scheduler_operator.resources.autoscaling import REPLICAS_MAX, Autoscaling, Drain
-from pg_scheduler_operator.resources.model import (
-    BEFORE_9999,
-    Instant,
-    Json,
-    Model,
-    ObjectName,
-    before_9999,
-    cel,
-    rules,
-)
+from pg_scheduler_operator.resources.deletion import DeletionPolicy
+from pg_scheduler_operator.resources.model import Model, ObjectName, cel, rules
 from pg_scheduler_operator.resources.pools import GLOBS_MAX, PoolQueues, TaskGlob, pool_settings
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
+from pg_scheduler_operator.resources.templates import JobTemplate  # noqa: TC001 (pydantic reads it)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pg_scheduler.pool_settings import PoolSettings
 
-ARGUMENTS_MAX_BYTES: Final = 32 * 1024
-EXACT_INTEGER_MAX: Final = 2**53
-
-
-class Priority(StrEnum):
-    """The library's four priorities as manifests write them."""
-
-    CRITICAL = "Critical"
-    HIGH = "High"
-    NORMAL = "Normal"
-    LOW = "Low"
-
-
-class DeletionPolicy(StrEnum):
-    """What becomes of the jobs of an object that is deleted."""
-
-    CANCEL_PENDING = "CancelPending"
-    CANCEL = "Cancel"
-    ORPHAN = "Orphan"
-
-
-DELETION: Final[Mapping[DeletionPolicy, Deletion]] = {
-    DeletionPolicy.CANCEL_PENDING: "cancel_pending",
-    DeletionPolicy.CANCEL: "cancel",
-    DeletionPolicy.ORPHAN: "orphan",
-}
-"""Manifests' words in the library's."""
-
-
-class TaskSpec(Model):
-    """What one job runs."""
-
-    task: str = Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]{0,252}$",
-        max_length=253,
-        description="Key of the task in the workers' registry. It is looked up, never imported.",
-    )
-    args: tuple[Json, ...] = Field(
-        default=(),
-        strict=False,
-        max_length=1000,
-        description="Positional arguments; with kwargs at most 32 KiB as JSON.",
-    )
-    kwargs: dict[str, Json] = Field(
-        default={}, max_length=1000, description="Keyword arguments; with args at most 32 KiB as JSON."
-    )
-    queue: str = Field(
-        default="default",
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
-        max_length=63,
-        description="Queue that the job waits in; workers serve queues.",
-    )
-    priority: Priority = Field(
-        default=Priority.NORMAL, description="Urgency among the due jobs of its queue: Critical, High, Normal or Low."
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> TaskSpec:
-        size = len(json.dumps([self.args, self.kwargs], separators=(",", ":"), ensure_ascii=False).encode())
-        if size > ARGUMENTS_MAX_BYTES:
-            raise ValueError(f"args and kwargs are {size} bytes as JSON, at most {ARGUMENTS_MAX_BYTES} are allowed")
-        return self
-
-    @property
-    def template(self) -> Template:
-        """The same in the library's words."""
-        return Template(
-            task=self.task,
-            args=self.args,
-            kwargs=self.kwargs,
-            queue=self.queue,
-            priority=JobPriority[self.priority.name],
-        )
-
-    @property
-    def is_inexact(self) -> bool:
-        """Whether JSON numbers or YAML keys on the way here may have changed an argument."""
-        return any(_inexact(value) for value in (list(self.args), self.kwargs))
-
-
-def _inexact(value: Any) -> bool:
-    match value:
-        case dict():
-            return bool({"true", "false"} & value.keys()) or any(map(_inexact, value.values()))
-        case list():
-            return any(map(_inexact, value))
-        case int() | float():
-            return abs(value) > EXACT_INTEGER_MAX and float(value).is_integer()
-        case _:
-            return False
-
-
-class JobTemplate(Model):
-    """A job as its kind makes it."""
-
-    spec: TaskSpec = Field(description="What each job runs.")
+_ONE_KEY = cel(
+    "!has(self.jobTemplate.spec.concurrency) || self.overlapPolicy == 'Allow'",
+    "concurrency needs overlapPolicy Allow: with any other one a run holds the concurrency key of its schedule",
+    ".jobTemplate.spec.concurrency",
+)
 
 
 class PeriodicJobSpec(Model):
     """What the user wants of a PeriodicJob."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_ONE_KEY))
 
     schedule: ScheduleSpec = Field(description="When it ticks.")
     suspend: bool = Field(default=False, description="Whether no tick fires; resuming never catches up.")
@@ -213,6 +111,12 @@ class PeriodicJobSpec(Model):
     )
     job_template: JobTemplate = Field(description="The job of each tick.")
 
+    @model_validator(mode="after")
+    def _has_one_key(self) -> PeriodicJobSpec:
+        if self.job_template.spec.concurrency is not None and self.overlap_policy is not OverlapPolicy.ALLOW:
+            raise ValueError(_ONE_KEY["message"])
+        return self
+
     @property
     def bounds(self) -> Bounds:
         """What holds beside the rule, in the library's words.
@@ -243,32 +147,6 @@ class PeriodicJobSpec(Model):
     def history(self) -> History:
         """How many rows are kept, in the library's words."""
         return History(successful=self.successful_jobs_history_limit, failed=self.failed_jobs_history_limit)
-
-
-class ScheduledJobSpec(Model):
-    """What the user wants of a ScheduledJob."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            cel(
-                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
-                "cancel cannot be taken back; make a new ScheduledJob",
-                ".cancel",
-            )
-        )
-    )
-
-    run_at: Annotated[Instant, AfterValidator(before_9999)] | None = Field(
-        default=None,
-        description="When the job becomes due, such as 2026-12-01T09:00:00Z; unset means as soon as it is accepted.",
-        json_schema_extra=rules(BEFORE_9999),
-    )
-    template: JobTemplate = Field(description="The job.")
-    suspend: bool = Field(default=False, description="Whether the job is held while it is pending.")
-    cancel: bool | None = Field(
-        default=None,
-        description="Set to true to cancel the job, or to ask its worker to stop it. It cannot be taken back.",
-    )
 
 
 class TargetKind(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pg_scheduler_operator.resources.model import Instant, Model
+from pg_scheduler_operator.resources.model import Instant, Json, Model
 
 
 class Condition(Model):
@@ -45,6 +45,8 @@ class ErrorSummary(Model):
     """A failure without its text, which stays in the database."""
 
     type: str = Field(max_length=256, description="Type name of the last failure, such as KeyError.")
+    code: str = Field(max_length=16, description="Where docs/reference/errors.md explains it, such as PGS-063.")
+    time: Instant | None = Field(default=None, description="When it happened.")
 
 
 class ScheduledJobStatus(Status):
@@ -56,6 +58,9 @@ class ScheduledJobStatus(Status):
     worker: str | None = Field(default=None, max_length=256, description="Worker of the newest attempt.")
     start_time: Instant | None = Field(default=None, description="When it first started.")
     completion_time: Instant | None = Field(default=None, description="When it ended, whatever way.")
+    result: Json = Field(
+        default=None, description="What the task returned, with resultPolicy Status, of at most 4 KiB as JSON."
+    )
     last_error: ErrorSummary | None = Field(default=None, description="The last failure.")
 
 

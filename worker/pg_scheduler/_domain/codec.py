@@ -19,6 +19,8 @@ MAX_DIGITS = 1000
 PATH_MAX = 60
 """How much of the way to a value a message shows."""
 
+NAMES = '"argsFrom"'
+"""A text without it has no names: told by one search, since nearly every job is such a one."""
 FLAT_MAX, SHORT, SHORT_TEXT = 16, 10**18, 1000
 """Arguments, and their sizes, that are plain enough for the short way; all of them together are far below the limit."""
 
@@ -43,6 +45,26 @@ def encode(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     _check(data["args"], "args", 1)
     _check(data["kwargs"], "kwargs", 1)
     return _dumped(data, "the arguments are", MAX_BYTES)
+
+
+def encode_with_names(args: Sequence[Any], kwargs: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """As ``encode``, and beside the arguments the environment variable that each of other keywords is read from.
+
+    The names travel with the arguments, so that whoever copies or runs a job needs to know nothing of them.
+
+    Raises:
+        InvalidPayload: as ``encode``.
+    """
+    text = encode(args, kwargs)
+    return f"{text[:-1]},{NAMES}:{_ENCODER.encode(dict(names))}}}" if names else text
+
+
+def names_in(text: str) -> dict[str, str]:
+    """Keywords and the environment variables that they are read from, of what ``encode_with_names`` made text of."""
+    names = json.loads(text).get("argsFrom", {})
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise InvalidPayload("task_data holds argsFrom of another type", fix="it is an object of names")
+    return names
 
 
 def encode_object(value: object, name: str, most: int) -> str:

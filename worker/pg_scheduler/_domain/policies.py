@@ -16,8 +16,6 @@ DEADLINE_SECONDS_MAX = 2**31 - 1
 
 Missed = Literal["run_latest", "skip", "run_all"]
 Overlap = Literal["allow", "skip", "queue", "replace"]
-Deletion = Literal["cancel_pending", "cancel", "orphan"]
-"""Which jobs of a schedule that is deleted are cancelled: those that have not started, all, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

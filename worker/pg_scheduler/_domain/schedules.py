@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pg_scheduler._domain.ledger import Passed, Passing, passed
-from pg_scheduler._domain.policies import Deletion, History, Policy
+from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Rule
 from pg_scheduler._domain.walk import latest_until, next_within
+from pg_scheduler.job_template import Deletion
 
 CODE = "code"
 """Source of what ``@periodic`` declares."""
@@ -49,6 +50,8 @@ class Template:
     tags: str | None = None
     metadata: str | None = None
     concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    keep_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class ScheduleDefinition:
     bounds: Bounds = field(default_factory=Bounds)
     policy: Policy = field(default_factory=Policy)
     history: History | None = None
-    deletion: Deletion = "cancel_pending"
+    deletion: Deletion = Deletion.CANCEL_PENDING
     enabled: bool = True
     suspended: bool = False
     suspend_reason: str = ""

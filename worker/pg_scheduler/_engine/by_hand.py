@@ -21,6 +21,7 @@ from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.completions import Completions
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.performing import Performer, TimeLimit
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
@@ -78,8 +79,10 @@ class Runs:
 class Witness(Performer):
     """Notes what runs. A delay has no chance in it: it is the middle of its jitter."""
 
-    def __init__(self, calls: Calls, *, runs: Runs, agenda: Agenda, time_limit: TimeLimit) -> None:
-        super().__init__(calls, time_limit=time_limit, chance=lambda: 0.5)
+    def __init__(
+        self, calls: Calls, *, environment: Environment, runs: Runs, agenda: Agenda, time_limit: TimeLimit
+    ) -> None:
+        super().__init__(calls, environment=environment, time_limit=time_limit, chance=lambda: 0.5)
         self._runs = runs
         self._agenda = agenda
 

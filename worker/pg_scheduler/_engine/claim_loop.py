@@ -137,6 +137,8 @@ class ClaimLoop:
         has_room = self._slots.has_room_for(2 * self._config.claim_limit)  # the first takes keyed ones, too
         if not self._claiming.is_behind or limit <= 0 or self._quarantine.is_closed or not has_room:
             return BESIDE_SECONDS
+        if self._turns.asks_limited and self._claiming.limited_first:
+            return BESIDE_SECONDS  # it is not the turn of those that it could bring
         taken = await self._claiming.take(self._beside, limit, floor=self._floor_in_use)
         if taken < limit and self._waits_for_slots:
             self._wake.set()  # the first claim may have those that this one has kept and not filled

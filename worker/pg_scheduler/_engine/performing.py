@@ -30,10 +30,18 @@ from pg_scheduler._domain.outcomes import (
     storable,
 )
 from pg_scheduler._engine.calls import CallPlan, Calls
+from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.slots import HeldJob, StopReason
 from pg_scheduler._engine.steps import Rest, first_step
 from pg_scheduler.context import Cancel, Fail, Snooze
-from pg_scheduler.errors import InvalidArgument, InvalidArguments, InvalidPayload, JobTimeout
+from pg_scheduler.errors import (
+    ArgsFromMissing,
+    ArgsFromNotAllowed,
+    InvalidArgument,
+    InvalidArguments,
+    InvalidPayload,
+    JobTimeout,
+)
 
 SNOOZE_SECONDS_MAX = 366 * 24 * 3600
 
@@ -53,9 +61,15 @@ class Performer:
     """Runs attempts; ``time_limit`` ends a block after so many seconds, ``chance`` places a delay in its jitter."""
 
     def __init__(
-        self, calls: Calls, *, time_limit: TimeLimit = asyncio.timeout, chance: Callable[[], float] = _chance
+        self,
+        calls: Calls,
+        *,
+        environment: Environment,
+        time_limit: TimeLimit = asyncio.timeout,
+        chance: Callable[[], float] = _chance,
     ) -> None:
         self._calls = calls
+        self._environment = environment
         self._time_limit = time_limit
         self._chance = chance
 
@@ -67,8 +81,12 @@ class Performer:
             return self._outcome(held, plan, _stopped(held.stop_reason, started=False))
         try:
             args, kwargs = codec.decode(job.payload)
-        except InvalidPayload as error:
+            if codec.NAMES in job.payload:
+                kwargs |= self._environment.values(codec.names_in(job.payload), plan.options.args_from)
+        except (InvalidPayload, ArgsFromNotAllowed) as error:
             return self._outcome(held, plan, Raised(ErrorRecord.of(error), final=True))
+        except ArgsFromMissing as error:  # another worker may have it
+            return self._outcome(held, plan, Raised(ErrorRecord.of(error)))
         keep = job.keep_result or plan.options.keep_result
         try:
             if plan.is_plain and job.timeout_seconds is None:

@@ -40,11 +40,15 @@ class Turns:
         self._limited_at = inf if limited_in is None else monotonic() + max(limited_in, soonest)
         self._limited_waits, self._asked_in_vain = limited_in is not None, False
 
+    @property
+    def asks_limited(self) -> bool:
+        """Whether a limited queue may start something now."""
+        return monotonic() >= self._limited_at
+
     def take(self, *, limited_first: bool = False) -> tuple[Turn, ...]:
         """The claims of this pass in their order."""
-        now = monotonic()
-        turns = self._keyed_and_plain(now)
-        if now < self._limited_at:
+        turns = self._keyed_and_plain(monotonic())
+        if not self.asks_limited:
             return turns
         return (Turn.LIMITED, *turns) if limited_first else (*turns, Turn.LIMITED)
 

@@ -31,6 +31,8 @@ class Vacuumer:
             counts[status] += rows
         while await self._store.forget_keys() == VACUUM_MAX:
             pass
+        while await self._store.forget_tombstones(self._tenant, self._config.keys_days) == VACUUM_MAX:
+            pass
         if self._config.track_metrics:
             await self._store.record(counts)
         return counts

@@ -12,7 +12,6 @@ from operator import itemgetter
 
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.ledger import Passed
-from pg_scheduler._domain.policies import Deletion
 from pg_scheduler._domain.schedules import (
     LIBRARY,
     ScheduleDefinition,
@@ -32,6 +31,7 @@ from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import columns, columns_of, key_columns, schedule_info, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.listing import ScheduleInfo, ScheduleLedger
 
 
@@ -185,7 +185,7 @@ class ScheduleStore:
                 return False
             now = await connection.fetchval(QUERIES["now"])
             await connection.execute(QUERIES["take_back_ticks"], row["id"], now)
-            for name in _ENDING[deletion or row["deletion"]]:
+            for name in _ENDING[deletion or Deletion(row["deletion"])]:
                 await connection.execute(QUERIES[name], row["id"])
         return True
 
@@ -260,9 +260,9 @@ class ScheduleStore:
 
 
 _ENDING: dict[Deletion, tuple[str, ...]] = {
-    "cancel_pending": ("cancel_ticks",),
-    "cancel": ("cancel_ticks", "stop_ticks"),
-    "orphan": (),
+    Deletion.CANCEL_PENDING: ("cancel_ticks",),
+    Deletion.CANCEL: ("cancel_ticks", "stop_ticks"),
+    Deletion.ORPHAN: (),
 }
 """The statements that end the jobs of a deleted schedule."""
 

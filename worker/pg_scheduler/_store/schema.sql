@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 7233a8a552c16a83cb40fac399eb2c645ee34ce8a04e7c82a5bfefe1af488642
+-- digest: 7676fe1ab814e98b18e72cdc053cad4a7d470ceb275c6bdd10748fc67b77a9e4
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -78,11 +78,14 @@ CREATE TABLE scheduled_jobs (
     concurrency_limit integer,
     stopping_token bigint,
     previous_tick_at timestamp with time zone,
+    source_digest text,
+    source_deletion text,
     CONSTRAINT scheduled_jobs_concurrency_limit_fits CHECK (((concurrency_limit IS NULL) OR ((concurrency_key IS NOT NULL) AND ((concurrency_limit >= 1) AND (concurrency_limit <= 10000))))),
     CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
     CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
     CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
     CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY ('{1,3,5,8}'::integer[]))),
+    CONSTRAINT scheduled_jobs_source_deletion_is_known CHECK ((source_deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
     CONSTRAINT scheduled_jobs_status_fits_its_end CHECK (
 CASE
     WHEN (finished_at IS NULL) THEN (status = ANY ('{pending,running,waiting}'::text[]))
@@ -396,7 +399,8 @@ CREATE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
 BEGIN
     RETURN QUERY WITH gone AS (
         DELETE FROM scheduled_jobs WHERE ctid = ANY(places) AND finished_at IS NOT NULL
-        RETURNING job_id, schedule_id, tick_at, status, error_message),
+        RETURNING job_id, tenant, queue, task, schedule_id, tick_at, status, error_message, execution_time, attempt, started_at,
+                  finished_at, source_kind, source_digest),
     ranges AS (
         SELECT g.schedule_id, scheduler_tick_outcome(g.status, g.error_message) AS outcome,
                date_trunc('month', g.tick_at AT TIME ZONE 'UTC')::date AS month, min(g.tick_at) AS first_tick_at,
@@ -412,7 +416,15 @@ BEGIN
         ON CONFLICT (schedule_id, outcome, month) WHERE month IS NOT NULL DO UPDATE SET
             first_tick_at = least(o.first_tick_at, excluded.first_tick_at),
             last_tick_at = greatest(o.last_tick_at, excluded.last_tick_at),
-            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed)
+            ticks = o.ticks + excluded.ticks, failed = o.failed + excluded.failed),
+    buried AS (
+        INSERT INTO scheduler_tombstones (job_id, tenant, queue, task, status, execution_time, attempt, started_at, finished_at,
+                                          source_digest)
+        SELECT g.job_id, g.tenant, g.queue, g.task, g.status, g.execution_time, g.attempt, g.started_at, g.finished_at,
+               g.source_digest
+        FROM gone g
+        WHERE (g.source_kind = 'ScheduledJob' OR g.job_id LIKE 'key:%') AND NOT (g.status = 'cancelled' AND g.attempt = 0)
+        ON CONFLICT (job_id) DO NOTHING)
     SELECT g.job_id FROM gone g;
 END $$;
 
@@ -997,9 +1009,12 @@ CREATE TABLE scheduler_schedules (
     halted_at timestamp with time zone,
     halted_reason text,
     time_zone_data text,
+    concurrency_limit integer,
+    keep_result boolean DEFAULT false NOT NULL,
     successful_history_limit integer,
     failed_history_limit integer,
     deletion text DEFAULT 'cancel_pending'::text NOT NULL,
+    CONSTRAINT scheduler_schedules_concurrency_limit_fits CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
     CONSTRAINT scheduler_schedules_deletion_is_known CHECK ((deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
     CONSTRAINT scheduler_schedules_end_is_after_start CHECK ((end_at >= start_at)),
     CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (((halted_at IS NULL) OR (next_tick_at IS NULL))),
@@ -1329,6 +1344,21 @@ CREATE SEQUENCE scheduler_token
     NO MAXVALUE
     CACHE 1;
 
+-- object: TABLE scheduler_tombstones
+CREATE TABLE scheduler_tombstones (
+    job_id text NOT NULL,
+    tenant text NOT NULL,
+    queue text NOT NULL,
+    task text NOT NULL,
+    status text NOT NULL,
+    execution_time timestamp with time zone NOT NULL,
+    attempt bigint NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone NOT NULL,
+    source_digest text,
+    CONSTRAINT scheduler_tombstones_status_check CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+);
+
 -- object: TABLE vacuum_stats
 CREATE TABLE vacuum_stats (
     stat_date date NOT NULL,
@@ -1412,6 +1442,10 @@ ALTER TABLE ONLY scheduler_slots
 ALTER TABLE ONLY scheduler_slots
     ADD CONSTRAINT scheduler_slots_pkey PRIMARY KEY (tenant, key, slot);
 
+-- object: CONSTRAINT scheduler_tombstones scheduler_tombstones_pkey
+ALTER TABLE ONLY scheduler_tombstones
+    ADD CONSTRAINT scheduler_tombstones_pkey PRIMARY KEY (job_id);
+
 -- object: CONSTRAINT scheduler_workers scheduler_workers_pkey
 ALTER TABLE ONLY scheduler_workers
     ADD CONSTRAINT scheduler_workers_pkey PRIMARY KEY (id);
@@ -1473,6 +1507,9 @@ CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halt
 
 -- object: INDEX scheduler_schedules_overdue
 CREATE INDEX scheduler_schedules_overdue ON scheduler_schedules USING btree (next_tick_at) WHERE (source_kind = 'PeriodicJob'::text);
+
+-- object: INDEX scheduler_tombstones_finished
+CREATE INDEX scheduler_tombstones_finished ON scheduler_tombstones USING btree (tenant, finished_at);
 
 -- object: TRIGGER scheduled_jobs scheduler_deleted_leaves_slot
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();

@@ -4,12 +4,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pg_scheduler._domain.schedules import ScheduleKey
+from pg_scheduler._domain.schedules import ScheduleKey, Template
 from pg_scheduler._store.database import Database, Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import columns_of
+from pg_scheduler.job_template import Deletion
 
 JOB_KIND = "ScheduledJob"
+_RELEASE = {
+    Deletion.CANCEL_PENDING: "withdraw_owned_job",
+    Deletion.CANCEL: "cancel_owned_job",
+    Deletion.ORPHAN: "orphan_owned_job",
+}
 
 OVERDUE_SECONDS = 60.0
 """A tick that no worker has made a job of for so long is told of."""
@@ -20,13 +26,13 @@ class OwnedJob:
     """One row to write for a source; ``run_at`` None means now."""
 
     job_id: str
-    tenant: str
-    task: str
-    payload: str
+    template: Template
     run_at: datetime | None
-    priority: int
+    misfire_grace_time: int | None
     suspended: bool
-    queue: str
+    deletion: Deletion
+    digest: str
+    tenant: str
     cluster: str
     uid: str
     name: str
@@ -49,34 +55,54 @@ class SourceStore:
         self._db = database
         self._wake_within = wake_within_seconds
 
-    async def upsert_job(self, job: OwnedJob) -> bool:
-        """Make the row, or change it while it is pending and its generation lower; whether anything was written."""
+    async def upsert_job(self, job: OwnedJob) -> None:
+        """Make the row, or change what may still be changed of it while its generation is lower."""
+        template = job.template
         row = await self._db.fetchrow(
             QUERIES["upsert_owned_job"],
             job.job_id,
             job.tenant,
-            job.queue,
-            job.task,
-            job.payload,
+            template.queue,
+            template.task,
+            template.payload,
             job.run_at,
-            job.priority,
+            template.priority,
             job.suspended,
             job.cluster,
             JOB_KIND,
             job.uid,
             job.name,
             job.generation,
+            job.digest,
+            job.deletion,
+            job.misfire_grace_time,
+            template.max_retries,
+            template.retry_policy,
+            template.timeout_seconds,
+            template.concurrency_key,
+            template.concurrency_limit,
+            template.keep_result,
+            template.metadata,
             self._wake_within,
         )
-        return row is not None
+        if row is None:
+            await self._db.fetch(
+                QUERIES["change_started_job"],
+                job.job_id,
+                job.uid,
+                job.digest,
+                job.suspended,
+                job.deletion,
+                job.generation,
+            )
 
     async def cancel_job(self, job_id: str, uid: str) -> None:
         """Cancel while open, for the row's own source only."""
         await self._db.fetch(QUERIES["cancel_owned_job"], job_id, uid)
 
-    async def withdraw_job(self, job_id: str, uid: str) -> None:
-        """Cancel while it has not started, for the row's own source only."""
-        await self._db.fetch(QUERIES["withdraw_owned_job"], job_id, uid)
+    async def release_job(self, job_id: str, uid: str, deletion: Deletion) -> None:
+        """Do what is to become of a row whose own source is deleted."""
+        await self._db.fetch(QUERIES[_RELEASE[deletion]], job_id, uid)
 
     async def settle_job(
         self,
@@ -93,9 +119,48 @@ class SourceStore:
         values = (job_id, uid, status, attempt, worker_id, started_at, finished_at)
         await self._db.fetch(QUERIES["settle_owned_job"], *values)
 
-    async def jobs(self, job_ids: Collection[str]) -> list[Record]:
+    async def adopt_job(
+        self,
+        job_id: str,
+        *,
+        tenant: str,
+        cluster: str,
+        uid: str,
+        name: str,
+        generation: int,
+        deletion: Deletion,
+        suspended: bool,
+    ) -> bool:
+        """Give an open row another source, if it has none or one that is gone; whether that was so."""
+        rows = await self._db.fetch(
+            QUERIES["adopt_owned_job"],
+            job_id,
+            cluster,
+            JOB_KIND,
+            uid,
+            name,
+            generation,
+            deletion,
+            suspended,
+            tenant,
+        )
+        return bool(rows)
+
+    async def expire_job(self, job_id: str, uid: str) -> bool:
+        """Expire a row that no worker could have started in time; whether it was such a one."""
+        return bool(await self._db.fetch(QUERIES["expire_owned_job"], job_id, uid))
+
+    async def jobs(self, job_ids: Collection[str], result_bytes_max: int) -> list[Record]:
         """Rows by id."""
-        return await self._db.fetch(QUERIES["job_states"], list(job_ids))
+        return await self._db.fetch(QUERIES["job_states"], list(job_ids), result_bytes_max)
+
+    async def jobs_of(self, cluster: str, uids: Collection[str]) -> list[Record]:
+        """Ids of open rows of these sources, and what their rows say becomes of them."""
+        return await self._db.fetch(QUERIES["jobs_of_sources"], cluster, list(uids))
+
+    async def tombstone(self, job_id: str) -> Record | None:
+        """How a job ended whose row is gone."""
+        return await self._db.fetchrow(QUERIES["tombstone"], job_id)
 
     async def schedules(self, keys: Mapping[ScheduleKey, bool]) -> list[Record]:
         """The rows that there are of these sources, each with the id of its newest run; True: with its ledger."""

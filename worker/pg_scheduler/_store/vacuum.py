@@ -49,6 +49,10 @@ class VacuumStore:
         """Drop up to one batch of keys that count no more; how many."""
         return len(await self._db.fetch(QUERIES["forget_keys"], VACUUM_MAX))
 
+    async def forget_tombstones(self, tenant: str, days: int) -> int:
+        """Drop up to one batch of ends of ScheduledJobs whose rows are gone; how many."""
+        return len(await self._db.fetch(QUERIES["forget_tombstones"], tenant, days, VACUUM_MAX))
+
     async def record(self, counts: dict[JobStatus, int]) -> None:
         """Add to the figures of the day."""
         order = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import re
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DSN_VARIABLE = "PGSCHEDULER_DSN"
+DSN_FILE_VARIABLE = "PGSCHEDULER_DSN_FILE"
 PORT_MAX = 65_535
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
@@ -63,6 +66,50 @@ def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def dsn_or_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--dsn`` and ``--dsn-file``, of which ``dsn_given`` takes the one that was given."""
+    for option in (
+        click.option(
+            "--dsn-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar=DSN_FILE_VARIABLE,
+            show_envvar=True,
+            metavar="FILE",
+            help="A file with that URL, instead; read again for each connection, so that a password may change.",
+        ),
+        click.option(
+            "--dsn",
+            envvar=DSN_VARIABLE,
+            show_envvar=True,
+            metavar="URL",
+            help="Database, as postgresql://user:password@host:5432/database. Other users of this machine may see "
+            "options, so prefer the variable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def dsn_given(context: click.Context, dsn: str | None, dsn_file: Path | None) -> str | Callable[[], str]:
+    """The string, or what reads it from its file each time."""
+    if dsn is not None and dsn_file is not None:
+        raise click.UsageError("give --dsn or --dsn-file, not both")
+    if dsn_file is not None:
+        return partial(_read_dsn, dsn_file)
+    if dsn is None:
+        raise click.MissingParameter(param=next(p for p in context.command.params if p.name == "dsn"))
+    return dsn
+
+
+def _read_dsn(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDsn(
+            "the file of the DSN cannot be read", why=type(error).__name__, fix="mount the Secret there"
+        ) from None
+
+
 def log_format_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--log-format text|json``, passed on as ``log_format``."""
     return click.option(
@@ -82,6 +129,12 @@ def dsn_in_use() -> Iterator[None]:
     try:
         yield
     except (InvalidDsn, DatabaseUnreachable) as error:
-        source = click.get_current_context().get_parameter_source("dsn")
-        error.add_note(f"from: {'$' + DSN_VARIABLE if source is ParameterSource.ENVIRONMENT else '--dsn'}")
+        error.add_note(f"from: {_source_of_dsn(click.get_current_context())}")
         raise
+
+
+def _source_of_dsn(context: click.Context) -> str:
+    if context.params.get("dsn_file") is not None:
+        by_variable = context.get_parameter_source("dsn_file") is ParameterSource.ENVIRONMENT
+        return f"${DSN_FILE_VARIABLE}" if by_variable else "--dsn-file"
+    return f"${DSN_VARIABLE}" if context.get_parameter_source("dsn") is ParameterSource.ENVIRONMENT else "--dsn"

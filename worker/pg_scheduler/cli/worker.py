@@ -8,7 +8,14 @@ import click
 from click.core import ParameterSource
 
 from pg_scheduler.cli import logs
-from pg_scheduler.cli.options import Seconds, dsn_in_use, dsn_option, http_address, log_format_option
+from pg_scheduler.cli.options import (
+    Seconds,
+    dsn_given,
+    dsn_in_use,
+    dsn_or_file_options,
+    http_address,
+    log_format_option,
+)
 from pg_scheduler.cli.worker_process import WorkerSettings, run
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
 
 @click.command()
 @click.argument("apps", nargs=-1, metavar="[APP]...")
-@dsn_option
+@dsn_or_file_options
 @click.option(
     "--direct-dsn",
     envvar="PGSCHEDULER_DIRECT_DSN",
@@ -126,7 +133,8 @@ def worker(context: click.Context, /, log_format: logs.LogFormat, **options: Any
 
     SIGTERM or Ctrl-C: claim nothing more, let running jobs end, hand back the rest. A second one ends it at once.
     """
+    dsn = dsn_given(context, options.pop("dsn"), options.pop("dsn_file"))
     _require_no_option_of_the_factory(context, options["apps"])
     logs.configure(log_format)
     with dsn_in_use():
-        context.exit(run(WorkerSettings(**options)))
+        context.exit(run(WorkerSettings(dsn=dsn, **options)))

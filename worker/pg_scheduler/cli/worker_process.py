@@ -45,7 +45,7 @@ class WorkerSettings:
     """What the command line says of a worker."""
 
     apps: Sequence[str]
-    dsn: str
+    dsn: str | Callable[[], str]
     direct_dsn: str | None
     tenant: str
     queues: Sequence[str]

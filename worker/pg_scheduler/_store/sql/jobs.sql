@@ -145,10 +145,10 @@ SELECT job_id, pg_notify('scheduler_wakeup', '') IS NULL FROM again;
 -- the first job with a concurrency key: of the same rows as claim_jobs, due_schedules and claim_keyed_jobs, but for queues
 -- that are paused: a resume wakes. Then until a job of a limited queue could start. While the worker drains, as all do under
 -- maintenance, it could claim nothing, and its next poll sees whether it still does. Two index probes for each queue and
--- priority; $4 is the floor of claim_jobs. From a time of -infinity, written by hand, nothing can be subtracted before PostgreSQL 17. Then, since an idle
--- worker asks one question a poll: whether a job that has outlived two workers is due, which is claimed alone; whether
--- suspect_workers would find somebody for worker $5; the settings of its queues, and those of its pool $7; and how long the
--- answer took, for who maps the database's time to a clock of its own.
+-- priority; $4 is the floor of claim_jobs. From a time of -infinity, written by hand, nothing can be subtracted before
+-- PostgreSQL 17. Then, since an idle worker asks one question a poll: whether a job that has outlived two workers is due, which
+-- is claimed alone; whether suspect_workers would find somebody for worker $5; the settings of its queues, and those of its
+-- pool $7; and how long the answer took, for who maps the database's time to a clock of its own.
 WITH mine AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT 1 FROM scheduler_workers w WHERE w.id = $5 AND w.drain_until >= scheduler_now())
                 THEN '{}' ELSE $2::text[] END AS queues)

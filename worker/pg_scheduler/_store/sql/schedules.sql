@@ -25,19 +25,20 @@ INSERT INTO scheduler_schedules (
     time_zone, seconds, nonexistent, ambiguous, time_zone_data, jitter_seconds, start_at, end_at, max_runs, missed,
     max_catch_up, starting_deadline_seconds, overlap, suspend_after_failures, anchor_at, last_tick_at, next_tick_at, enabled,
     suspended, suspend_reason, task, job_name, task_data, queue, priority, max_retries, timeout_seconds, retry_policy,
-    on_interrupt, tags, metadata, concurrency_key, successful_history_limit, failed_history_limit, deletion,
+    on_interrupt, tags, metadata, concurrency_key, concurrency_limit, keep_result, successful_history_limit,
+    failed_history_limit, deletion,
     suspended_at, suspended_by)
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9::text[], $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
     $25, $26, $27, $28, $29, $30, $31, $32::text::json, $33, $34, $35, $36, $37::text::json, $38, $39::text::json,
-    $40::text::json, $41, $42, $43, $44,
+    $40::text::json, $41, $42, $43, $44, $45, $46,
     CASE WHEN $28 THEN scheduler_now() END, CASE WHEN $28 THEN $2 END)
 ON CONFLICT (tenant, source_kind, source_cluster, source_uid) DO NOTHING
 RETURNING id;
 
 -- name: update_schedule
 -- The caller holds the row's lock, has compared generations and taken back the ticks ahead. Whoever writes a retired or
--- halted row brings it back to life. $45 is who has changed the suspension, if that is changed.
+-- halted row brings it back to life. $47 is who has changed the suspension, if that is changed.
 UPDATE scheduler_schedules
 SET
     source_name = $5, source_generation = $6, interval_seconds = $7, phase_seconds = $8, cron = $9::text[], time_zone = $10,
@@ -46,9 +47,10 @@ SET
     suspend_after_failures = $23, anchor_at = $24, last_tick_at = $25, next_tick_at = $26, enabled = $27, suspended = $28,
     suspend_reason = $29, task = $30, job_name = $31, task_data = $32::text::json, queue = $33, priority = $34, max_retries =
     $35, timeout_seconds = $36, retry_policy = $37::text::json, on_interrupt = $38, tags = $39::text::json, metadata =
-    $40::text::json, concurrency_key = $41, successful_history_limit = $42, failed_history_limit = $43, deletion = $44,
+    $40::text::json, concurrency_key = $41, concurrency_limit = $42, keep_result = $43, successful_history_limit = $44,
+    failed_history_limit = $45, deletion = $46,
     suspended_at = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_at ELSE scheduler_now() END,
-    suspended_by = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_by ELSE $45 END,
+    suspended_by = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_by ELSE $47 END,
     retired_at = NULL, retired_reason = NULL, halted_at = NULL, halted_reason = NULL
 WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4;
 
@@ -99,19 +101,22 @@ FOR NO KEY UPDATE OF s SKIP LOCKED;
 -- Unless its runs may overlap, a tick's job holds the key of its schedule, whose limit is 1.
 INSERT INTO scheduled_jobs (job_id, schedule_id, tick_at, previous_tick_at, execution_time, tenant, queue, task, job_name,
                             task_data, priority, max_retries, misfire_grace_time, timeout_seconds, retry_policy,
-                            on_interrupt, tags, metadata, concurrency_key, on_full, source_cluster, source_kind, source_uid,
-                            source_name)
+                            on_interrupt, tags, metadata, concurrency_key, on_full, concurrency_limit, keep_result,
+                            source_cluster, source_kind, source_uid, source_name)
 SELECT t.job_id, s.id, t.tick_at, t.previous_at, t.due_at, s.tenant, s.queue, s.task, s.job_name, s.task_data, s.priority,
        s.max_retries, s.starting_deadline_seconds, s.timeout_seconds, s.retry_policy, s.on_interrupt, s.tags, s.metadata,
        CASE s.overlap WHEN 'allow' THEN s.concurrency_key ELSE 'schedule:' || s.id END,
        CASE s.overlap WHEN 'allow' THEN 'wait' ELSE s.overlap END,
+       CASE WHEN s.overlap = 'allow' AND s.concurrency_key IS NOT NULL THEN s.concurrency_limit END, s.keep_result,
        nullif(s.source_cluster, ''), s.source_kind, s.source_uid, s.source_name
 FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
      t(job_id, schedule_id, tick_at, due_at, previous_at)
 JOIN scheduler_schedules s ON s.id = t.schedule_id
 ORDER BY t.schedule_id, t.tick_at
 ON CONFLICT (schedule_id, tick_at) WHERE schedule_id IS NOT NULL DO NOTHING
-RETURNING schedule_id;
+RETURNING schedule_id,
+    CASE WHEN concurrency_limit IS NOT NULL THEN
+        scheduler_set_limits(ARRAY[tenant], ARRAY[concurrency_key], ARRAY[concurrency_limit]) IS NULL END;
 
 -- name: record_passed
 -- Ticks that had no run of their own, in ranges.

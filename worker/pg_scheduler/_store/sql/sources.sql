@@ -1,19 +1,76 @@
 -- name: upsert_owned_job
--- A lower or equal generation, and a row that has started, change nothing: two operators or a replay cannot regress it.
-WITH made AS (
-    INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, suspended,
-                                     source_cluster, source_kind, source_uid, source_name, source_generation)
-    VALUES ($1, $2, $3, $4, $4, $5::text::json, coalesce($6, scheduler_now()), $7, $8, $9, $10, $11, $12, $13)
+-- A lower or equal generation, and a row that has started, change nothing: two operators or a replay cannot regress it. The row
+-- of an idempotency key is taken over from another source only where it was cancelled before it had ever started, and no row is
+-- made where one has left a tombstone. What is too late to start is stored as expired, unless it is held.
+WITH given AS MATERIALIZED (
+    SELECT coalesce($6::timestamptz, scheduler_now()) AS due_at,
+           NOT $8::bool AND coalesce(scheduler_is_late(coalesce($6, scheduler_now()), $16::int, NULL, scheduler_now()), false)
+           AS late),
+made AS (
+    INSERT INTO scheduled_jobs AS j (
+        job_id, tenant, queue, task, job_name, task_data, execution_time, priority, suspended, source_cluster, source_kind,
+        source_uid, source_name, source_generation, source_digest, source_deletion, misfire_grace_time, max_retries,
+        retry_policy, timeout_seconds, concurrency_key, concurrency_limit, keep_result, metadata, status, finished_at,
+        error_message)
+    SELECT $1, $2, $3, $4, $4, $5::text::json, g.due_at, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::text::json,
+           $19, $20, $21, $22, $23::text::json, CASE WHEN g.late THEN 'expired' ELSE 'pending' END,
+           CASE WHEN g.late THEN scheduler_now() END,
+           CASE WHEN g.late THEN 'expired: too late when it was submitted' END
+    FROM given g WHERE NOT EXISTS (SELECT FROM scheduler_tombstones t WHERE t.job_id = $1)
     ON CONFLICT (job_id) DO UPDATE SET
         queue = excluded.queue, task = excluded.task, job_name = excluded.job_name, task_data = excluded.task_data,
         execution_time = excluded.execution_time, priority = excluded.priority, suspended = excluded.suspended,
-        source_name = excluded.source_name, source_generation = excluded.source_generation
-    WHERE j.source_uid = excluded.source_uid AND j.source_generation < excluded.source_generation
-      AND j.status = 'pending' AND j.attempt = 0
-    RETURNING NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $14) AS soon
+        source_cluster = excluded.source_cluster, source_kind = excluded.source_kind, source_uid = excluded.source_uid,
+        source_name = excluded.source_name, source_generation = excluded.source_generation,
+        source_digest = excluded.source_digest, source_deletion = excluded.source_deletion,
+        misfire_grace_time = excluded.misfire_grace_time, max_retries = excluded.max_retries,
+        retry_policy = excluded.retry_policy, timeout_seconds = excluded.timeout_seconds,
+        concurrency_key = excluded.concurrency_key, concurrency_limit = excluded.concurrency_limit,
+        keep_result = excluded.keep_result, metadata = excluded.metadata, status = excluded.status,
+        finished_at = excluded.finished_at, error_message = excluded.error_message
+    WHERE j.attempt = 0
+      AND (j.status IN ('pending', 'waiting') AND j.source_uid = excluded.source_uid
+             AND j.source_generation < excluded.source_generation
+           OR j.status = 'cancelled' AND j.source_uid IS DISTINCT FROM excluded.source_uid AND j.job_id LIKE 'key:%')
+    RETURNING status = 'pending' AND NOT suspended AND execution_time <= scheduler_now() + make_interval(secs => $24) AS soon
 )
 SELECT CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
-       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM made;
+       CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
+       CASE WHEN $21::int IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$20], ARRAY[$21]) IS NULL END
+FROM made;
+
+-- name: change_started_job
+-- What is run is settled once a job has started. Whether it is held before its next attempt, and what becomes of it when its
+-- resource goes, may still change.
+UPDATE scheduled_jobs SET suspended = $4, source_deletion = $5, source_generation = $6
+WHERE job_id = $1 AND source_uid = $2 AND source_digest = $3 AND source_generation < $6 AND finished_at IS NULL
+RETURNING CASE WHEN NOT $4 THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+
+-- name: adopt_owned_job
+-- The open job of an idempotency key goes over to another resource: where nobody owns it, or where its owner is gone, as it is
+-- when one of the same name has another uid.
+UPDATE scheduled_jobs SET source_cluster = $2, source_kind = $3, source_uid = $4, source_name = $5, source_generation = $6,
+       source_deletion = $7, suspended = $8
+WHERE job_id = $1 AND tenant = $9 AND finished_at IS NULL
+  AND (source_uid IS NULL OR source_uid <> $4 AND source_cluster = $2 AND source_name = $5)
+RETURNING CASE WHEN NOT $8 THEN pg_notify('scheduler_wakeup', '') IS NULL END;
+
+-- name: orphan_owned_job
+-- The resource goes, its job stays, and is nobody's.
+UPDATE scheduled_jobs SET source_cluster = NULL, source_kind = NULL, source_uid = NULL, source_name = NULL,
+       source_generation = NULL, source_deletion = NULL
+WHERE job_id = $1 AND source_uid = $2;
+
+-- name: expire_owned_job
+-- As a claim would expire it, where there is nobody to claim: no worker has served its queue from its time to the end of its
+-- grace.
+UPDATE scheduled_jobs j SET status = 'expired', finished_at = scheduler_now(),
+       error_message = 'expired: no worker could start it in time'
+WHERE j.job_id = $1 AND j.source_uid = $2 AND j.status = 'pending' AND j.token = 0 AND NOT j.suspended
+  AND scheduler_is_late(j.execution_time, j.misfire_grace_time, j.expires_at, coalesce((
+          SELECT q.served_since FROM scheduler_queues q
+          WHERE q.tenant = j.tenant AND q.queue = j.queue AND q.served_until >= scheduler_now()), scheduler_now()))
+RETURNING j.job_id;
 
 -- name: cancel_owned_job
 -- As cancel_job, for the row's own source only.
@@ -36,10 +93,25 @@ SET status = $3, attempt = greatest(attempt, $4::bigint), worker_id = coalesce($
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
 
 -- name: job_states
--- Rows by id, with the type of the last failure.
-SELECT j.*, (SELECT a.error_type FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1)
-       AS error_type
-FROM scheduled_jobs j WHERE j.job_id = ANY($1::text[]);
+-- Rows by id, with the last failure, and with what the job returned where that is short.
+SELECT j.*, a.error_type, a.ended_at AS error_at, r.result_bytes, r.refused IS NOT NULL AS result_refused,
+       CASE WHEN r.result_bytes <= $2 THEN r.result END AS result
+FROM scheduled_jobs j
+LEFT JOIN LATERAL (
+    SELECT a.error_type, a.ended_at FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1) a ON true
+LEFT JOIN LATERAL (
+    SELECT r.result::text AS result, octet_length(r.result::text) AS result_bytes, r.refused FROM scheduler_results r
+    WHERE r.job_id = j.job_id AND r.token = j.token) r ON true
+WHERE j.job_id = ANY($1::text[]);
+
+-- name: tombstone
+-- How the job of a ScheduledJob has ended, whose row is gone.
+SELECT t.* FROM scheduler_tombstones t WHERE t.job_id = $1;
+
+-- name: jobs_of_sources
+-- Open rows of resources that are gone.
+SELECT job_id, source_uid, source_deletion FROM scheduled_jobs
+WHERE source_cluster = $1 AND source_uid = ANY($2::text[]) AND source_kind = 'ScheduledJob' AND finished_at IS NULL;
 
 -- name: changed_jobs
 -- Owned jobs that ended after the cursor, and those that run: two index ranges, whatever the table holds.

@@ -43,6 +43,14 @@ gone AS (
         FOR UPDATE SKIP LOCKED)) AS job_id)
 SELECT b.status, count(*) AS rows FROM gone g JOIN beyond b USING (job_id) GROUP BY b.status;
 
+-- name: forget_tombstones
+-- Ends of ScheduledJobs that are older than $2 days: their idempotency keys are free again. At most $3 of them.
+DELETE FROM scheduler_tombstones WHERE job_id = ANY(ARRAY(
+    SELECT job_id FROM scheduler_tombstones
+    WHERE tenant = $1 AND finished_at <= scheduler_now() - make_interval(days => $2)
+    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING job_id;
+
 -- name: record_vacuum
 -- Sums of the day; several workers add to one row.
 INSERT INTO vacuum_stats AS v (stat_date, deleted_completed, deleted_failed, deleted_cancelled, deleted_expired, last_run)
