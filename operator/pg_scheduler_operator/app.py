@@ -145,6 +145,7 @@ class _Operator:
         async def prepare() -> None:
             await retry("migrations", self._control.migrate)
             await presence.begin()
+            await retry("the tenants' limits", self._set_limits)
             rows.open()
             self._health.has_tables = True
             opened.set()
@@ -163,6 +164,12 @@ class _Operator:
         watched = asyncio.create_task(self._watch(queue, watching))
         stopping = asyncio.create_task(stop.wait())
         await until_one_ends({preparing, working, watched, stopping}, and_end={opening})
+
+    async def _set_limits(self) -> None:
+        settings = self._settings
+        limits = {tenant: each.stored for tenant, each in settings.tenant_limits.items()}
+        for tenant in await self._control.set_tenant_limits(settings.cluster_name, limits):
+            logger.warning("the limits of tenant %s stay as another cluster has set them", tenant)
 
     def _reconciler(self, queue: KeyQueue, rows: Rows) -> Reconciler:
         pacer: Pacer[Key] = Pacer(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from pg_scheduler.errors import InvalidPayload, OwnedByResource
+from pg_scheduler.errors import InvalidPayload, OwnedByResource, TenantLimitExceeded
 from pg_scheduler_operator.reconcile.actions import (
     AdoptJob,
     CancelJob,
@@ -43,6 +43,9 @@ class RowExecutor:
             return _unkeepable(error)
         except OwnedByResource as error:
             return Refusal.of(error, Reason.OWNED_BY_ANOTHER)
+        except TenantLimitExceeded as error:
+            waits = error.limit != "minIntervalSeconds"  # a rule stays too dense; a backlog and a window pass
+            return Refusal(reason=Reason.TENANT_LIMIT, message=str(error), heals=waits)
         return None
 
     async def _change_job(self, change: JobChange) -> None:

@@ -5,14 +5,20 @@ Invariant: the data source name is a secret from the moment it is read; no error
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pg_scheduler import tenant_limits
 from pg_scheduler.errors import InvalidArgument, InvalidDsn
+from pg_scheduler.pool_settings import RATE_LIMIT_MAX, RATE_SECONDS_MAX, RateLimit
+from pg_scheduler.tenant_limits import MIN_INTERVAL_SECONDS_MAX, PENDING_MAX
 
 _PREFIX = "PGSCHEDULER_"
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
@@ -21,6 +27,37 @@ _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/name
 _WORDS = {"missing": "it is not set", "too_short": "it is empty", "string_too_short": "it is empty"}
 
 Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class _Limits(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True, strict=True
+    )
+
+
+class MaxRate(_Limits):
+    """So many jobs in any so many seconds."""
+
+    limit: int = Field(ge=1, le=RATE_LIMIT_MAX)
+    per_seconds: int = Field(ge=1, le=RATE_SECONDS_MAX)
+
+
+class TenantLimits(_Limits):
+    """What one namespace may ask for; what is not given is not limited."""
+
+    max_pending: int | None = Field(default=None, ge=1, le=PENDING_MAX)
+    max_rate: MaxRate | None = None
+    min_interval_seconds: int | None = Field(default=None, ge=1, le=MIN_INTERVAL_SECONDS_MAX)
+
+    @property
+    def stored(self) -> tenant_limits.TenantLimits:
+        """As the database takes them."""
+        rate = self.max_rate
+        return tenant_limits.TenantLimits(
+            max_pending=self.max_pending,
+            max_rate=None if rate is None else RateLimit(limit=rate.limit, seconds=rate.per_seconds),
+            min_interval_seconds=self.min_interval_seconds,
+        )
 
 
 class Settings(BaseSettings):
@@ -57,6 +94,23 @@ class Settings(BaseSettings):
         default=50, gt=0, le=1000, description="Statuses written a second at most, once the burst is used up."
     )
     status_writes_burst: float = Field(default=400, ge=1, le=100_000, description="Statuses written at once.")
+
+    tenant_limits: Annotated[Mapping[Literal["*"] | Name, TenantLimits], NoDecode] = Field(
+        default_factory=dict,
+        description="What namespaces may ask for, as JSON: "
+        '{"billing": {"maxPending": 10000, "maxRate": {"limit": 600, "perSeconds": 60}, "minIntervalSeconds": 60}}; '
+        "the entry * is that of each namespace without one of its own.",
+    )
+
+    @field_validator("tenant_limits", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError as error:
+            raise PydanticCustomError("json", "it is no JSON") from error
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod
@@ -112,5 +166,6 @@ def load(**given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         variable = _PREFIX + str((first["loc"] or ("dsn",))[0]).upper()
-        why = _WORDS.get(first["type"], first["msg"])
+        inside = ".".join(str(part) for part in first["loc"][1:] if part != "[key]")
+        why = (f"{inside}: " if inside else "") + _WORDS.get(first["type"], first["msg"])
         raise InvalidArgument(f"${variable} cannot be used", why=why, fix=f"set ${variable}") from None

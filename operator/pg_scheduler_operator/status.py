@@ -76,6 +76,7 @@ class Reason(StrEnum):
     SWEEP_HELD = "SweepHeld"
     TARGET_IN_USE = "TargetInUse"
     TARGET_NOT_FOUND = "TargetNotFound"
+    TENANT_LIMIT = "TenantLimit"
     TICK_MISSED = "TickMissed"
     TICK_OVERDUE = "TickOverdue"
     UNKNOWN_TASK = "UnknownTask"

@@ -59,6 +59,7 @@ from pg_scheduler._store.demand import DemandStore
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.kept import KeptConnection
+from pg_scheduler._store.limits import LimitStore
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.older_package import OlderPackageStore
@@ -157,6 +158,7 @@ class ControlParts:
     sources: SourceStore
     schedules: ScheduleStore
     operations: OperationsStore
+    limits: LimitStore
     pools: PoolStore
     demand: DemandStore
     migrate: Callable[..., Awaitable[list[Migration]]]
@@ -638,6 +640,7 @@ async def wire_control(dsn: str | Callable[[], str]) -> ControlParts:
         sources=SourceStore(database, wake_within_seconds=POLL_SECONDS),
         schedules=ScheduleStore(database),
         operations=OperationsStore(database),
+        limits=LimitStore(database),
         pools=PoolStore(database),
         demand=DemandStore(database),
         migrate=partial(migrator.migrate_place_of, pool),

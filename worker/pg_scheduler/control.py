@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pg_scheduler.demand import Demand, PoolRecord
     from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule
+    from pg_scheduler.tenant_limits import TenantLimits
 
 KEY_PREFIX = "key:"
 """Ids of jobs with an idempotency key begin so; no other ids do."""
@@ -502,6 +503,20 @@ class Control:
     async def delete_pool(self, tenant: str, name: str, *, cluster: str, uid: str | None = None) -> bool:
         """Forget what a WorkerPool has said; whether there was one. Without ``uid`` whoever has the name."""
         return await self._parts.pools.delete(tenant, name, cluster, uid)
+
+    async def set_tenant_limits(self, cluster: str, limits: Mapping[str, TenantLimits]) -> Collection[str]:
+        """Let these limits hold, by tenant, instead of those that this cluster has set before.
+
+        What is there already stays. The entry of ``tenant_limits.EVERY_OTHER_TENANT`` is that of each tenant without
+        one of its own.
+
+        Returns:
+            tenants whose limits another cluster has set: those stand.
+
+        Raises:
+            DatabaseBusy: jobs are being written for so long that the watch over them could not be set up or ended.
+        """
+        return await self._parts.limits.set(cluster, limits)
 
     async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
         rows = await self._parts.sources.jobs(job_ids, RESULT_BYTES_MAX) if job_ids else []

@@ -35,6 +35,7 @@
     |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
     |   `-- SchemaMismatch           tables missing, or newer than this release reads
     |-- OwnedByResource              the row belongs to a custom resource: edit that
+    |-- TenantLimitExceeded          whoever runs the operator allows this tenant no more
     `-- ClockError                   (of testing) a test's clock cannot be set, or cannot go on
         |-- WorkerAlive              a worker lives by it, whose time would jump
         `-- TimeStandsStill          a job waits for something else than the clock
@@ -191,6 +192,20 @@ class OwnedByResource(PgSchedulerError):
     """The row belongs to a custom resource, which is where it is edited."""
 
     code = "PGS-014"
+
+
+class TenantLimitExceeded(PgSchedulerError):
+    """Whoever runs the operator allows this tenant no more; nothing was written.
+
+    Attributes:
+        limit: its name: ``maxPending``, ``maxRate`` or ``minIntervalSeconds``.
+    """
+
+    code = "PGS-017"
+
+    def __init__(self, what: str, *, limit: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.limit = limit
 
 
 class MainLoopStalled(PgSchedulerError):

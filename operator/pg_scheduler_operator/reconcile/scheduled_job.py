@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS: Final = 5.0
 """How often to look at what tells nobody here of its changes: another object's job, a PeriodicJob that is not there."""
+LIMIT_SECONDS: Final = 30.0
+"""Between tries to make a job that a tenant's limit refuses: there may be thousands of them."""
 SERVED_SECONDS: Final = 60.0
 """How often to look at a job that is past its deadline and waits behind others of a queue that is served."""
 
@@ -196,7 +198,7 @@ def _watch_the_clock(
 ) -> list[Action]:
     """What time alone may change."""
     if refusal is not None and refusal.heals:
-        return [LookAgain(in_seconds=FOLLOW_SECONDS)]
+        return [LookAgain(in_seconds=LIMIT_SECONDS if refusal.reason is Reason.TENANT_LIMIT else FOLLOW_SECONDS)]
     if row is None or isinstance(job.spec, InvalidSpec):
         return []
     if row.status.is_final:

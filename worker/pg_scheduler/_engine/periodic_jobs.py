@@ -15,6 +15,7 @@ from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey
 from pg_scheduler._engine.job_ids import new_job_id
 from pg_scheduler._store.database import Connection
 from pg_scheduler._store.schedules import ScheduleStore, ScheduleView
+from pg_scheduler.errors import TenantLimitExceeded
 from pg_scheduler.periodic import PeriodicJobConfig
 
 logger = logging.getLogger("pg_scheduler.engine")
@@ -154,11 +155,18 @@ class PeriodicJobs:
 
     async def revive(self, schedules: ScheduleStore) -> None:
         """Declare again what was retired, or deleted, while this worker lives and declares it."""
-        for config in self._declared:
+        for config in list(self._declared):
             view = self._views.get(config.source_uid)
             if view is None or view.retired_reason is not None:
                 logger.warning("schedule %s was retired or deleted; it is declared again", config.source_uid)
-                await schedules.upsert(self._definition(config))
+                await self._declare_again(schedules, config)
+
+    async def _declare_again(self, schedules: ScheduleStore, config: PeriodicJobConfig) -> None:
+        try:
+            await schedules.upsert(self._definition(config))
+        except TenantLimitExceeded as error:  # a limit that is younger than our start
+            logger.error("schedule %s is left to itself: %s", config.source_uid, error)  # noqa: TRY400  it says it all
+            self._declared.remove(config)
 
     async def _write_wish(self, schedules: ScheduleStore, key: str, *, suspended: bool) -> None:
         if self._wishes.get(key) is not suspended:

@@ -26,6 +26,7 @@ from pg_scheduler.errors import (
     PgSchedulerError,
     SchemaMismatch,
     StorageFull,
+    TenantLimitExceeded,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ BUSY_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 NOTIFY_QUEUE_FULL = "54000"
 """The SQLSTATE of a ``DatabaseBusy``: a session that listens and stays in a transaction has kept so many notifications
 that a commit with one more was undone."""
+
+_LIMIT_EXCEEDED = "53400"
 
 _NO_FLOOR = 0
 """A pool that keeps a number of connections open logs a traceback for each try in an outage."""
@@ -222,6 +225,8 @@ def _raise_ours(error: asyncpg.PostgresError, place: str) -> NoReturn:
     fault = fault_of(error.sqlstate) if error.sqlstate else None
     match fault:
         case None:
+            if limit := _beyond_limit(error):
+                raise limit from error
             raise error
         case Fault.CALLER:
             raise (_notify_queue_full(error, place) or _refused(error)) from error
@@ -246,6 +251,14 @@ def _unreachable(error: asyncpg.PostgresError, fault: Fault, place: str) -> Data
 def _not_ready(error: asyncpg.PostgresError, place: str) -> DatabaseNotReady:
     kind, what, fix = next(row[1:] for row in _NOT_READY if isinstance(error, row[0]))
     return kind(what, why=place, fix=fix, sqlstate=error.sqlstate)
+
+
+def _beyond_limit(error: asyncpg.PostgresError) -> TenantLimitExceeded | None:
+    """What the trigger of migration 0035 says, in its own words: they hold nothing of the statement."""
+    table, limit, why, fix = attrgetter("table_name", "constraint_name", "detail", "hint")(error)
+    if error.sqlstate != _LIMIT_EXCEEDED or table != "scheduler_tenant_limits":
+        return None
+    return TenantLimitExceeded(error.args[0], limit=limit, why=why, fix=fix)
 
 
 def _notify_queue_full(error: asyncpg.PostgresError, place: str) -> DatabaseBusy | None:

@@ -28,6 +28,7 @@ from pg_scheduler._domain.schedules import (
 )
 from pg_scheduler._domain.ticking import Plan
 from pg_scheduler._store.database import Connection, Database
+from pg_scheduler._store.limits import require_intervals
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import columns, columns_of, key_columns, schedule_info, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
@@ -124,6 +125,7 @@ class ScheduleStore:
             rows = await connection.fetch(QUERIES["lock_schedules"], *columns_of([each.key for each in definitions]))
             stored = {schedule.definition.key: schedule for schedule in map(stored_schedule, rows)}
             new = sorted((each for each in definitions if each.key not in stored), key=lambda each: each.key.uid)
+            await require_intervals(connection, new)
             await connection.executemany(
                 QUERIES["insert_schedule"], [columns(each, first_grid(each, now), zones.version()) for each in new]
             )
@@ -271,6 +273,7 @@ async def _write(connection: Connection, definition: ScheduleDefinition) -> bool
     now = await connection.fetchval(QUERIES["now"])
     row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(definition.key))
     if row is None:
+        await require_intervals(connection, [definition])
         new = columns(definition, first_grid(definition, now), zones.version())
         if await connection.fetchval(QUERIES["insert_schedule"], *new):
             return True
@@ -292,6 +295,8 @@ async def _change(
 ) -> bool:
     if not is_changed(row, definition, resumes=resumes):
         return False
+    if definition.rule != row.definition.rule:
+        await require_intervals(connection, [definition])
     row = await _take_back(connection, row, now)
     change = changed(row, definition, now)
     await connection.execute(

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 7676fe1ab814e98b18e72cdc053cad4a7d470ceb275c6bdd10748fc67b77a9e4
+-- digest: 8c417b40ab38af96b9db883f5d2a9f8777c3159a22bdd978b7617a72dc15672f
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -22,6 +22,35 @@ BEGIN
                    CASE WHEN NOT is_ours THEN q.reason END
             FROM (SELECT q.paused_at IS NULL OR coalesce(q.paused_by = holder, false) AS is_ours) o);
     PERFORM pg_notify('scheduler_overdue', ''), pg_notify('scheduler_wakeup', '');
+    RETURN NULL;
+END $$;
+
+-- object: FUNCTION scheduler_apply_tenant_limits()
+CREATE FUNCTION scheduler_apply_tenant_limits() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    jobs   regclass;
+    wanted boolean;
+    there  boolean;
+BEGIN
+    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID) <> current_user::regrole THEN
+        RAISE EXCEPTION 'the owner of % is not that of this function', TG_RELID::regclass
+            USING ERRCODE = 'insufficient_privilege', HINT = 'let one role own the whole schema';
+    END IF;
+    jobs := format('%I.scheduled_jobs', TG_TABLE_SCHEMA)::regclass;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE max_pending IS NOT NULL OR rate_limit IS NOT NULL)', TG_RELID::regclass)
+        INTO wanted;
+    there := EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = jobs AND t.tgname = 'scheduler_submissions_keep_limits');
+    IF wanted AND NOT there THEN
+        EXECUTE format('CREATE TRIGGER scheduler_submissions_keep_limits AFTER INSERT ON %s REFERENCING NEW TABLE AS submitted '
+                       'FOR EACH STATEMENT EXECUTE FUNCTION %I.scheduler_limit_submissions()', jobs, TG_TABLE_SCHEMA);
+    ELSIF there AND NOT wanted THEN
+        EXECUTE format('DROP TRIGGER scheduler_submissions_keep_limits ON %s', jobs);
+        EXECUTE format('DELETE FROM %I.scheduler_tenant_submissions', TG_TABLE_SCHEMA);
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -392,6 +421,36 @@ BEGIN
     WHERE c.tenant = of_tenant AND c.queue = of_queue AND c.until <= scheduler_now() - window_;
 END $$;
 
+-- object: FUNCTION scheduler_count_submitted(text, bigint, integer, integer)
+CREATE FUNCTION scheduler_count_submitted(of_tenant text, more bigint, rate_limit integer, rate_seconds integer) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    window_ CONSTANT interval := make_interval(secs => rate_seconds);
+    before  bigint;
+    first_  timestamptz;
+BEGIN
+    SELECT coalesce(sum(c.jobs), 0), min(c.until) INTO before, first_ FROM scheduler_tenant_submissions c
+    WHERE c.tenant = of_tenant AND c.until > scheduler_now() - window_;
+    IF before + more > rate_limit THEN
+        PERFORM scheduler_refuse_submission(
+            of_tenant, 'maxRate', format('at most %s jobs in %s s may be submitted: %s were, %s more are given',
+                                         rate_limit, rate_seconds, before, more),
+            CASE WHEN more > rate_limit THEN format('give at most %s at a time', rate_limit)
+                 ELSE format('submit again in %s s', ceil(extract(epoch FROM first_ + window_ - scheduler_now()))) END);
+    END IF;
+    INSERT INTO scheduler_tenant_submissions AS c (tenant, until, backend, jobs)
+    VALUES (of_tenant, date_bin(window_ / 100, scheduler_now(), timestamptz '2000-01-01 00:00+00') + window_ / 100,
+            pg_backend_pid(), more)
+    ON CONFLICT (tenant, until, backend) DO UPDATE SET jobs = c.jobs + excluded.jobs;
+    DELETE FROM scheduler_tenant_submissions c
+    WHERE (c.tenant, c.until, c.backend) IN (
+        SELECT o.tenant, o.until, o.backend FROM scheduler_tenant_submissions o
+        WHERE o.tenant = of_tenant AND o.until <= scheduler_now() - window_
+        ORDER BY o.until LIMIT 100 FOR UPDATE SKIP LOCKED);
+END $$;
+
 -- object: FUNCTION scheduler_delete_ended(tid[])
 CREATE FUNCTION scheduler_delete_ended(places tid[]) RETURNS SETOF text
     LANGUAGE plpgsql
@@ -607,6 +666,30 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- object: FUNCTION scheduler_limit_submissions()
+CREATE FUNCTION scheduler_limit_submissions() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    given  record;
+    limits record;
+BEGIN
+    FOR given IN
+        SELECT s.tenant, count(*) AS jobs, bool_or(s.status = 'pending' AND NOT s.suspended) AS waits
+        FROM submitted s WHERE s.tick_at IS NULL GROUP BY s.tenant
+    LOOP
+        SELECT * INTO limits FROM scheduler_tenant_limits l
+        WHERE l.tenant IN (given.tenant, '*') ORDER BY l.tenant = '*' LIMIT 1;
+        IF limits.max_pending IS NOT NULL AND given.waits THEN
+            PERFORM scheduler_require_room(given.tenant, limits.max_pending);
+        END IF;
+        IF limits.rate_limit IS NOT NULL THEN
+            PERFORM scheduler_count_submitted(given.tenant, given.jobs, limits.rate_limit, limits.rate_seconds);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
 -- object: FUNCTION scheduler_make_room(text, text)
 CREATE FUNCTION scheduler_make_room(of_tenant text, of_key text) RETURNS void
     LANGUAGE plpgsql
@@ -740,6 +823,37 @@ CREATE FUNCTION scheduler_refuse(problem text, remedy text) RETURNS void
     AS $$
 BEGIN
     RAISE EXCEPTION 'scheduler_enqueue: %', problem USING ERRCODE = 'invalid_parameter_value', HINT = remedy;
+END $$;
+
+-- object: FUNCTION scheduler_refuse_submission(text, text, text, text)
+CREATE FUNCTION scheduler_refuse_submission(of_tenant text, limit_ text, value text, remedy text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'tenant % is at its limit %', quote_literal(left(of_tenant, 63)), limit_
+        USING ERRCODE = 'configuration_limit_exceeded', TABLE = 'scheduler_tenant_limits', CONSTRAINT = limit_, DETAIL = value,
+              HINT = remedy || format(', or have whoever runs the operator raise %s', limit_);
+END $$;
+
+-- object: FUNCTION scheduler_require_room(text, integer)
+CREATE FUNCTION scheduler_require_room(of_tenant text, max_pending integer) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+BEGIN
+    IF (SELECT count(*) > max_pending FROM (
+            (SELECT FROM scheduled_jobs j
+             WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.tenant = of_tenant)
+            UNION ALL
+            (SELECT FROM scheduled_jobs j
+             WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.tenant = of_tenant)
+            UNION ALL
+            (SELECT FROM scheduled_jobs j WHERE j.status = 'waiting' AND j.tenant = of_tenant)
+            LIMIT max_pending + 1) w) THEN
+        PERFORM scheduler_refuse_submission(of_tenant, 'maxPending', format('at most %s jobs may wait to run', max_pending),
+                                            'wait until workers have caught up');
+    END IF;
 END $$;
 
 -- object: FUNCTION scheduler_set_limits(text[], text[], integer[])
@@ -1336,6 +1450,32 @@ CREATE TABLE scheduler_slots (
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 
+-- object: TABLE scheduler_tenant_limits
+CREATE TABLE scheduler_tenant_limits (
+    tenant text NOT NULL,
+    source_cluster text NOT NULL,
+    max_pending integer,
+    rate_limit integer,
+    rate_seconds integer,
+    min_interval_seconds integer,
+    CONSTRAINT scheduler_tenant_limits_cluster_fits_an_index CHECK ((octet_length(source_cluster) <= 200)),
+    CONSTRAINT scheduler_tenant_limits_max_pending_check CHECK (((max_pending >= 1) AND (max_pending <= 10000000))),
+    CONSTRAINT scheduler_tenant_limits_min_interval_seconds_check CHECK (((min_interval_seconds >= 1) AND (min_interval_seconds <= 86400))),
+    CONSTRAINT scheduler_tenant_limits_rate_is_whole CHECK (((rate_limit IS NULL) = (rate_seconds IS NULL))),
+    CONSTRAINT scheduler_tenant_limits_rate_limit_check CHECK (((rate_limit >= 1) AND (rate_limit <= 1000000))),
+    CONSTRAINT scheduler_tenant_limits_rate_seconds_check CHECK (((rate_seconds >= 1) AND (rate_seconds <= 86400))),
+    CONSTRAINT scheduler_tenant_limits_tenant_fits_an_index CHECK ((octet_length(tenant) <= 200))
+);
+
+-- object: TABLE scheduler_tenant_submissions
+CREATE TABLE scheduler_tenant_submissions (
+    tenant text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    backend integer NOT NULL,
+    jobs bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+
 -- object: SEQUENCE scheduler_token
 CREATE SEQUENCE scheduler_token
     START WITH 1
@@ -1442,6 +1582,14 @@ ALTER TABLE ONLY scheduler_slots
 ALTER TABLE ONLY scheduler_slots
     ADD CONSTRAINT scheduler_slots_pkey PRIMARY KEY (tenant, key, slot);
 
+-- object: CONSTRAINT scheduler_tenant_limits scheduler_tenant_limits_pkey
+ALTER TABLE ONLY scheduler_tenant_limits
+    ADD CONSTRAINT scheduler_tenant_limits_pkey PRIMARY KEY (tenant);
+
+-- object: CONSTRAINT scheduler_tenant_submissions scheduler_tenant_submissions_pkey
+ALTER TABLE ONLY scheduler_tenant_submissions
+    ADD CONSTRAINT scheduler_tenant_submissions_pkey PRIMARY KEY (tenant, until, backend);
+
 -- object: CONSTRAINT scheduler_tombstones scheduler_tombstones_pkey
 ALTER TABLE ONLY scheduler_tombstones
     ADD CONSTRAINT scheduler_tombstones_pkey PRIMARY KEY (job_id);
@@ -1516,6 +1664,9 @@ CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR 
 
 -- object: TRIGGER scheduled_jobs scheduler_leaves_slot
 CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW WHEN ((((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text])))) AND (new.stopping_worker IS NULL) AND (new.status <> ALL (ARRAY['running'::text, 'waiting'::text])))) EXECUTE FUNCTION scheduler_leave_slot();
+
+-- object: TRIGGER scheduler_tenant_limits scheduler_limits_apply
+CREATE TRIGGER scheduler_limits_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_tenant_limits FOR EACH STATEMENT EXECUTE FUNCTION scheduler_apply_tenant_limits();
 
 -- object: TRIGGER scheduler_queue_settings scheduler_settings_apply
 CREATE TRIGGER scheduler_settings_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_queue_settings FOR EACH ROW EXECUTE FUNCTION scheduler_apply_queue_settings();
