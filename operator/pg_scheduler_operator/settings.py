@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     status_writes_burst: float = Field(default=400, ge=1, le=100_000, description="Statuses written at once.")
 
     tenant_limits: Annotated[Mapping[Literal["*"] | Name, TenantLimits], NoDecode] = Field(
-        default_factory=dict,
+        default={},
         description="What namespaces may ask for, as JSON: "
         '{"billing": {"maxPending": 10000, "maxRate": {"limit": 600, "perSeconds": 60}, "minIntervalSeconds": 60}}; '
         "the entry * is that of each namespace without one of its own.",

@@ -305,6 +305,17 @@ async def test_no_row_is_written_before_the_clusters_name_is_ours(
         await until(lambda: api.condition(path, "Ready") == "True", timeout=30)
 
 
+async def test_limits_hold_before_the_first_object_is_read(
+    run: Run, api: ApiServer, pool: asyncpg.Pool[asyncpg.Record]
+) -> None:
+    await pool.execute("SELECT scheduler_enqueue('t', tenant => 'billing')")
+    path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    async with run(tenant_limits={"*": {"maxPending": 1}}):
+        await until(lambda: api.condition(path, "Ready") == "False")
+
+    assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 1
+
+
 async def test_operator_starts_and_stops_within_two_seconds(run: Run) -> None:
     async with run() as warm:
         await warm.ready()

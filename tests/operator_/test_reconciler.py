@@ -10,6 +10,7 @@ import pytest
 
 from pg_scheduler.control import Control
 from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
+from pg_scheduler.tenant_limits import TenantLimits
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Rows
 from pg_scheduler_operator.metrics import Metrics
@@ -45,6 +46,7 @@ class World:
 
     def __init__(self, control: Control, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self.cluster = FakeCluster()
+        self.control = control
         self.now = 0.0
         self.rows = FaultyRows(control, cluster=CLUSTER, clock=lambda: self.now)
         self.pool = pool
@@ -89,6 +91,10 @@ class World:
         )
         return [tuple(row) for row in rows]
 
+    async def limit(self, limits: TenantLimits) -> None:
+        """What the operator's setting says of every namespace."""
+        await self.control.set_tenant_limits(CLUSTER, {"*": limits})
+
     async def run(self, key: Key, status: str) -> None:
         """What workers do to the row of an object."""
         uid = self.cluster.objects[key]["metadata"]["uid"]
@@ -126,6 +132,37 @@ async def test_second_turn_writes_nothing(world: World) -> None:
     await world.settle(key)
 
     assert world.cluster.writes == before
+
+
+async def test_job_beyond_its_tenants_limit_waits_until_there_is_room(world: World) -> None:
+    await world.limit(TenantLimits(max_pending=1))
+    first, second = (world.cluster.apply(Kind.SCHEDULED_JOB, name, scheduled_job(runAt=FUTURE)) for name in "ab")
+    await world.settle(first)
+
+    await world.settle(second)
+    assert world.cluster.condition(second, "Ready") == ("False", "TenantLimit")
+    assert world.cluster.condition(second, "Stalled")[0] == "False"
+    assert len(await world.jobs()) == 1
+    before = list(world.cluster.writes)
+    await world.settle(second)
+    assert world.cluster.writes == before
+
+    await world.run(first, "completed")
+    await world.settle(second)
+    assert world.cluster.condition(second, "Ready") == ("True", "Accepted")
+
+
+async def test_schedule_that_ticks_more_often_than_its_tenant_may_leaves_the_last_good_one(world: World) -> None:
+    await world.limit(TenantLimits(min_interval_seconds=60))
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(schedule={"intervalSeconds": 60}))
+    await world.settle(key)
+
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(schedule={"intervalSeconds": 59}))
+    await world.settle(key)
+
+    assert world.cluster.condition(key, "Ready") == ("False", "TenantLimit")
+    assert world.cluster.condition(key, "Stalled") == ("True", "TenantLimit")
+    assert await world.pool.fetchval("SELECT interval_seconds FROM scheduler_schedules WHERE enabled") == 60
 
 
 async def test_edit_of_a_pending_job_changes_its_row(world: World) -> None:

@@ -11,6 +11,7 @@ from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     CancelJob,
     EmitEvent,
+    LookAgain,
     ReleaseJob,
     RemoveFinalizer,
     SetStatus,
@@ -215,6 +216,15 @@ def test_refused_wish_is_not_tried_in_the_same_turn() -> None:
 
     assert UpsertJob not in kinds(actions)
     assert verdicts(actions)["Stalled"] == "True/OwnedByAnother"
+
+
+def test_refusal_that_heals_is_tried_again_and_that_of_a_tenants_limit_less_often() -> None:
+    def again(reason: Reason) -> list[float]:
+        actions = plan(job(), None, now=NOW, refusal=Refusal(reason=reason, message="not now", heals=True))
+        return [action.in_seconds for action in actions if isinstance(action, LookAgain)]
+
+    assert again(Reason.PERIODIC_JOB_NOT_FOUND) == [5]
+    assert again(Reason.TENANT_LIMIT) == [30]
 
 
 def test_finished_job_without_a_row_never_runs_again() -> None:

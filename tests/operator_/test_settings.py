@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pg_scheduler.errors import InvalidArgument, InvalidDsn
+from pg_scheduler.pool_settings import RateLimit
+from pg_scheduler.tenant_limits import TenantLimits
 from pg_scheduler_operator import settings
 
 if TYPE_CHECKING:
@@ -36,6 +39,45 @@ def test_namespaces_are_parted_by_commas(
     assert settings.load().watch_namespaces == namespaces
 
 
+def test_limits_of_tenants_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        '{"billing": {"maxPending": 10, "maxRate": {"limit": 600, "perSeconds": 60}}, "*": {"minIntervalSeconds": 60}}'
+    )
+    monkeypatch.setenv("PGSCHEDULER_TENANT_LIMITS", text)
+
+    limits = settings.load().tenant_limits
+
+    assert {tenant: each.stored for tenant, each in limits.items()} == {
+        "billing": TenantLimits(max_pending=10, max_rate=RateLimit(limit=600, seconds=60)),
+        "*": TenantLimits(min_interval_seconds=60),
+    }
+
+
+@pytest.mark.parametrize("text", [None, "", "{}"])
+def test_without_limits_of_tenants_there_are_none(text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if text is not None:
+        monkeypatch.setenv("PGSCHEDULER_TENANT_LIMITS", text)
+
+    assert settings.load().tenant_limits == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"a": {"maxPending": 0}}', "a.maxPending"),
+        ('{"a": {"maxPending": "5"}}', "a.maxPending"),
+        ('{"a": {"maxRate": {"limit": 5}}}', "a.maxRate.perSeconds"),
+        ('{"*": {"minIntervalSeconds": 86401}}', "*.minIntervalSeconds"),
+        ('{"a": {"maxPendig": 5}}', "a.maxPendig"),
+    ],
+)
+def test_limit_that_cannot_be_used_is_named(text: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSCHEDULER_TENANT_LIMITS", text)
+
+    with pytest.raises(InvalidArgument, match=re.escape(place)):
+        settings.load()
+
+
 def test_password_is_never_shown() -> None:
     assert "s3cret" not in repr(settings.load())
 
@@ -52,6 +94,9 @@ def test_password_is_never_shown() -> None:
         ("LEASE_NAME", "No!"),
         ("STATUS_WRITES_PER_SECOND", "nan"),
         ("STATUS_WRITES_BURST", "-7"),
+        ("TENANT_LIMITS", "{s3cret"),
+        ("TENANT_LIMITS", "[17]"),
+        ("TENANT_LIMITS", '{"Bad Name": {}}'),
     ],
 )
 def test_variable_that_cannot_be_used_is_named_and_not_quoted(

@@ -13,8 +13,10 @@ import pytest
 from pg_scheduler import ConflictResolution, JobSpec, Scheduler
 from pg_scheduler._domain.rules import Cron, Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
+from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler.control import Control, DesiredJob, JobTemplate, Source
 from pg_scheduler.errors import DatabaseBusy, TenantLimitExceeded
+from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.pool_settings import RateLimit
 from pg_scheduler.tenant_limits import TenantLimits
 from support.world import World, new_job
@@ -58,6 +60,11 @@ async def submit(world: World, tenant: str = "billing", **changes: Any) -> None:
 
 async def stored(world: World, tenant: str = "billing") -> int:
     return int(await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE tenant = $1", tenant))
+
+
+def in_code(world: World, every: timedelta) -> PeriodicJobs:
+    config = PeriodicJobConfig(t, interval=every)
+    return PeriodicJobs(world.schedules, lambda: {"k": config}, tenant="billing", on_triggered=lambda: None)
 
 
 async def by_library(_: str, pool: asyncpg.Pool[asyncpg.Record], number: int) -> None:
@@ -121,7 +128,7 @@ async def test_sql_is_told_the_limit_and_what_to_do(dsn: str, world: World) -> N
     error = raised.value
     assert error.constraint_name == "maxRate"
     assert error.detail == "at most 2 jobs in 60 s may be submitted: 2 were, 1 more are given"
-    assert re.match(r"submit again in \d+ s, or have whoever runs the operator raise maxRate", error.hint)
+    assert re.match(r"submit again in \d+ s, or have whoever runs the operator raise maxRate", error.hint or "")
 
 
 async def test_a_bulk_beyond_the_limit_writes_nothing(dsn: str, world: World) -> None:
@@ -349,6 +356,7 @@ async def test_a_schedule_that_ticks_too_often_is_refused_and_the_last_good_one_
         assert raised.value.limit == "minIntervalSeconds"
 
     row = await world.pool.fetchrow("SELECT interval_seconds, source_generation FROM scheduler_schedules")
+    assert row is not None
     assert tuple(row) == (60, 1)
 
 
@@ -367,18 +375,38 @@ async def test_a_schedule_older_than_its_limit_may_be_suspended_and_given_anothe
     await world.schedules.upsert(SCHEDULE)
     await limit(dsn, {"billing": TenantLimits(min_interval_seconds=61)})
 
-    changes = {"generation": 2, "suspended": True, "template": replace(SCHEDULE.template, task="u")}
-    assert await world.schedules.upsert(replace(SCHEDULE, **changes))
+    other = replace(SCHEDULE, generation=2, suspended=True, template=replace(SCHEDULE.template, task="u"))
+    assert await world.schedules.upsert(other)
 
 
-async def test_a_worker_whose_code_ticks_too_often_does_not_start(dsn: str, world: World) -> None:
+async def test_code_that_ticks_too_often_is_refused_at_the_start(dsn: str, world: World) -> None:
     await limit(dsn, {"billing": TenantLimits(min_interval_seconds=60)})
-    scheduler = Scheduler(world.pool, tenant="billing")
-    scheduler.periodic(every=timedelta(seconds=5))(t)
 
     with pytest.raises(TenantLimitExceeded, match="minIntervalSeconds"):
-        await scheduler.start()
-    await scheduler.shutdown()
+        await in_code(world, timedelta(seconds=5)).declare(world.schedules)
+
+
+async def test_code_that_is_older_than_its_limit_starts_and_is_not_declared_again(dsn: str, world: World) -> None:
+    declared = in_code(world, timedelta(seconds=5))
+    await declared.declare(world.schedules)
+    await limit(dsn, {"billing": TenantLimits(min_interval_seconds=60)})
+    await declared.declare(world.schedules)
+
+    await world.pool.execute("DELETE FROM scheduler_schedules")
+    async with world.pool.acquire() as connection:
+        await declared.look(connection, world.schedules)
+    await declared.revive(world.schedules)
+
+    assert not declared.has_declared
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 0
+
+
+async def test_a_schedule_made_while_the_program_runs_meets_the_limit(dsn: str, world: World) -> None:
+    await limit(dsn, {"billing": TenantLimits(min_interval_seconds=60)})
+    scheduler = Scheduler(world.pool, tenant="billing")
+
+    with pytest.raises(TenantLimitExceeded, match="minIntervalSeconds"):
+        await scheduler.upsert_schedule("s", t, cron="*/5 * * * *", seconds="0,5")
 
 
 async def test_a_count_of_pending_jobs_ends_at_the_limit_and_goes_by_the_indexes(dsn: str, world: World) -> None:
