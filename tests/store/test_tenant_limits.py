@@ -209,6 +209,10 @@ async def test_running_and_suspended_jobs_are_not_pending_and_waiting_ones_are(d
     waiting = await world.pending(concurrency_key="l", execution_time=LATER)
     await world.pool.execute("UPDATE scheduled_jobs SET status = 'waiting' WHERE job_id = $1", waiting)
     await limit(dsn, {"": TenantLimits(max_pending=3)})
+    for status in ("pending", "waiting"):
+        await submit(world, "other", job_id=status, concurrency_key="k")
+        await world.pool.execute("UPDATE scheduled_jobs SET status = $1 WHERE job_id = $1", status)
+    await submit(world, "other", job_id="without a key")
 
     await submit(world, "", job_id="third")
 
@@ -256,6 +260,19 @@ async def test_two_at_once_pass_the_limit_by_what_is_in_flight_and_wait_for_nobo
             with pytest.raises(asyncpg.ConfigurationLimitExceededError):
                 await connection.execute(enqueue, LATER)
     assert await stored(world) == 4
+
+
+async def test_whoever_forgets_old_cells_makes_nobody_wait(dsn: str, world: World) -> None:
+    await world.stand_at(NOON)
+    await limit(dsn, {"billing": TWO_A_MINUTE})
+    await submit(world)
+    await world.stand_at(NOON + timedelta(minutes=2))
+    enqueue = "SELECT scheduler_enqueue('t', tenant => 'billing', run_at => $1)"
+    async with world.pool.acquire() as one, world.pool.acquire() as other, one.transaction():
+        await one.execute(enqueue, LATER)
+        await other.execute("SET lock_timeout = '1ms'")
+
+        await other.execute(enqueue, LATER)
 
 
 async def test_what_is_rolled_back_was_not_submitted(dsn: str, world: World) -> None:
