@@ -324,6 +324,10 @@ async def test_limits_of_another_cluster_stand(dsn: str, world: World) -> None:
 
 async def test_limits_are_not_set_against_a_writer_that_does_not_end(dsn: str, world: World) -> None:
     """Who else writes jobs waits behind us: for two seconds, not for that writer."""
+    settings = await world.pool.fetchval(
+        "SELECT proconfig FROM pg_proc WHERE proname = 'scheduler_apply_tenant_limits'"
+    )
+    assert "lock_timeout=2s" in settings
     await world.pool.execute("ALTER FUNCTION scheduler_apply_tenant_limits SET lock_timeout = '1ms'")
     async with world.pool.acquire() as writer, writer.transaction():
         await writer.execute("SELECT scheduler_enqueue('t')")

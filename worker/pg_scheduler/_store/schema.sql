@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 8c417b40ab38af96b9db883f5d2a9f8777c3159a22bdd978b7617a72dc15672f
+-- digest: e2f9d0ad825c4c8463cf925fcc3302973fdb3d02986628e9c75ffc4a1cf630d5
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -36,7 +36,7 @@ DECLARE
     wanted boolean;
     there  boolean;
 BEGIN
-    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID) <> current_user::regrole THEN
+    IF (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = TG_RELID) <> current_user THEN
         RAISE EXCEPTION 'the owner of % is not that of this function', TG_RELID::regclass
             USING ERRCODE = 'insufficient_privilege', HINT = 'let one role own the whole schema';
     END IF;

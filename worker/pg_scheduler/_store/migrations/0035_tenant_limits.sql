@@ -35,7 +35,7 @@ DECLARE
     wanted boolean;
     there  boolean;
 BEGIN
-    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID) <> current_user::regrole THEN
+    IF (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = TG_RELID) <> current_user THEN
         RAISE EXCEPTION 'the owner of % is not that of this function', TG_RELID::regclass
             USING ERRCODE = 'insufficient_privilege', HINT = 'let one role own the whole schema';
     END IF;
