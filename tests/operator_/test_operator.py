@@ -284,6 +284,27 @@ async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> No
         await until(lambda: api.condition(path, "Ready") == "True")
 
 
+async def test_no_row_is_written_before_the_clusters_name_is_ours(
+    run: Run, api: ApiServer, pool: asyncpg.Pool[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "TABLES_SECONDS", 0)
+    path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    seen: list[str] = []
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        seen.append(request.path)
+        return await respond(500) if request.path.endswith("/kube-system") else None
+
+    api.fault = fault
+    async with run() as operator:
+        await until(lambda: seen.count(path) >= 2, timeout=30)
+        assert await operator.get("readyz") == (503, "tables")
+        assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 0
+        api.fault = None
+
+        await until(lambda: api.condition(path, "Ready") == "True", timeout=30)
+
+
 async def test_operator_starts_and_stops_within_two_seconds(run: Run) -> None:
     async with run() as warm:
         await warm.ready()

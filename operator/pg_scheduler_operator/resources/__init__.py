@@ -34,6 +34,7 @@ from pg_scheduler_operator.resources.objects import (
     Resource,
     Spec,
     TargetScale,
+    meta_of,
     read,
 )
 from pg_scheduler_operator.resources.scheduled_jobs import (
@@ -69,6 +70,8 @@ from pg_scheduler_operator.resources.statuses import (
 )
 from pg_scheduler_operator.resources.templates import (
     ARGUMENTS_MAX_BYTES,
+    DELETION,
+    DeletionPolicy,
     JobTemplate,
     Priority,
     ResultPolicy,
@@ -79,6 +82,7 @@ from pg_scheduler_operator.resources.templates import (
 __all__ = [
     "API_VERSION",
     "ARGUMENTS_MAX_BYTES",
+    "DELETION",
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
@@ -92,6 +96,7 @@ __all__ = [
     "ConflictPolicy",
     "Counts",
     "DeletionCost",
+    "DeletionPolicy",
     "DemandStatus",
     "Drain",
     "ErrorSummary",
@@ -133,6 +138,7 @@ __all__ = [
     "WorkerPoolSpec",
     "WorkerPoolStatus",
     "cel",
+    "meta_of",
     "read",
     "rules",
     "stamp",

@@ -1,7 +1,7 @@
 """``pgscheduler simulate``: what the schedules of manifests will do, counted or run by run.
 
 Invariant: what is printed depends on the files, the options and the zone data, and on no clock once both instants are
-given. The module is not called like its command: who imports a module of a package sets the package's attribute to it.
+given.
 """
 
 from __future__ import annotations
