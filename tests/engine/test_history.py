@@ -13,6 +13,7 @@ from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Interval
 from pg_scheduler._domain.schedules import ScheduleDefinition, ScheduleKey, Template
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.job_template import Deletion
 
 if TYPE_CHECKING:
     from support.world import World
@@ -151,16 +152,16 @@ def test_a_history_out_of_range_is_refused(rows: int) -> None:
 @pytest.mark.parametrize(
     ("deletion", "ends"),
     [
-        ("cancel_pending", {"due": "cancelled", "running": "running", "stopping": None}),
-        ("cancel", {"due": "cancelled", "running": "cancelled", "stopping": "w"}),
-        ("orphan", {"due": "pending", "running": "running", "stopping": None}),
+        (Deletion.CANCEL_PENDING, {"due": "cancelled", "running": "running", "stopping": None}),
+        (Deletion.CANCEL, {"due": "cancelled", "running": "cancelled", "stopping": "w"}),
+        (Deletion.ORPHAN, {"due": "pending", "running": "running", "stopping": None}),
         (None, {"due": "cancelled", "running": "cancelled", "stopping": "w"}),  # as the row says
     ],
 )
 async def test_deletion_ends_the_jobs_as_it_says_and_takes_back_what_was_not_due(
-    world: World, deletion: Any, ends: dict[str, str | None]
+    world: World, deletion: Deletion | None, ends: dict[str, str | None]
 ) -> None:
-    await schedule(world, "running", deletion="cancel")
+    await schedule(world, "running", deletion=Deletion.CANCEL)
     await world.advance(timedelta(seconds=118))
     assert await world.tick() == 2  # one is due, one lies ahead
     key = replace(DEFINITION.key, uid=await world.pool.fetchval("SELECT source_uid FROM scheduler_schedules"))

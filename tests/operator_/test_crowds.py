@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class World:
-    """A queue before a fake API server, and whoever works: the names, and whether with a body."""
+    """A queue before a fake API server, and whoever works: the names, and how often."""
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
         self.queue = KeyQueue()
-        self.worked_on: dict[str, bool] = {}
+        self.worked_on: dict[str, int] = {}
         self.at_once = self.most_at_once = 0
         self.crowds = Crowds(self.queue, self.cluster, self.work_on)
 
@@ -31,12 +31,12 @@ class World:
             self.cluster.apply(kind, name, periodic_job() if kind is Kind.PERIODIC_JOB else scheduled_job())
             self.queue.put(Key(kind=kind, namespace="billing", name=name))
 
-    async def work_on(self, key: Key, body: Mapping[str, Any] | None) -> None:
+    async def work_on(self, key: Key, body: Mapping[str, Any]) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)
-        assert body is None or body["metadata"]["name"] == key.name
-        self.worked_on[key.name] = body is not None
+        assert body["metadata"]["name"] == key.name
+        self.worked_on[key.name] = self.worked_on.get(key.name, 0) + 1
         self.at_once -= 1
         self.queue.done(key)
 
@@ -62,7 +62,7 @@ async def test_many_are_worked_off_with_the_bodies_of_the_pages_a_few_at_once(wo
 
     assert await world.crowds.run_once() == 6
 
-    assert world.worked_on == dict.fromkeys("abcdes", True)
+    assert world.worked_on == dict.fromkeys("abcdes", 1)
     assert world.most_at_once == 2
     assert world.queue._waiting == set()
 
@@ -76,16 +76,17 @@ async def test_object_that_nobody_asked_for_is_left_alone(world: World) -> None:
     assert set(world.worked_on) == {"a", "b", "c"}
 
 
-async def test_object_that_is_on_no_page_gets_its_turn(world: World) -> None:
+async def test_object_that_is_on_no_page_goes_back_to_the_queue(world: World) -> None:
     world.put("a", "b", "c")
     del world.cluster.objects[Key(kind=Kind.PERIODIC_JOB, namespace="billing", name="b")]
 
     await world.crowds.run_once()
 
-    assert world.worked_on == {"a": True, "b": False, "c": True}
+    assert set(world.worked_on) == {"a", "c"}
+    assert (await world.queue.get()).name == "b"
 
 
-async def test_without_pages_each_gets_its_turn(world: World) -> None:
+async def test_without_pages_all_go_back_to_the_queue(world: World) -> None:
     world.put("a", "b", "c")
 
     def fault(call: str) -> None:
@@ -96,7 +97,18 @@ async def test_without_pages_each_gets_its_turn(world: World) -> None:
 
     await world.crowds.run_once()
 
-    assert world.worked_on == dict.fromkeys("abc", False)
+    assert world.worked_on == {}
+    assert {(await world.queue.get()).name for _ in "abc"} == {"a", "b", "c"}
+
+
+async def test_round_that_crawls_ends_with_its_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "ROUND_SECONDS", -1.0)
+    world.put("a", "b", "c", "d", "e")
+
+    await world.crowds.run_once()
+
+    assert len(world.worked_on) == 3
+    assert {(await world.queue.get()).name for _ in "12"} == set("abcde") - world.worked_on.keys()
 
 
 async def test_change_while_the_pages_are_read_comes_again(world: World) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.operations import Owner
 from pg_scheduler.recurrence import Bounds, History, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
@@ -92,7 +93,7 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "bounds": Bounds(),
         "policy": Policy(overlap="skip"),
         "history": History(successful=20, failed=50),
-        "deletion": "cancel_pending",
+        "deletion": Deletion.CANCEL_PENDING,
         "task": "t",
         "queue": "default",
         "suspended": False,

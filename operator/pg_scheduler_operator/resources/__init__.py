@@ -18,6 +18,7 @@ from pg_scheduler_operator.resources.autoscaling import (
     ScaleUp,
     ScalingMode,
 )
+from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
@@ -70,8 +71,6 @@ from pg_scheduler_operator.resources.statuses import (
 )
 from pg_scheduler_operator.resources.templates import (
     ARGUMENTS_MAX_BYTES,
-    DELETION,
-    DeletionPolicy,
     JobTemplate,
     Priority,
     ResultPolicy,

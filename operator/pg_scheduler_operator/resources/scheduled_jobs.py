@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from pg_scheduler.recurrence import DEADLINE_SECONDS_MAX
+from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import BEFORE_9999, Instant, Model, before_9999, cel, rules
-from pg_scheduler_operator.resources.templates import DELETION, DURATION_SECONDS_MAX, DeletionPolicy, JobTemplate
+from pg_scheduler_operator.resources.templates import DURATION_SECONDS_MAX, JobTemplate
+
+if TYPE_CHECKING:
+    from pg_scheduler.job_template import Deletion
 
 if TYPE_CHECKING:
     from pg_scheduler.job_template import Deletion

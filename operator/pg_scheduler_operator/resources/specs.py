@@ -22,10 +22,11 @@ from pg_scheduler.recurrence import (
     Policy,
 )
 from pg_scheduler_operator.resources.autoscaling import REPLICAS_MAX, Autoscaling, Drain
+from pg_scheduler_operator.resources.deletion import DeletionPolicy
 from pg_scheduler_operator.resources.model import Model, ObjectName, cel, rules
 from pg_scheduler_operator.resources.pools import GLOBS_MAX, PoolQueues, TaskGlob, pool_settings
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
-from pg_scheduler_operator.resources.templates import DeletionPolicy, JobTemplate
+from pg_scheduler_operator.resources.templates import JobTemplate  # noqa: TC001 (pydantic reads it)
 
 if TYPE_CHECKING:
     from pg_scheduler.pool_settings import PoolSettings

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field, model_validator
 
 from pg_scheduler.job_priority import JobPriority
-from pg_scheduler.job_template import Deletion
 from pg_scheduler.job_template import JobTemplate as Template
 from pg_scheduler.retry_policy import RetryPolicy
 from pg_scheduler_operator.resources.model import Json, Model, cel, rules
@@ -33,22 +32,6 @@ class Priority(StrEnum):
     HIGH = "High"
     NORMAL = "Normal"
     LOW = "Low"
-
-
-class DeletionPolicy(StrEnum):
-    """What becomes of the jobs of an object that is deleted."""
-
-    CANCEL_PENDING = "CancelPending"
-    CANCEL = "Cancel"
-    ORPHAN = "Orphan"
-
-
-DELETION: Final = {
-    DeletionPolicy.CANCEL_PENDING: Deletion.CANCEL_PENDING,
-    DeletionPolicy.CANCEL: Deletion.CANCEL,
-    DeletionPolicy.ORPHAN: Deletion.ORPHAN,
-}
-"""Manifests' words in the library's."""
 
 
 class ResultPolicy(StrEnum):

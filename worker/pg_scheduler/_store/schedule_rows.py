@@ -11,6 +11,7 @@ from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.schedules import Grid, ScheduleDefinition, ScheduleKey, StoredSchedule, Template
 from pg_scheduler._store.database import Record
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.listing import ScheduleInfo
 
 
@@ -44,7 +45,7 @@ def stored_schedule(row: Record) -> StoredSchedule:
                 suspend_after_failures=row["suspend_after_failures"],
             ),
             history=_history(row),
-            deletion=row["deletion"],
+            deletion=Deletion(row["deletion"]),
             enabled=row["enabled"],
             suspended=row["suspended"],
             suspend_reason=row["suspend_reason"] if row["suspended"] else "",

@@ -185,7 +185,7 @@ class ScheduleStore:
                 return False
             now = await connection.fetchval(QUERIES["now"])
             await connection.execute(QUERIES["take_back_ticks"], row["id"], now)
-            for name in _ENDING[deletion or row["deletion"]]:
+            for name in _ENDING[deletion or Deletion(row["deletion"])]:
                 await connection.execute(QUERIES[name], row["id"])
         return True
 

@@ -19,14 +19,6 @@ SELECT scheduler_delete_ended(ARRAY(
               SELECT 1 FROM scheduler_schedules s WHERE s.id = j.schedule_id AND s.successful_history_limit IS NOT NULL)) r
     WHERE r.place > $3 LIMIT $4));
 
--- name: forget_tombstones
--- Ends of ScheduledJobs that are older than $2 days: their idempotency keys are free again. At most $3 of them.
-DELETE FROM scheduler_tombstones WHERE job_id = ANY(ARRAY(
-    SELECT job_id FROM scheduler_tombstones
-    WHERE tenant = $1 AND finished_at <= scheduler_now() - make_interval(days => $2)
-    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED))
-RETURNING job_id;
-
 -- name: schedules_with_history
 -- Those that say how many rows they keep.
 SELECT id FROM scheduler_schedules WHERE tenant = $1 AND successful_history_limit IS NOT NULL ORDER BY id;
@@ -50,6 +42,14 @@ gone AS (
         SELECT ctid FROM scheduled_jobs WHERE job_id = ANY(ARRAY(SELECT job_id FROM beyond)) AND finished_at IS NOT NULL
         FOR UPDATE SKIP LOCKED)) AS job_id)
 SELECT b.status, count(*) AS rows FROM gone g JOIN beyond b USING (job_id) GROUP BY b.status;
+
+-- name: forget_tombstones
+-- Ends of ScheduledJobs that are older than $2 days: their idempotency keys are free again. At most $3 of them.
+DELETE FROM scheduler_tombstones WHERE job_id = ANY(ARRAY(
+    SELECT job_id FROM scheduler_tombstones
+    WHERE tenant = $1 AND finished_at <= scheduler_now() - make_interval(days => $2)
+    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING job_id;
 
 -- name: record_vacuum
 -- Sums of the day; several workers add to one row.
