@@ -32,7 +32,7 @@ def test_pool_goes_up_for_a_backlog_and_back_to_zero(tenant: Tenant, deployments
     tenant.wait_for("wpool/pool", "condition=ScalingActive")
     names = [f"job-{number}" for number in range(_JOBS)]
 
-    tenant.apply(*(scheduled_job(name, task("nap", label=name, seconds=1)) for name in names))
+    tenant.apply(*(scheduled_job(name, task("nap", label=name, seconds=3)) for name in names))
     tenant.wait("four replicas", lambda: deployments.replicas() == 4)
     tenant.wait_for("sjob --all", "condition=Complete", timeout_seconds=60)
     tenant.wait("no replicas", lambda: deployments.replicas() == 0, timeout_seconds=30)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cluster.image import PROJECT_IMAGE
-from cluster.node_files import PAUSE_IMAGE
 from cluster.processes import CommandError
 from support.ledger import TASKS_FILE
 
@@ -58,8 +57,8 @@ def wait_until_operator_serves(cluster: Cluster, namespace: str) -> None:
 
 
 def _slow(seconds: int, security: Manifest) -> Manifest:
-    command = ["sleep", str(seconds)]
-    return {"name": "slow", "image": PAUSE_IMAGE, "command": command, "securityContext": security}
+    command = ["python", "-c", f"import time; time.sleep({seconds})"]
+    return {"name": "slow", "image": PROJECT_IMAGE, "command": command, "securityContext": security}
 
 
 class Deployments:

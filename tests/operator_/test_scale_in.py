@@ -170,6 +170,17 @@ def test_drained_pod_may_say_that_it_is_not_ready() -> None:
     assert names(step([pod("a"), pod("b", is_ready=False), pod("c")], *WORKERS).give_cost) == ["b"]
 
 
+@pytest.mark.parametrize(("is_ready", "lowered"), [(True, []), (False, ["b"])])
+def test_busy_victim_that_is_not_ready_is_not_deleted_in_the_place_of_one_that_is(
+    is_ready: bool, lowered: list[str]
+) -> None:
+    pods = [pod("a", is_ready=False), pod("b", deletion_cost=VICTIM_COST, is_ready=is_ready), pod("c")]
+    workers = (worker("a", 5, mark=58), worker("b", 0, mark=58), worker("c", 5))
+
+    assert names(step(pods, *workers, desired=1).lower) == lowered
+    assert step([*pods[:1], pod("b", is_ready=is_ready), pod("c")], *workers, desired=1, uses_cost=False).lower == []
+
+
 def test_old_pod_without_a_worker_goes_first_without_a_mark() -> None:
     gone = step(PODS, worker("a", 5), worker("c", 0))
 

@@ -139,6 +139,7 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
     cheap = [each for each in standing if each.pod.deletion_cost == VICTIM_COST]
     to_clear = [each for each in cheap if each not in ready]
     to_give = [each for each in ready if intent.uses_cost and each not in cheap]
+    is_unsettled = to_clear or to_give or _would_go_first(standing, ready, uses_cost=intent.uses_cost)
     return ScaleIn(
         hold=hold,
         mark=_pods(each for each in victims if each.has_worker and (each.mark_seconds or 0) < RENEW_BELOW_SECONDS),
@@ -146,8 +147,14 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
         give_cost=_pods(to_give),
         clear_cost=_pods(to_clear),
         marked_pods=sum(each.has_worker for each in victims),
-        lower=[] if to_clear or to_give else _pods(ready),  # the cheap ones are those that go, and only they
+        lower=[] if is_unsettled else _pods(ready),  # the cheap ones are those that go, and only they
     )
+
+
+def _would_go_first(standing: Sequence[Occupancy], going: Sequence[Occupancy], *, uses_cost: bool) -> bool:
+    """Whether a pod that stays is not ready: it would be deleted before one that is, whatever their costs."""
+    stays_unready = any(not each.pod.is_ready for each in standing if each not in going)
+    return stays_unready and (not uses_cost or any(each.pod.is_ready for each in going))
 
 
 def undone(pods: Sequence[Occupancy], hold: Refusal | None = None) -> ScaleIn:
