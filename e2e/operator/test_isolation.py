@@ -66,6 +66,11 @@ def test_names_and_keys_of_another_namespace_reach_nothing_there(
     victim.wait_for("sjob/held", "condition=Started")
     victim.wait_for("sjob/later pjob/nightly pjob/theirs", "condition=Ready")
     before = _versions(victim)
+    thieves = {
+        "thief-of-pending": victim.row("later")["job_id"],
+        "thief-of-running": victim.row("held")["job_id"],
+        "thief-of-ended": f"key:{victim.name}/once",
+    }
 
     tenant.apply(
         worker_pool("pool", target="workers", minReplicas=3, maxReplicas=3),
@@ -74,17 +79,18 @@ def test_names_and_keys_of_another_namespace_reach_nothing_there(
         scheduled_job("its-once", idempotencyKey=f"{victim.name}/once"),
         _without_template("extra", periodicJobRef={"name": "theirs"}),
         scheduled_job("later", runAt=FAR_AWAY, cancel=True),
-        scheduled_job("thief", runAt=FAR_AWAY, deletionPolicy="Cancel"),
+        *(scheduled_job(name, runAt=FAR_AWAY, deletionPolicy="Cancel") for name in thieves),
         periodic_job("nightly", schedule={"cron": ["0 0 1 1 *"]}, suspend=True),
     )
     tenant.wait_for("sjob/same-key sjob/same-once sjob/its-once", "condition=Complete")
     tenant.wait_for("sjob/later", "condition=Finished")
     tenant.wait_for("sjob/extra", "condition=Ready=False")
     tenant.wait_for("wpool/pool", "condition=Ready=False")
-    for stolen in (victim.row("later")["job_id"], f"key:{victim.name}/once"):
-        _claim(tenant, "thief", stolen)
-    tenant.patch("sjob/thief", cancel=True)
-    tenant.delete("sjob/thief")
+    for thief, job_id in thieves.items():
+        _claim(tenant, thief, job_id)
+        tenant.patch(f"sjob/{thief}", cancel=True)
+        tenant.wait_for(f"sjob/{thief}", "condition=Finished")
+        tenant.delete(f"sjob/{thief}")
     tenant.delete("pjob/nightly")
 
     assert tenant.condition("sjob/extra", "Ready")["reason"] == "PeriodicJobNotFound"

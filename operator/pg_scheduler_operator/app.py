@@ -190,7 +190,8 @@ class _Operator:
             if is_listed:
                 missing.discard(stream)
 
-        await watch(queue, namespaces=namespaces, started=watching, told=told)
+        is_own = self._resources.echoes.is_own
+        await watch(queue, namespaces=namespaces, started=watching, told=told, is_own=is_own)
 
 
 async def _hold(election: Election, on_lost: Callable[[], NoReturn]) -> None:

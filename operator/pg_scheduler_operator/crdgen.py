@@ -104,11 +104,11 @@ DEFINITIONS: Final[Sequence[Definition]] = (
             Column(name="Last", path=".status.lastScheduleTime", type="date", description="Time since the last tick."),
             # a date column would show <invalid> for what lies ahead
             Column(name="Next", path=".status.nextScheduleTimes[0]", description="The next tick."),
-            Column(name="Runs", path=".status.counts.planned", type="integer", description="Ticks that were due."),
+            _condition("OnSchedule", "Whether the newest tick was on time."),
             _condition("Ready", "Whether the schedule is in the database as written."),
             _AGE,
-            Column(name="Task", path=".spec.jobTemplate.spec.task", description="What runs.", wide=True),
             Column(name="Queue", path=".spec.jobTemplate.spec.queue", description="Where its jobs wait.", wide=True),
+            Column(name="Worker", path=".status.lastRun.worker", description="Worker of the newest run.", wide=True),
             Column(
                 name="Reason",
                 path='.status.conditions[?(@.type=="Ready")].reason',

@@ -14,7 +14,7 @@ from pg_scheduler_operator.errors import KubernetesError
 from pg_scheduler_operator.execute_pools import PoolExecutor
 from pg_scheduler_operator.execute_rows import RowExecutor
 from pg_scheduler_operator.metrics import STATUS_WRITES
-from pg_scheduler_operator.pacing import rank_of
+from pg_scheduler_operator.pacing import Rank, rank_of
 from pg_scheduler_operator.reconcile.actions import (
     AddFinalizer,
     AdoptJob,
@@ -99,6 +99,8 @@ class Executor:
                     refusal = await self._row_changes.execute(action)
                     if refusal is not None:
                         return Done(plan_again=True, refusal=refusal)
+                    if isinstance(action, UpsertSchedule) and (wait := self._status_waits(action.key)) != 0:
+                        return Done(again_in_seconds=wait)
                 case ExpireJob():
                     plan_again |= await self._rows.expire_job(action.source, action.job_id)
                 case SetStatus():
@@ -121,6 +123,10 @@ class Executor:
                 await self._tell(notice)
             case _:
                 await self._pools.execute(action)
+
+    def _status_waits(self, key: Key) -> float | None:
+        """As the pacer says: 0 where it is worth planning at once what to say of a new row, which wants no more."""
+        return self._pacer.wait_seconds(key, urgent=True, rank=Rank.READY)
 
     async def _set_status(self, action: SetStatus) -> float | None:
         key = action.meta.key

@@ -77,7 +77,7 @@ class RowExecutor:
             case ResumeSchedule():
                 await self._rows.resume_schedule(change.source)
             case DeleteSchedule():
-                await self._rows.delete_schedule(change.source)
+                await self._rows.delete_schedule(change.source, change.deletion)
             case _:
                 assert_never(change)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CLOSE_SECONDS: Final = 0.5
 LOOP_LIMITS_SECONDS: Final = {
     Loop.CHANGES: 120.0,
+    Loop.CROWD: 1800.0,
     Loop.DATABASE: 120.0,
     Loop.LEASE: 60.0,
     Loop.PRESENCE: 120.0,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pg_scheduler_operator.resources import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pg_scheduler.errors import PgSchedulerError
     from pg_scheduler_operator.resources import Meta, Status
@@ -47,9 +47,12 @@ class Reason(StrEnum):
     KEY_CONFLICT = "KeyConflict"
     MAX_RUNS_REACHED = "MaxRunsReached"
     NO_RUN_YET = "NoRunYet"
+    NO_TICK_YET = "NoTickYet"
+    NO_WORKER = "NoWorker"
     NOT_EXHAUSTED = "NotExhausted"
     NOT_FINISHED = "NotFinished"
     NOT_STARTED = "NotStarted"
+    ON_TIME = "OnTime"
     OWNED_BY_ANOTHER = "OwnedByAnother"
     PERIODIC_JOB_INVALID = "PeriodicJobInvalid"
     PERIODIC_JOB_NOT_FOUND = "PeriodicJobNotFound"
@@ -67,11 +70,14 @@ class Reason(StrEnum):
     SCHEMA_OUTDATED = "SchemaOutdated"
     SPEC = "Spec"
     STARTED = "Started"
+    STARTED_LATE = "StartedLate"
     SUSPENDED = "Suspended"
     SUSPENDED_AFTER_FAILURES = "SuspendedAfterFailures"
     SWEEP_HELD = "SweepHeld"
     TARGET_IN_USE = "TargetInUse"
     TARGET_NOT_FOUND = "TargetNotFound"
+    TICK_MISSED = "TickMissed"
+    TICK_OVERDUE = "TickOverdue"
     UNKNOWN_TASK = "UnknownTask"
     WRONG_VICTIM = "WrongVictim"
 
@@ -172,9 +178,9 @@ def live_fact(live: Mapping[str, Any], name: str, otherwise: Fact) -> Fact:
     return Fact(name, holds, Reason(before["reason"]), before["message"])
 
 
-def merged(live: Mapping[str, Any], wanted: Status) -> dict[str, Any]:
-    """The status to be: ours as wanted, what others wrote as it stands."""
-    ours = {field.alias or name for name, field in type(wanted).model_fields.items()}
+def merged(live: Mapping[str, Any], wanted: Status, *, keeps: Collection[str] = ()) -> dict[str, Any]:
+    """The status to be: ours as wanted, what others wrote as it stands, and so what it ``keeps`` unless wanted."""
+    ours = {field.alias or name for name, field in type(wanted).model_fields.items()} - set(keeps)
     said = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
     types = {condition["type"] for condition in said["conditions"]}
     foreign = [condition for condition in live.get("conditions", ()) if condition["type"] not in types]

@@ -41,6 +41,7 @@ class Memo:
     """What the handlers are given."""
 
     queue: KeyQueue
+    is_own: Callable[[Key, str], bool]
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
@@ -61,8 +62,10 @@ class _NoDifferences(kopf.DiffBaseStorage):
 @kopf.on.event(GROUP, VERSION, Kind.SCHEDULED_JOB.plural)
 @kopf.on.event(GROUP, VERSION, Kind.WORKER_POOL.plural)
 async def changed(body: Mapping[str, Any], memo: Memo, **_: Any) -> None:
-    """Something happened to an object."""
-    memo.queue.put(key_of(body))
+    """Something happened to an object, unless it is what we did ourselves."""
+    key = key_of(body)
+    if not memo.is_own(key, body["metadata"]["resourceVersion"]):
+        memo.queue.put(key)
 
 
 def key_of(body: Mapping[str, Any]) -> Key:
@@ -81,7 +84,14 @@ def _stream(plural: str, namespace: str | None) -> str:
     return plural if namespace is None else f"{namespace}/{plural}"
 
 
-async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.Event, told: Told) -> None:
+async def watch(
+    queue: KeyQueue,
+    *,
+    namespaces: Sequence[str],
+    started: asyncio.Event,
+    told: Told,
+    is_own: Callable[[Key, str], bool],
+) -> None:
     """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
 
     Cancel it to end it without a signal. kopf's own flag for that is not used: its waiter outlives a signal, and kopf
@@ -92,6 +102,7 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
         namespaces: those to watch; all when empty.
         started: set when the watch begins.
         told: called with each sign of life of a stream.
+        is_own: says of an object's version whether we have made it, so that there is nothing to be done.
 
     Raises:
         KubernetesError: the watch has ended and cannot go on.
@@ -101,7 +112,7 @@ async def watch(queue: KeyQueue, *, namespaces: Sequence[str], started: asyncio.
         with overheard(told):
             await kopf.operator(
                 settings=_settings(),
-                memo=Memo(queue=queue),
+                memo=Memo(queue=queue, is_own=is_own),
                 identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
                 standalone=True,
                 clusterwide=not namespaces,

@@ -1,3 +1,5 @@
 """What the operator's tests share."""
 
-pytest_plugins = ["support.api_server"]
+from support.api_server import server
+
+__all__ = ["server"]

@@ -10,7 +10,7 @@ import pytest
 
 from pg_scheduler_operator.cli.fleet import Fleet
 from pg_scheduler_operator.gateway.local_workers import LocalWorkers
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -75,7 +75,7 @@ async def test_one_that_gives_up_ends_all() -> None:
     async with serving(workers) as (served, task):
         await until(served.are(1, 2))
         served.now[2].set()
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_error_of_one_is_the_error_of_all() -> None:

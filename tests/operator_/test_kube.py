@@ -16,7 +16,7 @@ from pg_scheduler_operator.errors import (
 )
 from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
 from pg_scheduler_operator.metrics import Metrics
-from pg_scheduler_operator.resources import FINALIZER, Key, Kind, ScheduledJobSpec, read
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from support.api_server import Served
 
-META = read(ScheduledJobSpec, body(Kind.SCHEDULED_JOB, scheduled_job()), cluster="default").meta
+BODY = body(Kind.SCHEDULED_JOB, scheduled_job())
+META = read(ScheduledJobSpec, BODY, cluster="default").meta
 JOB_PATH = "/apis/pgscheduler.io/v1alpha1/namespaces/billing/scheduledjobs/x"
 
 
@@ -133,6 +134,62 @@ async def test_uids_are_read_page_by_page_to_the_end(server: Served) -> None:
     assert paths[0] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500"
     assert paths[1] == "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500&continue=next/%3D"
     assert len(paths) == 4
+
+
+async def test_bodies_are_read_page_by_page_to_the_end(server: Served) -> None:
+    told, api = server
+    for answer in (page("a", "b", more="next"), page("c")):
+        told.answer(200, answer)
+
+    pages = [bodies async for bodies in KubeResources(api).pages(Kind.PERIODIC_JOB)]
+
+    assert [[item["metadata"]["uid"] for item in bodies] for bodies in pages] == [["a", "b"], ["c"]]
+    assert [path for _, path, _, _ in told.requests] == [
+        "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500",
+        "/apis/pgscheduler.io/v1alpha1/periodicjobs?limit=500&continue=next",
+    ]
+
+
+def changed(**metadata: Any) -> dict[str, Any]:
+    """The object as a write has left it, in a new version."""
+    return {**BODY, "metadata": {**BODY["metadata"], "resourceVersion": "2", **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("written", "is_own"),
+    [
+        (changed(), True),
+        (changed(labels={"a": "b"}), True),
+        (changed(generation=2), False),
+        (changed(deletionTimestamp="2026-11-24T12:00:00Z"), False),
+        (changed(annotations={RESUME_REQUESTED_AT: "2026-11-24T12:00:00Z"}), False),
+        (changed(finalizers=[]), False),
+    ],
+)
+async def test_write_that_met_no_other_change_is_known_as_ours(
+    server: Served, written: dict[str, Any], is_own: bool
+) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    told.answer(200, written)
+
+    await resources.write_status(META, {}, {"a": 2})
+
+    assert resources.echoes.is_own(META.key, "2") is is_own
+    assert not resources.echoes.is_own(META.key, "1")
+
+
+async def test_finalizers_that_we_have_set_are_known_as_ours(server: Served) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    told.answer(200, changed(finalizers=["theirs", FINALIZER]))
+
+    await resources.set_finalizers(META, ["theirs", FINALIZER])
+
+    assert resources.echoes.is_own(META.key, "2")
+    told.answer(404)
+    await resources.get(META.key)
+    assert not resources.echoes.is_own(META.key, "2")
 
 
 async def test_uids_are_complete_or_an_error(server: Served) -> None:

@@ -58,7 +58,7 @@ class Running:
             return response.status, (await response.text()).strip()
 
     async def ready(self) -> None:
-        await until(lambda: self.says("readyz", (200, "ok")), timeout=10)
+        await until(lambda: self.says("readyz", (200, "ok")))
 
     async def says(self, page: str, answer: tuple[int, str]) -> bool:
         try:
@@ -191,7 +191,7 @@ async def test_operator_of_another_cluster_under_the_same_name_does_not_start(ru
     async with run() as first, ApiServer(identity="cluster-2").serving() as elsewhere:
         await first.ready()
         async with run(api=elsewhere) as second:
-            await until(second.task.done, timeout=30)
+            await until(second.task.done)
 
             assert isinstance(second.task.exception(), NameTaken)
         assert not [write for write in elsewhere.writes if write.path != LEASE_PATH]
@@ -242,11 +242,11 @@ async def test_what_was_asked_for_during_a_fault_of_the_api_server_is_done_after
         api.fault = fault
         api.apply(Kind.SCHEDULED_JOB, "edited", scheduled_job(runAt=FUTURE, suspend=True))
         made = api.apply(Kind.SCHEDULED_JOB, "made", scheduled_job(runAt=FUTURE))
-        await until(lambda: len(met) >= 4, timeout=30)
+        await until(lambda: len(met) >= 4)
         assert (await operator.get("livez")) == (200, "ok")
         api.fault = None
 
-        await until(lambda: api.condition(made, "Ready") == api.condition(edited, "Suspended") == "True", timeout=60)
+        await until(lambda: api.condition(made, "Ready") == api.condition(edited, "Suspended") == "True")
         written = len([w for w in api.writes if w.path == f"{made}/status" and w.status == 200])
 
     rows = await pool.fetch("SELECT source_name, suspended FROM scheduled_jobs ORDER BY 1")
@@ -272,7 +272,7 @@ async def test_without_its_database_an_operator_is_live_and_not_ready_and_makes_
             proxy.lead_to(dsn)
 
             await operator.ready()
-            await until(lambda: api.condition(path, "Ready") == "True", timeout=30)
+            await until(lambda: api.condition(path, "Ready") == "True")
 
 
 async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> None:
@@ -280,6 +280,27 @@ async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> No
         await operator.ready()
         api.end_watches({"type": "ERROR", "object": {"code": 410}})
         path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+
+        await until(lambda: api.condition(path, "Ready") == "True")
+
+
+async def test_no_row_is_written_before_the_clusters_name_is_ours(
+    run: Run, api: ApiServer, pool: asyncpg.Pool[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "TABLES_SECONDS", 0)
+    path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    seen: list[str] = []
+
+    async def fault(request: web.Request) -> web.StreamResponse | None:
+        seen.append(request.path)
+        return await respond(500) if request.path.endswith("/kube-system") else None
+
+    api.fault = fault
+    async with run() as operator:
+        await until(lambda: seen.count(path) >= 2, timeout=30)
+        assert await operator.get("readyz") == (503, "tables")
+        assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs") == 0
+        api.fault = None
 
         await until(lambda: api.condition(path, "Ready") == "True", timeout=30)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pg_scheduler.control import ScheduleCounts
 from pg_scheduler.job_status import JobStatus
-from pg_scheduler.recurrence import Bounds, Cron, Interval, Policy
+from pg_scheduler.recurrence import Bounds, Cron, History, Interval, Policy
 from pg_scheduler_operator.reconcile.actions import (
-    Action,
     AddFinalizer,
     DeleteSchedule,
     EmitEvent,
@@ -25,8 +25,12 @@ from support.operator_world import NOW, body, job_row, periodic_job, schedule_ro
 
 if TYPE_CHECKING:
     from pg_scheduler.control import DesiredSchedule, ScheduleState
+    from pg_scheduler_operator.reconcile.actions import Action
 
 DELETING: dict[str, Any] = {"deletionTimestamp": "2026-11-24T12:00:00Z"}
+
+
+COUNTS = ScheduleCounts(ran=809, failed=3, skipped=2, missed=0, coalesced=1, succeeded_at=None, failed_at=None)
 
 
 def job(spec: Any = None, *, status: dict[str, Any] | None = None, **metadata: Any) -> Resource[PeriodicJobSpec]:
@@ -105,6 +109,12 @@ def test_wish_holds_bounds_and_policy() -> None:
     assert desired.policy == Policy(overlap="replace", suspend_after_failures=3)
 
 
+def test_wish_holds_what_is_kept_and_what_becomes_of_the_jobs() -> None:
+    desired = wish(periodic_job(successfulJobsHistoryLimit=1, failedJobsHistoryLimit=0, deletionPolicy="Orphan"))
+
+    assert (desired.history, desired.deletion) == (History(successful=1, failed=0), "orphan")
+
+
 @pytest.mark.parametrize(("suspend", "reason"), [(True, "moving"), (False, "")])
 def test_wish_holds_the_reason_while_it_is_suspended(suspend: bool, reason: str) -> None:
     desired = wish(periodic_job(suspend=suspend, suspendReason="moving"))
@@ -120,6 +130,8 @@ def test_wish_holds_the_reason_while_it_is_suspended(suspend: bool, reason: str)
         schedule_row(bounds=Bounds(max_runs=1)),
         schedule_row(policy=Policy(overlap="allow")),  # as a release wrote it that had no choice
         schedule_row(suspended=True),
+        schedule_row(history=None),
+        schedule_row(deletion="cancel"),
     ],
 )
 def test_row_of_this_generation_that_says_otherwise_is_written_again(row: ScheduleState) -> None:
@@ -200,18 +212,20 @@ def test_rule_that_never_was_good_is_shown_as_asked() -> None:
 
 def test_status_shows_rule_ticks_and_newest_run() -> None:
     last = job_row(JobStatus.FAILED, job_id="pj-1", source=None, error_type="KeyError", attempt=2, tick_at=NOW)
-    row = schedule_row(last_tick_at=NOW, ticks=812, last_job=last)
+    row = schedule_row(last_tick_at=NOW, ticks=812, last_job=last, counts=COUNTS, time_zone_data="2026b")
 
     status = told(plan(job(), row, now=NOW))
 
     assert status["schedule"] == "every 1h"
     assert status["lastScheduleTime"] == "2026-11-24T12:00:00Z"
-    assert status["counts"] == {"planned": 812}
+    assert status["counts"] == {"planned": 812, "ran": 809, "skipped": 2, "missed": 0, "coalesced": 1, "failed": 3}
+    assert status["timeZoneDataVersion"] == "2026b"
     assert status["lastRun"] == {
         "jobID": "pj-1",
         "scheduledTime": "2026-11-24T12:00:00Z",
         "state": "Failed",
         "attempt": 2,
+        "worker": "w1",
         "error": {"type": "KeyError", "code": "PGS-066"},
     }
 
@@ -235,9 +249,84 @@ def test_last_run_is_judged_by_its_end(end: JobStatus | None, verdict: str) -> N
 def test_verdict_on_the_last_run_stays_when_its_row_has_been_cleaned_up() -> None:
     failed = told(plan(job(), schedule_row(last_end=JobStatus.FAILED), now=NOW))
 
-    later = plan(job(status=failed), schedule_row(ticks=1), now=NOW)
+    later = plan(job(status=failed), schedule_row(last_tick_at=NOW), now=NOW)
 
     assert verdicts(later)["LastRunSucceeded"] == "False/Failed"
+
+
+def test_what_was_told_of_runs_stays_when_their_rows_have_been_cleaned_up() -> None:
+    ended = schedule_row(
+        last_tick_at=NOW, last_job=job_row(JobStatus.FAILED), last_end=JobStatus.FAILED, last_end_at=NOW, counts=COUNTS
+    )
+    before = told(plan(job(), ended, now=NOW))
+
+    after = told(plan(job(status=before, generation=2), schedule_row(generation=2, ticks=1), now=NOW))
+
+    kept = ("lastRun", "lastScheduleTime", "lastFailureTime", "counts")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+
+
+@pytest.mark.parametrize(
+    ("row", "ends"),
+    [
+        ({}, ("10:00", "09:00")),
+        ({"last_end": JobStatus.COMPLETED, "last_end_at": NOW}, ("12:00", "09:00")),
+        ({"last_end": JobStatus.FAILED, "last_end_at": NOW}, ("10:00", "12:00")),
+        ({"last_end": JobStatus.CANCELLED, "last_end_at": NOW}, ("10:00", "09:00")),
+        (
+            {
+                "last_end": JobStatus.FAILED,
+                "last_end_at": NOW,
+                "counts": replace(COUNTS, succeeded_at=NOW - timedelta(hours=1), failed_at=NOW - timedelta(hours=9)),
+            },
+            ("11:00", "12:00"),
+        ),
+    ],
+)
+def test_last_ends_are_the_newest_that_are_known(row: dict[str, Any], ends: tuple[str, str]) -> None:
+    live = {"lastSuccessfulTime": "2026-11-24T10:00:00Z", "lastFailureTime": "2026-11-24T09:00:00Z"}
+
+    status = told(plan(job(status=live), schedule_row(**row), now=NOW))
+
+    assert (status["lastSuccessfulTime"], status["lastFailureTime"]) == tuple(f"2026-11-24T{end}:00Z" for end in ends)
+
+
+STARTED = job_row(JobStatus.RUNNING, tick_at=NOW, started_at=NOW + timedelta(seconds=61))
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict", "message"),
+    [
+        ({}, "True/NoTickYet", ""),
+        ({"last_tick_at": NOW}, "True/OnTime", ""),
+        ({"last_tick_at": NOW, "missed_at": NOW}, "False/TickMissed", "2026-11-24T12:00:00Z"),
+        ({"is_overdue": True, "missed_at": NOW}, "False/TickOverdue", "2026-11-24T13:00:00Z"),
+        ({"is_overdue": True, "is_served": False}, "False/NoWorker", "queue default"),
+        ({"last_tick_at": NOW, "last_job": STARTED}, "False/StartedLate", "2026-11-24T12:00:00Z"),
+        ({"last_tick_at": NOW, "last_job": STARTED, "bounds": Bounds(jitter_seconds=1)}, "True/OnTime", ""),
+        ({"last_tick_at": NOW, "last_job": replace(STARTED, attempt=2)}, "True/OnTime", ""),
+        ({"last_tick_at": NOW, "last_job": job_row(tick_at=NOW)}, "True/OnTime", ""),
+    ],
+)
+def test_schedule_is_judged_by_its_newest_tick(row: dict[str, Any], verdict: str, message: str) -> None:
+    jitter = row.get("bounds", Bounds()).jitter_seconds
+    spec = periodic_job(schedule={"intervalSeconds": 3600, "jitterSeconds": jitter})
+
+    actions = plan(job(spec), schedule_row(**row), now=NOW)
+
+    (condition,) = [each for each in told(actions)["conditions"] if each["type"] == "OnSchedule"]
+    assert f"{condition['status']}/{condition['reason']}" == verdict
+    assert message in condition["message"]
+    assert [(kind, reason.value) for kind, reason, _ in events(actions)] == (
+        [("Warning", condition["reason"])] if condition["status"] == "False" else []
+    )
+
+
+def test_schedule_that_stays_behind_is_told_once() -> None:
+    behind = schedule_row(last_tick_at=NOW, missed_at=NOW)
+    before = told(plan(job(), behind, now=NOW))
+
+    assert events(plan(job(status=before), replace(behind, ticks=2), now=NOW)) == []
 
 
 SUSPENDED = schedule_row(suspended=True, suspend_reason="moving house", next_tick_at=None)
@@ -344,8 +433,22 @@ def test_deletion_forgets_the_schedule_before_the_object_goes() -> None:
     assert kinds(plan(job(**DELETING), schedule_row(), now=NOW)) == [DeleteSchedule, RemoveFinalizer]
 
 
-def test_deletion_does_not_need_a_valid_spec() -> None:
-    assert kinds(plan(job({}, **DELETING), None, now=NOW)) == [DeleteSchedule, RemoveFinalizer]
+@pytest.mark.parametrize(
+    ("spec", "deletion"),
+    [
+        (periodic_job(), "cancel_pending"),
+        (periodic_job(deletionPolicy="Cancel"), "cancel"),
+        (periodic_job(deletionPolicy="Orphan"), "orphan"),
+        ({}, None),
+    ],
+)
+def test_deletion_ends_the_jobs_as_the_spec_says_or_as_its_row_where_it_is_invalid(
+    spec: dict[str, Any], deletion: str | None
+) -> None:
+    delete, release = plan(job(spec, **DELETING), None, now=NOW)
+
+    assert delete == DeleteSchedule(source=job(spec, **DELETING).meta.source, deletion=deletion)  # type: ignore[arg-type]
+    assert isinstance(release, RemoveFinalizer)
 
 
 def test_deletion_of_an_object_that_we_do_not_hold_is_not_ours() -> None:

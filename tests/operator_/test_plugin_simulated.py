@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pg_scheduler_operator.cli.scenes import Wish, namespaces
-from pg_scheduler_operator.cli.simulate import play
+from pg_scheduler_operator.cli.simulating import play
 from pg_scheduler_operator.plugin.simulated import declared
 from support.live_objects import conditions, pjob, pool, sjob
 

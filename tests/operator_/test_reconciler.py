@@ -45,10 +45,10 @@ class World:
 
     def __init__(self, control: Control, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self.cluster = FakeCluster()
-        self.rows = FaultyRows(control, cluster=CLUSTER)
+        self.now = 0.0
+        self.rows = FaultyRows(control, cluster=CLUSTER, clock=lambda: self.now)
         self.pool = pool
         self.queue = KeyQueue()
-        self.now = 0.0
         self.metrics = Metrics()
         self.pacer: Pacer[Key] = Pacer(lambda: self.now, metrics=self.metrics, per_second=1e6, burst=1e6)
         self.sweeper = Sweeper(self.cluster, self.rows, self.metrics)
@@ -713,3 +713,196 @@ async def test_settings_of_a_pool_that_went_while_nobody_looked_are_swept(world:
 
     assert await world.sweeper.run_once() == 1
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_queue_settings") == 0
+
+
+async def tick(world: World, status: str, *, seconds: int = 0) -> None:
+    """What workers do at a tick of the only schedule: a job that has ended, or runs, or waits."""
+    await world.pool.execute(
+        "WITH s AS (UPDATE scheduler_schedules SET ticks = ticks + 1, runs = runs + 1 RETURNING *)"
+        " INSERT INTO scheduled_jobs (job_id, schedule_id, tick_at, execution_time, task, job_name, task_data, status,"
+        " attempt, started_at, finished_at, worker_id, tenant, source_kind, source_uid, source_name, source_cluster)"
+        " SELECT 'pj-' || ticks, id, t, t, 't', 't', '{}', $1, ($1 <> 'pending')::int, t,"
+        " CASE WHEN $1 <> ALL ('{pending,running}') THEN now() END, 'w', tenant, source_kind, source_uid, source_name,"
+        " source_cluster FROM s, LATERAL (SELECT now() - make_interval(secs => $2)) n(t)",
+        status,
+        float(seconds),
+    )
+
+
+async def turns(world: World) -> None:
+    """A look at the rows, and a turn for each key that waits."""
+    for key in await world.changed():
+        await world.reconciler.reconcile(key)
+
+
+async def test_schedule_that_ticks_every_second_costs_one_status_write_a_minute(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await world.changed()
+    await tick(world, "completed", seconds=1)
+    world.now += 60
+    await turns(world)
+    before = world.cluster.count("status", key)
+
+    for _ in range(59):
+        world.now += 1
+        await tick(world, "completed")
+        await turns(world)
+    assert world.cluster.count("status", key) == before
+
+    world.now += 1
+    await world.reconciler.reconcile(key)
+    assert world.cluster.count("status", key) == before + 1
+    counts = world.cluster.objects[key]["status"]["counts"]
+    assert (counts["planned"], counts["ran"]) == (60, 60)
+
+
+async def test_counts_that_were_not_new_are_asked_for_again_and_others_are_not(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    assert key not in world.queue._later
+
+    world.now += 10
+    await world.reconciler.reconcile(key)
+    assert key in world.queue._later
+
+
+async def test_suspension_flipped_a_hundred_times_a_second_costs_a_status_write_a_second(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    world.now += 100
+    before = world.cluster.count("status", key)
+
+    for number in range(80):
+        world.now += 0.01
+        world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(suspend=number % 2 == 0))
+        await world.reconciler.reconcile(key)
+
+    assert world.cluster.count("status", key) - before <= 4 + 1  # a short burst, then one a second
+    await world.settle(key)
+    assert world.cluster.condition(key, "Suspended") == ("False", "Spec")
+
+
+async def test_object_made_anew_begins_at_zero_and_the_history_of_the_old_one_stays(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await tick(world, "completed")
+    await world.settle(key)
+    assert world.cluster.objects[key]["status"]["counts"]["ran"] == 1
+    anchor = "SELECT anchor_at FROM scheduler_schedules"
+    await world.pool.execute("UPDATE scheduler_schedules SET anchor_at = anchor_at - interval '1 day'")
+    before = await world.pool.fetchval(anchor)
+    world.cluster.delete(key)
+    await world.settle(key)
+
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+
+    counts = world.cluster.objects[key]["status"]["counts"]
+    assert (counts["planned"], counts["ran"]) == (0, 0)
+    assert await world.pool.fetchval(anchor) > before
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE source_name = 'p'") == 1
+
+
+async def test_edit_of_the_template_keeps_the_anchor_and_one_of_the_rule_does_not(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await world.pool.execute("UPDATE scheduler_schedules SET anchor_at = anchor_at - interval '90 minutes'")
+    anchor = "SELECT anchor_at FROM scheduler_schedules"
+    before = await world.pool.fetchval(anchor)
+
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(jobTemplate={"spec": {"task": "u"}}))
+    await world.settle(key)
+    assert await world.pool.fetchval(anchor) == before
+
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(schedule={"intervalSeconds": 60}))
+    await world.settle(key)
+    now = await world.pool.fetchrow("SELECT anchor_at, next_tick_at FROM scheduler_schedules")
+    assert now is not None
+    assert now["anchor_at"] > before
+    assert now["next_tick_at"] == now["anchor_at"] + timedelta(minutes=1)
+
+
+async def test_tick_that_nobody_takes_up_is_told_once_until_one_is_on_time(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.settle(key)
+    await world.changed()
+    await world.pool.execute("UPDATE scheduler_schedules SET next_tick_at = now() - interval '61 seconds'")
+
+    assert await world.changed() == {key}
+    for _ in range(2):
+        await world.settle(key)
+    assert world.cluster.condition(key, "OnSchedule") == ("False", "NoWorker")
+    assert world.cluster.reasons == ["NoWorker"]
+
+    await world.pool.execute("UPDATE scheduler_schedules SET next_tick_at = now() + interval '1 hour'")
+    await tick(world, "running")
+    assert await world.changed() == {key}
+    await world.settle(key)
+    assert world.cluster.condition(key, "OnSchedule") == ("True", "OnTime")
+
+
+async def test_sweep_ends_the_jobs_of_a_schedule_as_its_object_had_said(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job(deletionPolicy="Cancel"))
+    await world.settle(key)
+    await tick(world, "running")
+    del world.cluster.objects[key]
+
+    assert await world.sweeper.run_once() == 1
+
+    row = await world.pool.fetchrow("SELECT status, stopping_worker FROM scheduled_jobs")
+    assert row is not None
+    assert tuple(row) == ("cancelled", "w")
+
+
+async def test_restart_with_nothing_changed_writes_nothing(world: World) -> None:
+    keys = [
+        world.cluster.apply(Kind.PERIODIC_JOB, f"p{number}", periodic_job(schedule={"cron": ["0 2 * * *"]}))
+        for number in range(12)
+    ]
+    for key in keys:
+        await world.settle(key)
+    newest_write = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    before, writes = await world.pool.fetchval(newest_write), list(world.cluster.writes)
+    rows = Rows(world.rows._control, cluster=CLUSTER)
+    restarted = Reconciler(
+        queue=KeyQueue(),
+        resources=world.cluster,
+        targets=world.cluster,
+        rows=rows,
+        pacer=Pacer(lambda: 0.0),
+        sweeper=world.sweeper,
+        metrics=world.metrics,
+    )
+
+    await asyncio.gather(*(restarted.reconcile(key) for key in keys))
+    await restarted.enqueue_changed()
+
+    assert world.cluster.writes == writes
+    assert await world.pool.fetchval(newest_write) == before
+
+
+async def test_many_new_schedules_share_their_statements(world: World) -> None:
+    keys = [world.cluster.apply(Kind.PERIODIC_JOB, f"p{number}", periodic_job()) for number in range(40)]
+    newest_write = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    before = await world.pool.fetchval(newest_write)
+
+    await asyncio.gather(*(world.reconciler.reconcile(key) for key in keys))
+
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 40
+    assert await world.pool.fetchval(newest_write) - before < 10
+    assert {world.cluster.condition(key, "Ready") for key in keys} == {("True", "Accepted")}
+
+
+async def test_new_schedule_whose_status_must_wait_is_not_looked_at_again_before(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    world.pacer._all._tokens = 0
+    world.pacer._all._per_second = 0.01
+    reads: list[str] = []
+    world.cluster.fault = reads.append
+
+    assert await world.reconciler.reconcile(key) is None
+
+    assert world.pacer._line.keys() == {key}  # it will be called
+    assert reads == ["get", "set_finalizers"]
+    assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 1

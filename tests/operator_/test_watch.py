@@ -17,12 +17,25 @@ from support.operator_world import body, scheduled_job
 async def test_event_becomes_a_key_whatever_it_says(kind: Kind) -> None:
     queue = KeyQueue()
     handler: Any = changed
+    memo = Memo(queue=queue, is_own=lambda *_: False)
 
     for event in ("ADDED", "MODIFIED", "DELETED", None):
-        await handler(body=body(kind, scheduled_job()), memo=Memo(queue=queue), type=event)
+        await handler(body=body(kind, scheduled_job()), memo=memo, type=event)
 
     assert await queue.get() == Key(kind=kind, namespace="billing", name="x")
     assert not queue._waiting
+
+
+async def test_event_of_what_we_have_written_is_no_news() -> None:
+    queue = KeyQueue()
+    handler: Any = changed
+    key = Key(kind=Kind.SCHEDULED_JOB, namespace="billing", name="x")
+    memo = Memo(queue=queue, is_own=lambda *version: version == (key, "7"))
+
+    await handler(body=body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="7"), memo=memo)
+    assert not queue._waiting
+    await handler(body=body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="8"), memo=memo)
+    assert queue._waiting == {key}
 
 
 def test_every_kind_is_watched_and_only_watched() -> None:
@@ -75,6 +88,6 @@ async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(kopf, "operator", forbidden)
 
     with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
-        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None)
+        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None, is_own=lambda *_: False)
 
     assert "c4n4ry" not in str(caught.value)

@@ -30,7 +30,8 @@ HOT: dict[str, tuple[str, list[object]]] = {
     "changed_jobs": ("scheduled_jobs_finished", ["c", None]),
     "schedule_views": ("scheduled_jobs_tick", ["", ["code1"]]),
     "ledger_totals": ("scheduled_jobs_tick", [""]),
-    "schedule_states": ("scheduled_jobs_tick", [[1]]),
+    "schedule_states": ("scheduled_jobs_tick", [[""], ["PeriodicJob"], [""], ["u1"], [True], 60.0]),
+    "delete_history_beyond": ("scheduled_jobs_tick", [[1, 2, 3], 5000]),
     "jobs_of_sources": ("scheduled_jobs_open_by_source", ["c", ["u1"]]),
     "demand": ("scheduled_jobs_due", ["", 30.0]),
     "schedules_ahead": ("scheduler_schedules_due", ["", 30.0]),
@@ -42,6 +43,7 @@ KEPT = (
     *("complete_job_with_result", "report_stopped"),
 )
 """What claims and completions send; the claim of keyed jobs is a function, which plans its statements itself."""
+FETCHED = "SELECT sum(idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 SCANS = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_jobs'"
 
 
@@ -64,6 +66,47 @@ async def test_hot_statement_uses_its_index(world: World, name: str, plan_cache_
 
     assert re.search(rf"(using|on) ({index})\b", plan), plan
     assert "Seq Scan on scheduled_jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_look_for_changed_schedules_reads_nothing_but_ranges_of_indexes(
+    world: World, plan_cache_mode: str
+) -> None:
+    await _fill(world)
+    await world.pool.execute("""
+        INSERT INTO scheduler_occurrences (schedule_id, outcome, first_tick_at, last_tick_at, ticks, recorded_at)
+        SELECT s.id, 'missed', now(), now(), 1, now() - make_interval(hours => s.id::int)
+        FROM scheduler_schedules s""")
+    await world.pool.execute("VACUUM ANALYZE scheduler_occurrences")
+    async with world.pool.acquire() as connection:
+        now = await connection.fetchval("SELECT now()")
+        await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
+        statement = await connection.prepare(QUERIES["changed_schedules"])
+        plan = await _plan(connection, statement, ["c", now, 60.0])
+
+    for index in (
+        *("scheduled_jobs_finished", "scheduled_jobs_running", "scheduler_occurrences_recorded"),
+        *("scheduler_schedules_halted", "scheduler_schedules_overdue"),
+    ):
+        assert re.search(rf"(using|on) {index}\b", plan), plan
+    assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("plan_cache_mode", ["force_custom_plan", "force_generic_plan"])
+async def test_state_of_a_schedule_costs_the_same_however_many_jobs_it_has(world: World, plan_cache_mode: str) -> None:
+    await _fill(world)
+    async with world.pool.acquire() as connection:
+        await connection.execute(f"SET plan_cache_mode = {plan_cache_mode}")
+        read = {}
+        for is_counted in (False, True):
+            async with connection.transaction():
+                before = await connection.fetchval(FETCHED)
+                keys = [[""], ["code"], [""], ["code1"]]
+                assert await connection.fetch(QUERIES["schedule_states"], *keys, [is_counted], 60.0)
+                read[is_counted] = await connection.fetchval(FETCHED) - before
+
+    assert read[False] < 10
+    assert read[True] > 200  # it is for this that the counts are asked for once a minute at most
 
 
 @pytest.mark.parametrize("is_vacuumed", [False, True])

@@ -11,14 +11,18 @@ from aiohttp import web
 from kubernetes_asyncio import client
 
 from pg_scheduler_operator.gateway.kube import KubeApi
+from pg_scheduler_operator.resources import Kind
+from support.operator_world import body, scheduled_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+SOME_OBJECT = body(Kind.SCHEDULED_JOB, scheduled_job())
+
 
 @dataclass
 class Server:
-    """Answers in order, then empty objects; requests as (method, path, content type, body)."""
+    """Answers in order, then with an object; requests as (method, path, content type, body)."""
 
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     requests: list[tuple[str, str, str, Any]] = field(default_factory=list)
@@ -30,7 +34,7 @@ class Server:
         text = await request.text()
         content = json.loads(text) if text else None
         self.requests.append((request.method, request.path_qs, request.content_type, content))
-        status, answer, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+        status, answer, headers = self.answers.pop(0) if self.answers else (200, SOME_OBJECT, {})
         return web.json_response(answer, status=status, headers=headers)
 
 

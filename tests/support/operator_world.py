@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from pg_scheduler.control import JobState, ScheduleState, Source
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.operations import Owner
-from pg_scheduler.recurrence import Bounds, Interval, Policy
+from pg_scheduler.recurrence import Bounds, History, Interval, Policy
 from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, Kind, TargetScale, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from pg_scheduler_operator.resources import Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice, Reason
@@ -91,6 +92,8 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "rule": Interval(3600),
         "bounds": Bounds(),
         "policy": Policy(overlap="skip"),
+        "history": History(successful=20, failed=50),
+        "deletion": Deletion.CANCEL_PENDING,
         "task": "t",
         "queue": "default",
         "suspended": False,
@@ -104,6 +107,12 @@ def schedule_row(*, generation: int = 1, **changes: Any) -> ScheduleState:
         "runs": 0,
         "last_job": None,
         "last_end": None,
+        "last_end_at": None,
+        "missed_at": None,
+        "is_overdue": False,
+        "is_served": True,
+        "time_zone_data": None,
+        "counts": None,
     }
     return ScheduleState(**{**defaults, **changes})
 
@@ -172,6 +181,12 @@ class FakeCluster:
     async def get(self, key: Key) -> Mapping[str, Any] | None:
         self.fault("get")
         return deepcopy(self.objects.get(key))
+
+    async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        self.fault("pages")
+        bodies = [deepcopy(live) for key, live in self.objects.items() if key.kind is kind]
+        for start in range(0, len(bodies), 3):
+            yield bodies[start : start + 3]
 
     async def uids(self) -> Collection[str]:
         self.fault("uids")

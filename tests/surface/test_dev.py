@@ -124,10 +124,10 @@ async def test_pool_says_how_many_workers_there_are(
     dev = start_dev()
     database = await connect(dev)
 
-    await until(lambda: _alive(database, 3), timeout=30)
+    await until(lambda: _alive(database, 3))
     file.write_text(POOL.format(wish=1))
 
-    await until(lambda: _alive(database, 1), timeout=30)
+    await until(lambda: _alive(database, 1))
 
 
 async def test_broken_code_is_told_and_waited_for(start_dev: Callable[[], Running], tmp_path: Path) -> None:

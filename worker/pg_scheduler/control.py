@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,10 +25,10 @@ from pg_scheduler.job_status import JobStatus
 from pg_scheduler.job_template import Deletion
 from pg_scheduler.job_template import JobTemplate as JobTemplate  # noqa: PLC0414 (a name of this module too)
 from pg_scheduler.operations import Operations
-from pg_scheduler.recurrence import Bounds, Policy
+from pg_scheduler.recurrence import Bounds, History, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -95,6 +96,8 @@ class DesiredSchedule:
     template: JobTemplate
     bounds: Bounds = field(default_factory=Bounds)
     policy: Policy = field(default_factory=Policy)
+    history: History | None = None
+    deletion: Deletion = Deletion.CANCEL_PENDING
     suspended: bool = False
     suspend_reason: str = ""
 
@@ -141,6 +144,27 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleCounts:
+    """What became of a schedule's ticks since it was made, by its ledger, and when its runs last ended.
+
+    Attributes:
+        ran: those that ended by themselves; ``failed`` are among them.
+        skipped: for the run before them, or while it was suspended.
+        missed: that nobody started in time.
+        coalesced: that another run stood for.
+        succeeded_at: the newest success whose row is still there; ``failed_at`` is that of a failure.
+    """
+
+    ran: int
+    failed: int
+    skipped: int
+    missed: int
+    coalesced: int
+    succeeded_at: datetime | None
+    failed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleState:
     """One schedule as its row stands now.
 
@@ -155,13 +179,20 @@ class ScheduleState:
         runs: how many of them have, or had, a job.
         last_job: the job of the newest due tick that was not cancelled before its start, as one beside its
             predecessor's run is.
-        last_end: how the newest run has ended that has; None while none has.
+        last_end: how the newest run has ended that has; None while none has. ``last_end_at`` is when.
+        missed_at: the planned instant of the newest tick that nobody started in time, if it is the newest of all.
+        is_overdue: its next tick has been due for a minute, and nobody has made a job of it.
+        is_served: a living worker serves its queue.
+        time_zone_data: the version of the zone data that has planned the next tick; None for intervals.
+        counts: None where nobody has asked for them.
     """
 
     source: Source
     rule: Rule
     bounds: Bounds
     policy: Policy
+    history: History | None
+    deletion: Deletion
     task: str
     queue: str
     suspended: bool
@@ -175,6 +206,12 @@ class ScheduleState:
     runs: int
     last_job: JobState | None
     last_end: JobStatus | None
+    last_end_at: datetime | None
+    missed_at: datetime | None
+    is_overdue: bool
+    is_served: bool
+    time_zone_data: str | None
+    counts: ScheduleCounts | None
 
     @property
     def is_exhausted(self) -> bool:
@@ -190,6 +227,21 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleTrace:
+    """What may have happened to one schedule, in words to compare with those of another look.
+
+    Attributes:
+        runs: one of its jobs is running.
+    """
+
+    kind: str
+    tenant: str
+    name: str
+    traces: frozenset[str]
+    runs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """Jobs whose row may have changed since a cursor, and the cursor to ask with next time.
 
@@ -197,12 +249,13 @@ class Changes:
 
     Attributes:
         jobs: owned jobs that ended since, and all owned jobs that run.
-        schedules: schedules of which a job ended since, or runs, and those halted since.
+        schedules: those of which a job ended since, or runs, or a tick passed without one, and those that were halted
+            or have become overdue since.
     """
 
     cursor: Cursor
     jobs: Sequence[JobState]
-    schedules: Sequence[ScheduleState]
+    schedules: Sequence[ScheduleTrace]
 
 
 class Control:
@@ -362,6 +415,10 @@ class Control:
         state = await self.schedule(desired.source)
         return state or await self.upsert_schedule(desired)  # deleted by hand between the two statements
 
+    async def upsert_schedules(self, desired: Collection[DesiredSchedule]) -> None:
+        """As ``upsert_schedule``, for many in one transaction: all are written, or none is."""
+        await self._parts.schedules.upsert_all([_definition(each) for each in desired])
+
     async def resume_schedule(self, source: Source) -> bool:
         """Let a schedule tick again that people or its failures have suspended; whether there is one.
 
@@ -369,14 +426,23 @@ class Control:
         """
         return await self._parts.schedules.suspend(_key(source), suspended=False)
 
-    async def delete_schedule(self, source: Source) -> bool:
-        """Forget the schedule and cancel its jobs that have not started; whether there was one."""
-        return await self._parts.schedules.delete(_key(source))
+    async def delete_schedule(self, source: Source, deletion: Deletion | None = None) -> bool:
+        """Forget the schedule and end its jobs as ``deletion`` or else its row says; whether there was one."""
+        return await self._parts.schedules.delete(_key(source), deletion)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
-        """The row of this source's uid as it stands."""
-        schedule_id = await self._parts.sources.schedule_id(_key(source))
-        return None if schedule_id is None else next(iter(await self._schedules([schedule_id])), None)
+        """The row of this source's uid as it stands, with its counts."""
+        return (await self.schedules({source.uid: source}, counted={source.uid})).get(source.uid)
+
+    async def schedules(
+        self, sources: Mapping[str, Source], *, counted: Collection[str] = ()
+    ) -> Mapping[str, ScheduleState]:
+        """The rows that there are of these sources, by uid; with the counts of those that are to be ``counted``."""
+        if not sources:
+            return {}
+        rows = await self._parts.sources.schedules({_key(of): uid in counted for uid, of in sources.items()})
+        last = {job.job_id: job for job in await self._jobs([r["run_job_id"] for r in rows if r["run_job_id"]])}
+        return {row["source_uid"]: _schedule_state(row, last.get(row["run_job_id"])) for row in rows}
 
     async def changes(self, cluster: str, since: Cursor | None) -> Changes:
         """What may have changed in this cluster's rows; with ``since`` None, what runs, and a first cursor."""
@@ -384,7 +450,7 @@ class Control:
         return Changes(
             cursor=Cursor(read_at=changed.read_at),
             jobs=await self._jobs(changed.job_ids),
-            schedules=await self._schedules(changed.schedule_ids),
+            schedules=_traces(changed.schedules),
         )
 
     async def open_sources(self, cluster: str) -> Sequence[Source]:
@@ -441,13 +507,6 @@ class Control:
         rows = await self._parts.sources.jobs(job_ids, RESULT_BYTES_MAX) if job_ids else []
         return [_job_state(row) for row in rows]
 
-    async def _schedules(self, ids: Collection[int]) -> list[ScheduleState]:
-        if not ids:
-            return []
-        rows = await self._parts.sources.schedules(ids)
-        last = {job.job_id: job for job in await self._jobs([r["run_job_id"] for r in rows if r["run_job_id"]])}
-        return [_schedule_state(row, last.get(row["run_job_id"])) for row in rows]
-
 
 def _owned_job(desired: DesiredJob) -> OwnedJob:
     source = desired.source
@@ -476,6 +535,8 @@ def _definition(desired: DesiredSchedule) -> schedules.ScheduleDefinition:
         template=_template(desired.template),
         bounds=desired.bounds,
         policy=desired.policy,
+        history=desired.history,
+        deletion=desired.deletion,
         suspended=desired.suspended,
         suspend_reason=desired.suspend_reason,
     )
@@ -583,6 +644,8 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
         rule=definition.rule,
         bounds=definition.bounds,
         policy=definition.policy,
+        history=definition.history,
+        deletion=definition.deletion,
         task=definition.template.task,
         queue=definition.template.queue,
         suspended=definition.suspended,
@@ -596,4 +659,46 @@ def _schedule_state(row: Record, last_job: JobState | None) -> ScheduleState:
         runs=stored.runs - row["ahead_ticks"],
         last_job=last_job,
         last_end=None if row["ended_status"] is None else JobStatus(row["ended_status"]),
+        last_end_at=row["ended_at"],
+        missed_at=_newest_missed(row),
+        is_overdue=bool(row["is_overdue"]),
+        is_served=row["is_served"],
+        time_zone_data=row["time_zone_data"],
+        counts=None if row["ran"] is None else _counts(row),
     )
+
+
+def _newest_missed(row: Record) -> datetime | None:
+    """What the rule before the anchor has missed is no concern of this one."""
+    missed: datetime | None = row["missed_at"]
+    if missed is None or missed <= row["anchor_at"] or (row["due_tick_at"] and missed < row["due_tick_at"]):
+        return None
+    return missed
+
+
+def _counts(row: Record) -> ScheduleCounts:
+    return ScheduleCounts(
+        ran=row["ran"],
+        failed=row["failed"],
+        skipped=row["skipped"],
+        missed=row["missed_ticks"],
+        coalesced=row["coalesced"],
+        succeeded_at=row["succeeded_at"],
+        failed_at=row["failed_at"],
+    )
+
+
+def _traces(rows: Iterable[Record]) -> list[ScheduleTrace]:
+    by_schedule: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for row in rows:
+        by_schedule[row["source_kind"], row["tenant"], row["source_name"]].append(row)
+    return [
+        ScheduleTrace(
+            kind=kind,
+            tenant=tenant,
+            name=name,
+            traces=frozenset(row["trace"] for row in rows),
+            runs=any(row["runs"] for row in rows),
+        )
+        for (kind, tenant, name), rows in by_schedule.items()
+    ]

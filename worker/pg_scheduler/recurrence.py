@@ -14,7 +14,16 @@ from cronsim.explain import explain
 from pg_scheduler._domain import cron_fields
 from pg_scheduler._domain.counting import count_within, last_within
 from pg_scheduler._domain.notes import note, notes_within
-from pg_scheduler._domain.policies import CATCH_UP_MAX, DEADLINE_SECONDS_MAX, FAILURES_MAX, Missed, Overlap, Policy
+from pg_scheduler._domain.policies import (
+    CATCH_UP_MAX,
+    DEADLINE_SECONDS_MAX,
+    FAILURES_MAX,
+    HISTORY_MAX,
+    History,
+    Missed,
+    Overlap,
+    Policy,
+)
 from pg_scheduler._domain.rules import (
     EVERY_SECONDS_MAX,
     JITTER_SECONDS_MAX,
@@ -34,11 +43,13 @@ __all__ = [
     "DEADLINE_SECONDS_MAX",
     "EVERY_SECONDS_MAX",
     "FAILURES_MAX",
+    "HISTORY_MAX",
     "JITTER_SECONDS_MAX",
     "RUNS_MAX",
     "Ambiguous",
     "Bounds",
     "Cron",
+    "History",
     "Interval",
     "Missed",
     "Nonexistent",

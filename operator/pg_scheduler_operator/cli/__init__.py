@@ -145,7 +145,7 @@ def demo(
     """
     with needs_extra("demo"):
         from pg_scheduler_operator.cli import examples
-        from pg_scheduler_operator.cli.demo import DemoSettings, run_demo
+        from pg_scheduler_operator.cli.demonstrating import DemoSettings, run_demo
     folder = manifests or examples.manifests()
     settings = DemoSettings(
         manifests=folder,
@@ -175,7 +175,7 @@ def dev(context: click.Context, app: str, *, manifests: Path | None, data_dir: P
     NAME.status.yaml.
     """
     with needs_extra("demo"):
-        from pg_scheduler_operator.cli.dev import DevSettings, run_dev
+        from pg_scheduler_operator.cli.developing import DevSettings, run_dev
     context.exit(asyncio.run(run_dev(DevSettings(app=app, manifests=manifests, data_dir=data_dir))))
 
 
@@ -215,7 +215,7 @@ def simulate(
     """
     with needs_extra("demo"):
         from pg_scheduler_operator.cli.scenes import Wish
-        from pg_scheduler_operator.cli.simulate import show, simulate_files
+        from pg_scheduler_operator.cli.simulating import show, simulate_files
     if plot is not None:
         with needs_extra("dev"):
             from pg_scheduler_operator.cli.plot import draw
@@ -274,7 +274,7 @@ def lint(
     Exit code 1 means that there is a finding of --fail-on; what is invalid always counts.
     """
     with needs_extra("demo"):
-        from pg_scheduler_operator.cli.lint import fails, lint_files, show
+        from pg_scheduler_operator.cli.linting import fails, lint_files, show
         from pg_scheduler_operator.cli.scenes import Wish
     begins_at = since or _this_second()
     wish = Wish(begins_at=begins_at, ends_at=begins_at + horizon, slots=slots, durations=durations)

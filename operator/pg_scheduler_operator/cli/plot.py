@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pg_scheduler_operator.cli.occupancy import COLUMNS
-from pg_scheduler_operator.cli.simulate import duration, instant
+from pg_scheduler_operator.cli.simulating import duration, instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pg_scheduler_operator.cli.scenes import Wish
-    from pg_scheduler_operator.cli.simulate import Played
+    from pg_scheduler_operator.cli.simulating import Played
 
 RUNNING, DUE, LATE, LIMIT = "#2a7f62", "#e0b252", "#c1432e", "#333333"
 UNITS: Final = (("hours", 3600), ("minutes", 60), ("seconds", 1))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef, TargetScale
+    from pg_scheduler_operator.resources import Key, Kind, Meta, Pod, TargetRef, TargetScale
     from pg_scheduler_operator.status import Notice, Reason
 
 
@@ -26,6 +26,9 @@ class Resources(Protocol):
 
     async def get(self, key: Key) -> Mapping[str, Any] | None:
         """The object's body as it stands now, None when there is none."""
+
+    def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        """All bodies of one kind that are served, as they stand now, page by page."""
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""

@@ -20,7 +20,7 @@ from pg_scheduler_operator.gateway.manifests import Manifest, read_manifests
 from pg_scheduler_operator.resources import API_VERSION, FINALIZER, Key, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pg_scheduler_operator.resources import Kind, Meta
@@ -179,6 +179,10 @@ class FolderResources:
         """The object's body as it stands now, None when there is none."""
         entry = self._entries.get(key)
         return None if entry is None else entry.body
+
+    async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        """All bodies of one kind, in one page."""
+        yield [entry.body for key, entry in self._entries.items() if key.kind is kind]
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects."""

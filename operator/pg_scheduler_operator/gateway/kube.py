@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from pg_scheduler_operator.errors import (
     ObjectChanged,
     ObjectGone,
 )
+from pg_scheduler_operator.gateway.echoes import Echoes
 from pg_scheduler_operator.metrics import API_ERRORS, Metrics
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind
 from pg_scheduler_operator.status import patch
@@ -65,10 +67,10 @@ class KubeApi:
         """Replace an object; as it then stands."""
         return await self._request("PUT", path, body=body, query={"fieldManager": FIELD_MANAGER})
 
-    async def patch(self, path: str, body: Any) -> None:
-        """A JSON patch for a list of steps, a merge patch for an object."""
+    async def patch(self, path: str, body: Any) -> Mapping[str, Any]:
+        """A JSON patch for a list of steps, a merge patch for an object; what stands there then."""
         kind = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
-        await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
+        return await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
 
     async def delete(self, path: str, *, uid: str) -> None:
         """Delete the object of this uid; one that is gone is no error."""
@@ -147,6 +149,7 @@ class KubeResources:
         self._api = api
         self._namespaces = namespaces
         self._lease = lease
+        self.echoes: Final = Echoes()
 
     async def missing_kinds(self) -> Collection[str]:
         """Kinds that the API server does not serve (yet)."""
@@ -165,23 +168,30 @@ class KubeResources:
         try:
             return await self._api.get(_path(key))
         except ObjectGone:
+            self.echoes.forget(key)
             return None
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""
-        return {item["metadata"]["uid"] for _, path in self._lists() async for item in self._items(path)}
+        pages = [page for kind, path in self._lists() async for page in self._pages(path, accept=_METADATA_ONLY)]
+        return {item["metadata"]["uid"] for page in pages for item in page}
+
+    async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        """All bodies of one kind that are served, as they stand now, page by page."""
+        for listed, path in self._lists():
+            if listed is kind:
+                async for page in self._pages(path, accept=_JSON):
+                    yield page
 
     def _lists(self) -> list[tuple[Kind, str]]:
         scopes = [f"/namespaces/{namespace}" for namespace in self._namespaces] or [""]
         return [(kind, f"/apis/{API_VERSION}{scope}/{kind.plural}") for scope in scopes for kind in Kind]
 
-    async def _items(self, path: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The metadata of a list's objects, page by page."""
+    async def _pages(self, path: str, *, accept: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         token: str | None = None
         while True:
-            page = await self._api.get(path, accept=_METADATA_ONLY, limit=PAGE, **{"continue": token})
-            for item in page["items"] or ():  # null when empty
-                yield item
+            page = await self._api.get(path, accept=accept, limit=PAGE, **{"continue": token})
+            yield page["items"] or ()  # null when empty
             token = page["metadata"].get("continue") or None
             if token is None:
                 return
@@ -189,7 +199,8 @@ class KubeResources:
     async def set_finalizers(self, meta: Meta, finalizers: Collection[str]) -> None:
         """Replace the finalizers, unless the object has changed since ``meta`` was read."""
         body = {"metadata": {"finalizers": list(finalizers), "resourceVersion": meta.resource_version}}
-        await self._api.patch(_path(meta.key), body)
+        written = await self._api.patch(_path(meta.key), body)
+        self.echoes.expect(replace(meta, finalizers=tuple(finalizers)), written)
 
     async def remove(self, meta: Meta) -> None:
         """Delete the object that ``meta`` was read of, and no other of its name."""
@@ -197,7 +208,8 @@ class KubeResources:
 
     async def write_status(self, meta: Meta, live: Mapping[str, Any], desired: Mapping[str, Any]) -> None:
         """Make the status ``desired``; ``live`` is what was read."""
-        await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
+        written = await self._api.patch(f"{_path(meta.key)}/status", patch(live, desired))
+        self.echoes.expect(meta, written)
 
     async def identity(self) -> str:
         """What tells this cluster from every other one: the uid of a namespace that is there as long as it is."""
@@ -215,7 +227,8 @@ class KubeResources:
                 generation=item["metadata"]["generation"],
             )
             for kind, path in self._lists()
-            async for item in self._items(path)
+            async for page in self._pages(path, accept=_METADATA_ONLY)
+            for item in page
         ]
 
     async def tell(self, notice: Notice) -> None:

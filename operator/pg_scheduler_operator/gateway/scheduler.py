@@ -5,13 +5,17 @@ Invariant: only rows of this cluster are read or written; the cursor of the chan
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler_operator.gateway.batches import Batches
+from pg_scheduler_operator.gateway.tallies import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from pg_scheduler.control import (
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
         DesiredSchedule,
         JobState,
         ScheduleState,
+        ScheduleTrace,
         Source,
     )
     from pg_scheduler.demand import Demand, PoolRecord
@@ -34,18 +39,24 @@ class Changed:
     """Rows that may have changed."""
 
     jobs: Sequence[JobState]
-    schedules: Sequence[ScheduleState]
+    schedules: Sequence[ScheduleTrace]
 
 
 class Rows:
     """The rows of one cluster."""
 
-    def __init__(self, control: Control, *, cluster: str, is_open: bool = True) -> None:
+    def __init__(
+        self, control: Control, *, cluster: str, is_open: bool = True, clock: Callable[[], float] = monotonic
+    ) -> None:
         """Serve the rows; unless ``is_open``, from ``open`` on, and as if nobody answered until then."""
         self._opened = control
         self._cluster = cluster
         self._is_open = is_open
         self._cursor: Cursor | None = None
+        self._tallies = Tallies(clock)
+        self._schedules = Batches(self._read_schedules)
+        self._unknown = Batches(self._read_unknown)
+        self._new_schedules = Batches(self._write_schedules)
 
     def open(self) -> None:
         """The tables are there, and the rows ours."""
@@ -67,8 +78,20 @@ class Rows:
         return await self._control.known_job(job_id)
 
     async def schedule(self, source: Source) -> ScheduleState | None:
-        """The row of a schedule."""
-        return await self._control.schedule(source)
+        """The row of a schedule, with its counts as they were within the last minute."""
+        return await self._schedules.ask(source)
+
+    async def _read_schedules(self, sources: Sequence[Source]) -> Sequence[ScheduleState | None]:
+        by_uid = {source.uid: source for source in sources}
+        states = await self._control.schedules(by_uid, counted=self._tallies.due(by_uid))
+        for uid in by_uid.keys() - states.keys():
+            self._tallies.forget(uid)
+        told = {uid: self._tallies.completed(state) for uid, state in states.items()}
+        return [told.get(source.uid) for source in sources]
+
+    def recounted_in_seconds(self, source: Source) -> float | None:
+        """When to ask for a schedule again, whose counts were not new; None where they were, or there is none."""
+        return self._tallies.renewed_in_seconds(source.uid)
 
     async def upsert_job(self, desired: DesiredJob) -> None:
         """Make or change the row of a job."""
@@ -118,15 +141,19 @@ class Rows:
 
     async def upsert_schedule(self, desired: DesiredSchedule) -> None:
         """Make or change the row of a schedule."""
-        await self._control.upsert_schedule(desired)
+        await self._new_schedules.ask(desired)
+
+    async def _write_schedules(self, desired: Sequence[DesiredSchedule]) -> Sequence[None]:
+        await self._control.upsert_schedules(desired)
+        return [None] * len(desired)
 
     async def resume_schedule(self, source: Source) -> None:
         """Let a schedule tick again that was halted."""
         await self._control.resume_schedule(source)
 
-    async def delete_schedule(self, source: Source) -> None:
-        """Forget a schedule."""
-        await self._control.delete_schedule(source)
+    async def delete_schedule(self, source: Source, deletion: Deletion | None = None) -> None:
+        """Forget a schedule, and end its jobs as ``deletion`` or else its row says."""
+        await self._control.delete_schedule(source, deletion)
 
     async def demand(self, tenant: str, *, ahead_seconds: float) -> Demand:
         """What a namespace's jobs ask of its workers, now and within so many seconds."""
@@ -162,7 +189,14 @@ class Rows:
 
     async def is_unknown(self, tenant: str, task: str) -> bool:
         """Whether workers live and none of them has registered the task."""
-        return bool(await self._control.unknown_tasks(tenant, [task]))
+        return await self._unknown.ask((tenant, task))
+
+    async def _read_unknown(self, tasks: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        by_tenant: defaultdict[str, set[str]] = defaultdict(set)
+        for tenant, task in tasks:
+            by_tenant[tenant].add(task)
+        unknown = {tenant: await self._control.unknown_tasks(tenant, wanted) for tenant, wanted in by_tenant.items()}
+        return [task in unknown[tenant] for tenant, task in tasks]
 
     async def changed(self) -> Changed:
         """What may have changed since the last time."""

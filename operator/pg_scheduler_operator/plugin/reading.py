@@ -114,7 +114,7 @@ def simulate(
     """
     with needs_extra("kubectl"):
         from pg_scheduler_operator.cli.scenes import Wish, namespaces
-        from pg_scheduler_operator.cli.simulate import play, show
+        from pg_scheduler_operator.cli.simulating import play, show
         from pg_scheduler_operator.plugin.kubectl import Kubectl
         from pg_scheduler_operator.plugin.simulated import declared
     objects = Kubectl(flags).all_of("pjob", "sjob", "wpool", everywhere=everywhere)

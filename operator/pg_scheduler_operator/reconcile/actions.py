@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pg_scheduler.job_status import JobStatus
     from pg_scheduler.job_template import Deletion
     from pg_scheduler.pool_settings import PoolSettings
-    from pg_scheduler_operator.resources import Meta, Pod, TargetRef
+    from pg_scheduler_operator.resources import Key, Meta, Pod, TargetRef
     from pg_scheduler_operator.status import Notice
 
 
@@ -91,6 +91,7 @@ class SettleJob:
 class UpsertSchedule:
     """Make or change the row of a schedule."""
 
+    key: Key
     desired: DesiredSchedule
 
 
@@ -103,9 +104,10 @@ class ResumeSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSchedule:
-    """Forget the row of a schedule and its jobs that have not started."""
+    """Forget the row of a schedule; what becomes of its jobs is what ``deletion`` says, else the row."""
 
     source: Source
+    deletion: Deletion | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

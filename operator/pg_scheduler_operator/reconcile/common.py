@@ -13,7 +13,7 @@ from pg_scheduler_operator.resources import ErrorSummary
 from pg_scheduler_operator.status import Notice, Reason, Refusal, is_urgent, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from pg_scheduler.control import JobState
@@ -48,9 +48,9 @@ def refused(resource: Resource[Spec]) -> Refusal | None:
     return Refusal.of(spec, Reason.INVALID_SPEC) if isinstance(spec, InvalidSpec) else None
 
 
-def set_status(resource: Resource[Spec], wanted: Status) -> list[Action]:
-    """The write of a status, when it says something new."""
-    desired = merged(resource.status, wanted)
+def set_status(resource: Resource[Spec], wanted: Status, *, keeps: Collection[str] = ()) -> list[Action]:
+    """The write of a status, when it says something new; what it ``keeps`` stays where it says nothing of it."""
+    desired = merged(resource.status, wanted, keeps=keeps)
     if desired == resource.status:
         return []
     urgent = is_urgent(resource.status, desired)

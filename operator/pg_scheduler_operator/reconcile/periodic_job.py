@@ -6,6 +6,7 @@ living worker does that from the table.
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,15 @@ from pg_scheduler_operator.reconcile.common import (
     shown_state,
     warnings,
 )
-from pg_scheduler_operator.resources import PERIODIC_JOB_LABEL, RESUME_REQUESTED_AT, Counts, LastRun, PeriodicJobStatus
+from pg_scheduler_operator.reconcile.punctuality import on_schedule
+from pg_scheduler_operator.resources import (
+    DELETION,
+    PERIODIC_JOB_LABEL,
+    RESUME_REQUESTED_AT,
+    Counts,
+    LastRun,
+    PeriodicJobStatus,
+)
 from pg_scheduler_operator.status import (
     Fact,
     Notice,
@@ -39,14 +48,15 @@ from pg_scheduler_operator.status import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
-    from pg_scheduler.control import JobState, ScheduleState
+    from pg_scheduler.control import JobState, ScheduleCounts, ScheduleState
     from pg_scheduler.recurrence import Rule
     from pg_scheduler_operator.reconcile.actions import Action
     from pg_scheduler_operator.resources import Meta, PeriodicJobSpec, Resource
 
 NEXT_TIMES: Final = 5
+_KEPT: Final = {"lastRun", "counts"}
+"""What was told stays where there is nothing newer to tell: the row that told it has been cleaned up."""
 
 
 def plan(
@@ -59,12 +69,12 @@ def plan(
 ) -> list[Action]:
     """What is to be done; ``refusal`` is why the last attempt to write this generation's row failed."""
     if job.meta.is_deleting:
-        return [DeleteSchedule(source=job.meta.source), *release(job.meta)] if job.meta.is_held else []
+        return [_deletion(job), *release(job.meta)] if job.meta.is_held else []
     desired = _desired(job)
     if isinstance(desired, Refusal):
         refusal = desired
     elif refusal is None and (row is None or _is_behind(row, desired)):
-        return [*hold(job.meta), UpsertSchedule(desired=desired)]
+        return [*hold(job.meta), UpsertSchedule(key=job.meta.key, desired=desired)]
     elif row is not None and _resumes(job.meta, row):
         return [ResumeSchedule(source=job.meta.source)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
@@ -72,8 +82,14 @@ def plan(
         *(hold(job.meta) if row is not None else []),
         *warnings(job, refusal, task, task_unknown=task_unknown),
         *_told_of_suspension(job, row),
-        *set_status(job, _status(job, row, refusal, now)),
+        *_told_of_schedule(job, row),
+        *set_status(job, _status(job, row, refusal, now), keeps=_KEPT),
     ]
+
+
+def _deletion(job: Resource[PeriodicJobSpec]) -> DeleteSchedule:
+    said = None if isinstance(job.spec, InvalidSpec) else DELETION[job.spec.deletion_policy]
+    return DeleteSchedule(source=job.meta.source, deletion=said)
 
 
 def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
@@ -89,6 +105,8 @@ def _desired(job: Resource[PeriodicJobSpec]) -> DesiredSchedule | Refusal:
         rule=rule,
         bounds=bounds,
         policy=spec.policy,
+        history=spec.history,
+        deletion=DELETION[spec.deletion_policy],
         template=spec.job_template.made(**{PERIODIC_JOB_LABEL: job.meta.key.name}),
         suspended=spec.suspend,
         suspend_reason=spec.suspend_reason if spec.suspend else "",
@@ -112,14 +130,14 @@ def _resumes(meta: Meta, row: ScheduleState) -> bool:
 
 
 def _wish(of: DesiredSchedule | ScheduleState) -> tuple[object, ...]:
-    return of.rule, of.bounds, of.policy, of.suspended, of.suspend_reason
+    return of.rule, of.bounds, of.policy, of.history, of.deletion, of.suspended, of.suspend_reason
 
 
 def _status(
     job: Resource[PeriodicJobSpec], row: ScheduleState | None, refusal: Refusal | None, now: datetime
 ) -> PeriodicJobStatus:
     generation = job.meta.generation
-    facts = [*readiness(refusal), _suspended(row), _exhausted(row), _last_run_succeeded(job, row)]
+    facts = [*readiness(refusal), _suspended(row), on_schedule(row), _last_run_succeeded(job, row), _exhausted(row)]
     told = conditions(facts, live=job.status, generation=generation, now=now)
     if row is None:
         return PeriodicJobStatus(observed_generation=generation, conditions=told, schedule=_asked(job))
@@ -127,10 +145,38 @@ def _status(
         observed_generation=generation,
         conditions=told,
         schedule=recurrence.shown(row.rule)[:512],
-        last_schedule_time=row.last_tick_at or job.status.get("lastScheduleTime"),  # its job may have been cleaned up
+        last_schedule_time=_latest(job.status.get("lastScheduleTime"), row.last_tick_at),
+        last_successful_time=_latest(job.status.get("lastSuccessfulTime"), *_ends(row, JobStatus.COMPLETED)),
+        last_failure_time=_latest(job.status.get("lastFailureTime"), *_ends(row, JobStatus.FAILED)),
         next_schedule_times=tuple(_local(tick, row.rule) for tick in islice(_next_ticks(row), NEXT_TIMES)),
         last_run=None if row.last_job is None else _last_run(row.last_job),
-        counts=Counts(planned=row.ticks),
+        counts=None if row.counts is None else _counts(row.ticks, row.counts),
+        time_zone_data_version=row.time_zone_data,
+    )
+
+
+def _latest(told: str | None, *instants: datetime | None) -> datetime | None:
+    """What was told stays, even when the row that told it has been cleaned up."""
+    before = None if told is None else datetime.fromisoformat(told)
+    return max((instant.replace(microsecond=0) for instant in (before, *instants) if instant is not None), default=None)
+
+
+def _ends(row: ScheduleState, end: JobStatus) -> tuple[datetime | None, ...]:
+    """When runs have ended like this: the newest that has ended, and the newest that was counted."""
+    newest = row.last_end_at if row.last_end is end else None
+    if row.counts is None:
+        return (newest,)
+    return newest, row.counts.succeeded_at if end is JobStatus.COMPLETED else row.counts.failed_at
+
+
+def _counts(planned: int, counts: ScheduleCounts) -> Counts:
+    return Counts(
+        planned=planned,
+        ran=counts.ran,
+        skipped=counts.skipped,
+        missed=counts.missed,
+        coalesced=counts.coalesced,
+        failed=counts.failed,
     )
 
 
@@ -159,6 +205,7 @@ def _last_run(job: JobState) -> LastRun:
         scheduled_time=job.tick_at,
         state=shown_state(job),
         attempt=job.attempt,
+        worker=job.worker_id,
         error=shown_error(job),
     )
 
@@ -184,6 +231,15 @@ def _told_of_suspension(job: Resource[PeriodicJobSpec], row: ScheduleState | Non
         note=fact.message or "suspended by its spec",
         once=f"{job.meta.generation}/{row.halted_at or ''}",
     )
+    return [EmitEvent(notice=notice)]
+
+
+def _told_of_schedule(job: Resource[PeriodicJobSpec], row: ScheduleState | None) -> list[Action]:
+    """Each time that it falls behind, and not again while it stays behind for the same reason."""
+    fact = on_schedule(row)
+    if fact.holds is not False or fact.reason == live_condition(job.status, fact.type).get("reason"):
+        return []
+    notice = Notice(about=job.meta, type="Warning", reason=fact.reason, note=fact.message, once=fact.message)
     return [EmitEvent(notice=notice)]
 
 

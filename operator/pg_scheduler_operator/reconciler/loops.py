@@ -31,6 +31,7 @@ class Loop(StrEnum):
     """The loops of an operator, by the names under which logs and metrics tell of them."""
 
     CHANGES = "changes of rows"
+    CROWD = "the crowd"
     DATABASE = "the database"
     FOLDER = "the folder"
     LEASE = "the Lease"

@@ -11,6 +11,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pg_scheduler_operator.resources import Key
 
 BACKOFF_MAX_SECONDS: Final = 15.0
@@ -74,10 +76,18 @@ class KeyQueue:
         """The next key; it is this worker's until ``done`` or ``failed``."""
         while True:
             _, _, key = await self._ready.get()
-            if key in self._waiting:  # else it has overtaken itself
+            if key in self._waiting:  # else it has overtaken itself, or was taken meanwhile
                 self._waiting.discard(key)
                 self._active.add(key)
                 return key
+
+    def take_all(self, *, if_more_than: int) -> Collection[Key]:
+        """All that wait, each as if by ``get``; none while they are not ``if_more_than`` so many."""
+        if len(self._waiting) <= if_more_than:
+            return ()
+        taken, self._waiting = self._waiting, set()
+        self._active |= taken
+        return taken
 
     def done(self, key: Key, *, again_in_seconds: float | None = None) -> None:
         """The key was worked on."""

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
+from pg_scheduler.control import ScheduleTrace
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
 from pg_scheduler_operator.errors import InvalidSpec, KubernetesError, ObjectGone
 from pg_scheduler_operator.execute import Executor
 from pg_scheduler_operator.metrics import QUEUE_DEPTH, RECONCILE_FAILURES, RECONCILE_SECONDS
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
+from pg_scheduler_operator.reconciler.crowds import Crowds
 from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
 from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pg_scheduler.control import JobState, ScheduleState, Source
+    from pg_scheduler.control import JobState, Source
     from pg_scheduler_operator.gateway import Resources, Targets
     from pg_scheduler_operator.gateway.scheduler import Changed, Rows
     from pg_scheduler_operator.metrics import Metrics
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHANGES_SECONDS: Final = 1.0
+CROWD_SECONDS: Final = 0.5
 LOOK_AT_MOST_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 300.0
 WORKERS: Final = 10
@@ -77,7 +80,8 @@ class Reconciler:
         self._metrics = metrics
         self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor, metrics)
-        self._seen: dict[Key, JobState | ScheduleState] = {}
+        self._crowds = Crowds(queue, resources, self._work_on)
+        self._seen: dict[Key, JobState | ScheduleTrace] = {}
         self._turns: dict[Key, float] = {}
         self._database_answers = True
 
@@ -101,6 +105,7 @@ class Reconciler:
                         metrics=self._metrics,
                     )
                 )
+                group.create_task(repeat(Loop.CROWD, self._crowds.run_once, CROWD_SECONDS, metrics=self._metrics))
                 group.create_task(repeat(Loop.SWEEP, self._sweeper.run_once, SWEEP_SECONDS, metrics=self._metrics))
                 group.create_task(self._call_for_statuses())
         finally:
@@ -108,25 +113,27 @@ class Reconciler:
 
     async def _work(self) -> None:
         while True:
-            key = await self._queue.get()
-            try:
-                again_in_seconds = await self._turn(key)
-            except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
-                self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
-            except DatabaseUnreachable:
-                self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
-            except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
-                self._metrics.count(RECONCILE_FAILURES, key.kind)
-                at_least = error.retry_after if isinstance(error, KubernetesError) else 0
-                report(key, error, self._queue.failed(key, at_least_seconds=at_least))
-            else:
-                self._queue.done(key, again_in_seconds=again_in_seconds)
+            await self._work_on(await self._queue.get())
 
-    async def _turn(self, key: Key) -> float | None:
+    async def _work_on(self, key: Key, body: Mapping[str, Any] | None = None) -> None:
+        try:
+            again_in_seconds = await self._turn(key, body)
+        except ObjectGone:  # the object itself, or a pool's target: the next turn sees which
+            self._queue.done(key, again_in_seconds=CHANGES_SECONDS)
+        except DatabaseUnreachable:
+            self._queue.failed(key)  # told by the loop that looks for changes, which also ends the waiting
+        except Exception as error:  # noqa: BLE001 (a worker outlives any object; the key comes back)
+            self._metrics.count(RECONCILE_FAILURES, key.kind)
+            at_least = error.retry_after if isinstance(error, KubernetesError) else 0
+            report(key, error, self._queue.failed(key, at_least_seconds=at_least))
+        else:
+            self._queue.done(key, again_in_seconds=again_in_seconds)
+
+    async def _turn(self, key: Key, body: Mapping[str, Any] | None) -> float | None:
         began_at = monotonic()
         self._turns[key] = began_at
         try:
-            return await self.reconcile(key)
+            return await self.reconcile(key, body)
         finally:
             self._pacer.done(key)
             del self._turns[key]
@@ -138,11 +145,16 @@ class Reconciler:
         while True:
             self._queue.put_first(await self._pacer.called())
 
-    async def reconcile(self, key: Key) -> float | None:
-        """One turn for one object; in how many seconds it wants another one without being asked."""
+    async def reconcile(self, key: Key, body: Mapping[str, Any] | None = None) -> float | None:
+        """One turn for one object; in how many seconds it wants another one without being asked.
+
+        Args:
+            key: which object.
+            body: the object if it has just been read, among many.
+        """
         refusal: Refusal | None = None
         for _ in range(PASSES):
-            body = await self._resources.get(key)
+            body = body or await self._resources.get(key)
             if body is None:
                 self._pacer.forget(key)
                 self._pools.forget(key)
@@ -154,7 +166,7 @@ class Reconciler:
             done = await self._executor.execute(await self._plan(body, refusal))
             if not done.plan_again:
                 return done.again_in_seconds
-            refusal = done.refusal
+            body, refusal = None, done.refusal
         return CHANGES_SECONDS
 
     async def _plan(self, body: Mapping[str, Any], refusal: Refusal | None) -> list[Action]:
@@ -195,6 +207,9 @@ class Reconciler:
             unknown = row is not None and await self._is_unknown(job, task)
         except (DatabaseUnreachable, DatabaseNotReady) as error:
             return self._without_database(job.meta, error)
+        recounted_in_seconds = self._rows.recounted_in_seconds(job.meta.source)
+        if recounted_in_seconds is not None:
+            self._queue.put_later(job.meta.key, recounted_in_seconds)
         return periodic_job.plan(job, row, now=_now(), refusal=refusal, task_unknown=unknown)
 
     def _without_database(self, meta: Meta, error: PgSchedulerError) -> list[Action]:
@@ -214,9 +229,9 @@ class Reconciler:
     async def enqueue_changed(self) -> int:
         """One look at the rows: the keys of those that differ from the look before, or have stopped running unseen."""
         changed = await self._look()
-        states: dict[Key, JobState | ScheduleState] = {}
+        states: dict[Key, JobState | ScheduleTrace] = {}
         states |= {_key(job.source): job for job in changed.jobs if job.source is not None}
-        states |= {_key(schedule.source): schedule for schedule in changed.schedules}
+        states |= {_key(schedule): schedule for schedule in changed.schedules}
         keys = {key for key, state in states.items() if self._seen.get(key) != state}
         keys |= {key for key, state in self._seen.items() if key not in states and _was_running(state)}
         self._seen = states
@@ -236,13 +251,12 @@ class Reconciler:
         return changed
 
 
-def _key(source: Source) -> Key:
+def _key(source: Source | ScheduleTrace) -> Key:
     return Key(kind=Kind(source.kind), namespace=source.tenant, name=source.name)
 
 
-def _was_running(state: JobState | ScheduleState) -> bool:
-    job = state.last_job if hasattr(state, "last_job") else state
-    return job is not None and not job.status.is_final
+def _was_running(state: JobState | ScheduleTrace) -> bool:
+    return state.runs if isinstance(state, ScheduleTrace) else not state.status.is_final
 
 
 def _now() -> datetime:

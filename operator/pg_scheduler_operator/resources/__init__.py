@@ -18,6 +18,7 @@ from pg_scheduler_operator.resources.autoscaling import (
     ScaleUp,
     ScalingMode,
 )
+from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
@@ -34,6 +35,7 @@ from pg_scheduler_operator.resources.objects import (
     Resource,
     Spec,
     TargetScale,
+    meta_of,
     read,
 )
 from pg_scheduler_operator.resources.scheduled_jobs import (
@@ -79,6 +81,7 @@ from pg_scheduler_operator.resources.templates import (
 __all__ = [
     "API_VERSION",
     "ARGUMENTS_MAX_BYTES",
+    "DELETION",
     "FINALIZER",
     "GROUP",
     "NAME_MAX",
@@ -92,6 +95,7 @@ __all__ = [
     "ConflictPolicy",
     "Counts",
     "DeletionCost",
+    "DeletionPolicy",
     "DemandStatus",
     "Drain",
     "ErrorSummary",
@@ -133,6 +137,7 @@ __all__ = [
     "WorkerPoolSpec",
     "WorkerPoolStatus",
     "cel",
+    "meta_of",
     "read",
     "rules",
     "stamp",

@@ -143,10 +143,11 @@ class Pod:
 
 def read(model: type[Spec], body: Mapping[str, Any], *, cluster: str) -> Resource[Spec]:
     """The object of ``body``. A bad spec is a value here, not an exception: deletion and status go on without it."""
-    return Resource(meta=_meta(body, cluster), spec=_spec(model, body), status=body.get("status") or {})
+    return Resource(meta=meta_of(body, cluster), spec=_spec(model, body), status=body.get("status") or {})
 
 
-def _meta(body: Mapping[str, Any], cluster: str) -> Meta:
+def meta_of(body: Mapping[str, Any], cluster: str) -> Meta:
+    """What the operator reads of a body's metadata."""
     metadata = body["metadata"]
     deleted = metadata.get("deletionTimestamp")
     return Meta(

@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from pg_scheduler.job_template import Deletion
 from pg_scheduler.recurrence import DEADLINE_SECONDS_MAX
+from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import BEFORE_9999, Instant, Model, before_9999, cel, rules
 from pg_scheduler_operator.resources.templates import DURATION_SECONDS_MAX, JobTemplate
+
+if TYPE_CHECKING:
+    from pg_scheduler.job_template import Deletion
+
+if TYPE_CHECKING:
+    from pg_scheduler.job_template import Deletion
 
 IDEMPOTENCY_KEY_MAX: Final = 128
 """With a namespace of 63 characters it fits into the id of a row."""
@@ -34,21 +40,6 @@ class ReadyWhen(StrEnum):
 
     ACCEPTED = "Accepted"
     COMPLETE = "Complete"
-
-
-class DeletionPolicy(StrEnum):
-    """What becomes of the job when its resource is deleted."""
-
-    CANCEL_PENDING = "CancelPending"
-    CANCEL = "Cancel"
-    ORPHAN = "Orphan"
-
-
-DELETION: Final = {
-    DeletionPolicy.CANCEL_PENDING: Deletion.CANCEL_PENDING,
-    DeletionPolicy.CANCEL: Deletion.CANCEL,
-    DeletionPolicy.ORPHAN: Deletion.ORPHAN,
-}
 
 
 class PeriodicJobRef(Model):

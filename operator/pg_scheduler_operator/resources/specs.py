@@ -15,11 +15,14 @@ from pg_scheduler.recurrence import (
     CATCH_UP_MAX,
     DEADLINE_SECONDS_MAX,
     FAILURES_MAX,
+    HISTORY_MAX,
     RUNS_MAX,
     Bounds,
+    History,
     Policy,
 )
 from pg_scheduler_operator.resources.autoscaling import REPLICAS_MAX, Autoscaling, Drain
+from pg_scheduler_operator.resources.deletion import DeletionPolicy
 from pg_scheduler_operator.resources.model import Model, ObjectName, cel, rules
 from pg_scheduler_operator.resources.pools import GLOBS_MAX, PoolQueues, TaskGlob, pool_settings
 from pg_scheduler_operator.resources.schedules import MISSED, OVERLAP, MissedRunPolicy, OverlapPolicy, ScheduleSpec
@@ -87,6 +90,25 @@ class PeriodicJobSpec(Model):
         description="After so many runs in a row that failed for good it is suspended; any change of the spec resumes"
         " it. Unset means never.",
     )
+    successful_jobs_history_limit: int = Field(
+        default=20,
+        ge=0,
+        le=HISTORY_MAX,
+        description="How many rows of its completed jobs are kept, whatever their age; workers delete the others every"
+        " hour. With suspendAfterFailures the newest stays.",
+    )
+    failed_jobs_history_limit: int = Field(
+        default=50,
+        ge=0,
+        le=HISTORY_MAX,
+        description="How many rows of its failed jobs are kept, as many of its cancelled and as many of its expired"
+        " ones. What suspendAfterFailures counts stays.",
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.CANCEL_PENDING,
+        description="What becomes of its jobs when it is deleted; it ticks no more in any case. CancelPending: what"
+        " runs finishes, the others are cancelled. Cancel: what runs is stopped too. Orphan: all that were due go on.",
+    )
     job_template: JobTemplate = Field(description="The job of each tick.")
 
     @model_validator(mode="after")
@@ -120,6 +142,11 @@ class PeriodicJobSpec(Model):
             overlap=OVERLAP[self.overlap_policy],
             suspend_after_failures=self.suspend_after_failures,
         )
+
+    @property
+    def history(self) -> History:
+        """How many rows are kept, in the library's words."""
+        return History(successful=self.successful_jobs_history_limit, failed=self.failed_jobs_history_limit)
 
 
 class TargetKind(StrEnum):

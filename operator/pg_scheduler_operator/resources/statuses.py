@@ -71,27 +71,40 @@ class LastRun(Model):
     scheduled_time: Instant | None = Field(default=None, description="The planned instant.")
     state: str = Field(max_length=32, description="For display; logic uses conditions.")
     attempt: int = Field(ge=0, description="How often it was started.")
+    worker: str | None = Field(default=None, max_length=256, description="Worker of the newest attempt.")
     error: ErrorSummary | None = Field(default=None, description="The last failure.")
 
 
 class Counts(Model):
-    """Numbers since the schedule was made."""
+    """What became of the ticks since the schedule was made."""
 
     planned: int = Field(ge=0, description="Ticks that were due, whatever became of them.")
+    ran: int = Field(ge=0, description="Those whose run has ended by itself.")
+    skipped: int = Field(ge=0, description="Those that did not run beside their predecessor, or while suspended.")
+    missed: int = Field(ge=0, description="Those that no worker started in time.")
+    coalesced: int = Field(ge=0, description="Those that one later run stood for.")
+    failed: int = Field(ge=0, description="Those that ran and failed for good.")
 
 
 class PeriodicJobStatus(Status):
-    """What the operator answers: Ready, Stalled, Suspended, Exhausted, LastRunSucceeded."""
+    """What the operator answers: Ready, Stalled, Suspended, OnSchedule, LastRunSucceeded, Exhausted."""
 
     schedule: str | None = Field(default=None, max_length=512, description="The rule in a few words.")
     last_schedule_time: Instant | None = Field(default=None, description="Planned instant of the newest tick.")
+    last_successful_time: Instant | None = Field(default=None, description="When a run last ended in success.")
+    last_failure_time: Instant | None = Field(default=None, description="When a run last failed for good.")
     next_schedule_times: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
         default=(), max_length=5, description="The next planned instants, with the zone's offset."
     )
     last_run: LastRun | None = Field(
         default=None, description="The newest tick's job; a tick that did not run beside its predecessor has none."
     )
-    counts: Counts | None = Field(default=None, description="Numbers since the schedule was made.")
+    counts: Counts | None = Field(
+        default=None, description="What became of the ticks since the schedule was made, written once a minute at most."
+    )
+    time_zone_data_version: str | None = Field(
+        default=None, max_length=32, description="Version of the time zone data that has planned the next tick of cron."
+    )
 
 
 class DemandStatus(Model):

@@ -1,4 +1,4 @@
-"""What becomes of ticks that were missed, of runs that overlap, and of a schedule that keeps failing.
+"""What becomes of ticks that were missed, of runs that overlap, of a schedule that keeps failing, and of old rows.
 
 Invariant: a policy that exists has been checked.
 """
@@ -10,6 +10,7 @@ from pg_scheduler._domain.rules import require_one_of, require_whole
 
 CATCH_UP_MAX = 10_000
 FAILURES_MAX = 1_000
+HISTORY_MAX = 10_000
 DEADLINE_SECONDS_MAX = 2**31 - 1
 """What the grace of a job can say."""
 
@@ -58,3 +59,23 @@ class Policy:
             require_whole(
                 "suspendAfterFailures", self.suspend_after_failures, 1, FAILURES_MAX, "a limit of {} failures"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How many rows of ended jobs a schedule keeps, whatever their age.
+
+    Attributes:
+        successful: of completed jobs.
+        failed: of each other end: failed, cancelled, expired.
+
+    Raises:
+        InvalidSchedule: a number out of its range.
+    """
+
+    successful: int
+    failed: int
+
+    def __post_init__(self) -> None:
+        require_whole("successfulJobsHistoryLimit", self.successful, 0, HISTORY_MAX, "a history of {} rows")
+        require_whole("failedJobsHistoryLimit", self.failed, 0, HISTORY_MAX, "a history of {} rows")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pg_scheduler._domain.ledger import Passed, Passing, passed
-from pg_scheduler._domain.policies import Policy
+from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Rule
 from pg_scheduler._domain.walk import latest_until, next_within
+from pg_scheduler.job_template import Deletion
 
 CODE = "code"
 """Source of what ``@periodic`` declares."""
@@ -61,6 +62,8 @@ class ScheduleDefinition:
         enabled: what the source says; code's ``@periodic(enabled=…)``.
         suspended: what people say of it, for the whole fleet. A resource carries it in its spec; code does not know.
         suspend_reason: why, in their words; empty while it is not suspended.
+        history: how many rows of ended jobs are kept; None leaves them to the retention by age.
+        deletion: what becomes of its jobs when it is deleted.
     """
 
     key: ScheduleKey
@@ -70,6 +73,8 @@ class ScheduleDefinition:
     template: Template
     bounds: Bounds = field(default_factory=Bounds)
     policy: Policy = field(default_factory=Policy)
+    history: History | None = None
+    deletion: Deletion = Deletion.CANCEL_PENDING
     enabled: bool = True
     suspended: bool = False
     suspend_reason: str = ""

@@ -6,9 +6,11 @@ workers may do it at once: each skips the rows that another holds.
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from pg_scheduler._engine.service import keep_running
-from pg_scheduler._store.vacuum import VACUUM_MAX, VacuumStore
+from pg_scheduler._store.vacuum import SCHEDULES_MAX, VACUUM_MAX, VacuumStore
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
 
@@ -25,6 +27,8 @@ class Vacuumer:
     async def run_once(self) -> dict[JobStatus, int]:
         """Delete all that may go; counts by status."""
         counts = {status: await self._delete_all(status, policy) for status, policy in policies(self._config).items()}
+        for status, rows in (await self._delete_history()).items():
+            counts[status] += rows
         while await self._store.forget_keys() == VACUUM_MAX:
             pass
         while await self._store.forget_tombstones(self._tenant, self._config.keys_days) == VACUUM_MAX:
@@ -52,6 +56,20 @@ class Vacuumer:
             deleted += batch
             if batch < VACUUM_MAX:
                 return deleted
+
+    async def _delete_history(self) -> Counter[JobStatus]:
+        deleted: Counter[JobStatus] = Counter()
+        for ids in _batches(await self._store.schedules_with_history(self._tenant), SCHEDULES_MAX):
+            batch = await self._store.delete_history(ids)
+            deleted += batch
+            while batch.total() == VACUUM_MAX:
+                batch = await self._store.delete_history(ids)
+                deleted += batch
+        return deleted
+
+
+def _batches(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def policies(config: VacuumConfig) -> dict[JobStatus, VacuumPolicy]:

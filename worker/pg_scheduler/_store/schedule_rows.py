@@ -3,12 +3,15 @@
 Invariant: what is written and read again is equal, so that an unchanged definition changes nothing.
 """
 
+from collections.abc import Collection
+
 from pg_scheduler import recurrence
-from pg_scheduler._domain.policies import Policy
+from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.schedules import Grid, ScheduleDefinition, ScheduleKey, StoredSchedule, Template
 from pg_scheduler._store.database import Record
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.listing import ScheduleInfo
 
 
@@ -41,6 +44,8 @@ def stored_schedule(row: Record) -> StoredSchedule:
                 overlap=row["overlap"],
                 suspend_after_failures=row["suspend_after_failures"],
             ),
+            history=_history(row),
+            deletion=Deletion(row["deletion"]),
             enabled=row["enabled"],
             suspended=row["suspended"],
             suspend_reason=row["suspend_reason"] if row["suspended"] else "",
@@ -84,7 +89,7 @@ def schedule_info(row: Record) -> ScheduleInfo:
 
 def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> tuple[object, ...]:
     """The parameters of ``insert_schedule`` and ``update_schedule``, in their order."""
-    template, bounds, policy = definition.template, definition.bounds, definition.policy
+    template, bounds, policy, history = definition.template, definition.bounds, definition.policy, definition.history
     return (
         *key_columns(definition.key),
         definition.name,
@@ -119,12 +124,21 @@ def columns(definition: ScheduleDefinition, grid: Grid, time_zone_data: str) -> 
         template.concurrency_key,
         template.concurrency_limit,
         template.keep_result,
+        history.successful if history else None,
+        history.failed if history else None,
+        definition.deletion,
     )
 
 
 def key_columns(key: ScheduleKey) -> tuple[str, str, str, str]:
     """The four columns that say whose row it is."""
     return (key.tenant, key.kind, key.cluster, key.uid)
+
+
+def columns_of(keys: Collection[ScheduleKey]) -> tuple[list[str], ...]:
+    """The four columns of many rows, each as a list."""
+    tenants, kinds, clusters, uids = zip(*map(key_columns, keys), strict=True) if keys else ((),) * 4
+    return list(tenants), list(kinds), list(clusters), list(uids)
 
 
 def _rule_columns(rule: Rule, time_zone_data: str) -> tuple[object, ...]:
@@ -154,6 +168,12 @@ def _rule(row: Record) -> Rule:
     if row["interval_seconds"] is not None:
         return Interval(row["interval_seconds"], row["phase_seconds"])
     return Cron(tuple(row["cron"]), row["time_zone"], row["seconds"], row["nonexistent"], row["ambiguous"])
+
+
+def _history(row: Record) -> History | None:
+    if row["successful_history_limit"] is None:
+        return None
+    return History(successful=row["successful_history_limit"], failed=row["failed_history_limit"])
 
 
 def _template(row: Record) -> Template:

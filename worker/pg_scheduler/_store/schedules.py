@@ -29,8 +29,9 @@ from pg_scheduler._domain.schedules import (
 from pg_scheduler._domain.ticking import Plan
 from pg_scheduler._store.database import Connection, Database
 from pg_scheduler._store.queries import QUERIES
-from pg_scheduler._store.schedule_rows import columns, key_columns, schedule_info, stored_schedule
+from pg_scheduler._store.schedule_rows import columns, columns_of, key_columns, schedule_info, stored_schedule
 from pg_scheduler.errors import InvalidSchedule
+from pg_scheduler.job_template import Deletion
 from pg_scheduler.listing import ScheduleInfo, ScheduleLedger
 
 
@@ -116,6 +117,23 @@ class ScheduleStore:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
 
+    async def upsert_all(self, definitions: Collection[ScheduleDefinition]) -> None:
+        """As ``upsert``, for many in one transaction; a row that another process makes meanwhile is left to it."""
+        async with self._db.transaction() as connection:
+            now = await connection.fetchval(QUERIES["now"])
+            rows = await connection.fetch(QUERIES["lock_schedules"], *columns_of([each.key for each in definitions]))
+            stored = {schedule.definition.key: schedule for schedule in map(stored_schedule, rows)}
+            new = sorted((each for each in definitions if each.key not in stored), key=lambda each: each.key.uid)
+            await connection.executemany(
+                QUERIES["insert_schedule"], [columns(each, first_grid(each, now), zones.version()) for each in new]
+            )
+            written = bool(new)
+            for definition in definitions:
+                if row := stored.get(definition.key):
+                    written |= await _change(connection, row, declared(row, definition), now)
+            if written:
+                await connection.execute(QUERIES["wake_tickers"])
+
     async def suspend(self, key: ScheduleKey, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
         """Set or lift the fleet-wide suspension; whether there is such a schedule. Ticks ahead are taken back.
 
@@ -156,15 +174,19 @@ class ScheduleStore:
         row = await self._db.fetchrow(QUERIES["schedule_ledger"], *key_columns(key))
         return None if row is None else ScheduleLedger(**row)
 
-    async def delete(self, key: ScheduleKey) -> bool:
-        """Forget the schedule, take back its ticks ahead and cancel the due ones; whether there was one."""
+    async def delete(self, key: ScheduleKey, deletion: Deletion | None = None) -> bool:
+        """Forget the schedule and take back its ticks ahead; whether there was one.
+
+        What becomes of its other jobs is said by ``deletion``, else by the row.
+        """
         async with self._db.transaction() as connection:
-            schedule_id = await connection.fetchval(QUERIES["delete_schedule"], *key_columns(key))
-            if schedule_id is None:
+            row = await connection.fetchrow(QUERIES["delete_schedule"], *key_columns(key))
+            if row is None:
                 return False
             now = await connection.fetchval(QUERIES["now"])
-            await connection.execute(QUERIES["take_back_ticks"], schedule_id, now)
-            await connection.execute(QUERIES["cancel_ticks"], schedule_id)
+            await connection.execute(QUERIES["take_back_ticks"], row["id"], now)
+            for name in _ENDING[deletion or Deletion(row["deletion"])]:
+                await connection.execute(QUERIES[name], row["id"])
         return True
 
     async def lock_due(self, connection: Connection, tenant: str, horizon_seconds: float, limit: int) -> Due:
@@ -235,6 +257,14 @@ class ScheduleStore:
         """Seconds until the first tick of the tenant, negative when it is late; None when nothing ticks."""
         seconds: float | None = await self._db.fetchval(QUERIES["next_tick"], tenant, zones.version())
         return seconds
+
+
+_ENDING: dict[Deletion, tuple[str, ...]] = {
+    Deletion.CANCEL_PENDING: ("cancel_ticks",),
+    Deletion.CANCEL: ("cancel_ticks", "stop_ticks"),
+    Deletion.ORPHAN: (),
+}
+"""The statements that end the jobs of a deleted schedule."""
 
 
 async def _write(connection: Connection, definition: ScheduleDefinition) -> bool:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: ccef045d5cde68cfc5b181fee6b5710b533a7b545452eb1fe970d7268d1206a1
+-- digest: 7676fe1ab814e98b18e72cdc053cad4a7d470ceb275c6bdd10748fc67b77a9e4
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1011,10 +1011,15 @@ CREATE TABLE scheduler_schedules (
     time_zone_data text,
     concurrency_limit integer,
     keep_result boolean DEFAULT false NOT NULL,
+    successful_history_limit integer,
+    failed_history_limit integer,
+    deletion text DEFAULT 'cancel_pending'::text NOT NULL,
     CONSTRAINT scheduler_schedules_concurrency_limit_fits CHECK (((concurrency_limit >= 1) AND (concurrency_limit <= 10000))),
+    CONSTRAINT scheduler_schedules_deletion_is_known CHECK ((deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
     CONSTRAINT scheduler_schedules_end_is_after_start CHECK ((end_at >= start_at)),
     CONSTRAINT scheduler_schedules_halted_does_not_tick CHECK (((halted_at IS NULL) OR (next_tick_at IS NULL))),
     CONSTRAINT scheduler_schedules_halted_has_a_reason CHECK (((halted_at IS NULL) = (halted_reason IS NULL))),
+    CONSTRAINT scheduler_schedules_history_fits CHECK (((successful_history_limit >= 0) AND (successful_history_limit <= 10000) AND (failed_history_limit >= 0) AND (failed_history_limit <= 10000) AND ((successful_history_limit IS NULL) = (failed_history_limit IS NULL)))),
     CONSTRAINT scheduler_schedules_interval_or_cron CHECK (((interval_seconds IS NULL) <> (cron IS NULL))),
     CONSTRAINT scheduler_schedules_interval_seconds_check CHECK ((interval_seconds >= 1)),
     CONSTRAINT scheduler_schedules_numbers_fit CHECK (((jitter_seconds >= 0) AND (jitter_seconds <= 86400) AND (max_runs >= 1) AND (max_catch_up >= 1) AND (max_catch_up <= 10000) AND (starting_deadline_seconds >= 0) AND (suspend_after_failures >= 1) AND (phase_seconds >= 0) AND (phase_seconds < COALESCE(interval_seconds, (1)::bigint)))),
@@ -1485,6 +1490,9 @@ CREATE INDEX scheduler_keys_expired ON scheduler_keys USING btree (expires_at);
 -- object: INDEX scheduler_occurrences_month
 CREATE UNIQUE INDEX scheduler_occurrences_month ON scheduler_occurrences USING btree (schedule_id, outcome, month) WHERE (month IS NOT NULL);
 
+-- object: INDEX scheduler_occurrences_recorded
+CREATE INDEX scheduler_occurrences_recorded ON scheduler_occurrences USING btree (recorded_at) WHERE (month IS NULL);
+
 -- object: INDEX scheduler_occurrences_schedule
 CREATE INDEX scheduler_occurrences_schedule ON scheduler_occurrences USING btree (schedule_id, first_tick_at);
 
@@ -1496,6 +1504,9 @@ CREATE INDEX scheduler_schedules_due ON scheduler_schedules USING btree (tenant,
 
 -- object: INDEX scheduler_schedules_halted
 CREATE INDEX scheduler_schedules_halted ON scheduler_schedules USING btree (halted_at) WHERE (halted_at IS NOT NULL);
+
+-- object: INDEX scheduler_schedules_overdue
+CREATE INDEX scheduler_schedules_overdue ON scheduler_schedules USING btree (next_tick_at) WHERE (source_kind = 'PeriodicJob'::text);
 
 -- object: INDEX scheduler_tombstones_finished
 CREATE INDEX scheduler_tombstones_finished ON scheduler_tombstones USING btree (tenant, finished_at);

@@ -1,12 +1,13 @@
 """Rows as the custom resources that own them see them: written under a source, read back, counted."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pg_scheduler._domain.schedules import ScheduleKey, Template
 from pg_scheduler._store.database import Database, Record
 from pg_scheduler._store.queries import QUERIES
+from pg_scheduler._store.schedule_rows import columns_of
 from pg_scheduler.job_template import Deletion
 
 JOB_KIND = "ScheduledJob"
@@ -15,6 +16,9 @@ _RELEASE = {
     Deletion.CANCEL: "cancel_owned_job",
     Deletion.ORPHAN: "orphan_owned_job",
 }
+
+OVERDUE_SECONDS = 60.0
+"""A tick that no worker has made a job of for so long is told of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,11 @@ class OwnedJob:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Ids that may have changed since a cursor, read in one snapshot with the next cursor."""
+    """What may have changed since a cursor, read in one snapshot with the next cursor."""
 
     read_at: datetime
     job_ids: Sequence[str]
-    schedule_ids: Sequence[int]
+    schedules: Sequence[Record]
 
 
 class SourceStore:
@@ -158,22 +162,17 @@ class SourceStore:
         """How a job ended whose row is gone."""
         return await self._db.fetchrow(QUERIES["tombstone"], job_id)
 
-    async def schedule_id(self, key: ScheduleKey) -> int | None:
-        """The row of a source."""
-        found: int | None = await self._db.fetchval(QUERIES["schedule_id"], key.tenant, key.kind, key.cluster, key.uid)
-        return found
-
-    async def schedules(self, ids: Collection[int]) -> list[Record]:
-        """Rows by id, each with the id of its newest due job."""
-        return await self._db.fetch(QUERIES["schedule_states"], list(ids))
+    async def schedules(self, keys: Mapping[ScheduleKey, bool]) -> list[Record]:
+        """The rows that there are of these sources, each with the id of its newest run; True: with its ledger."""
+        return await self._db.fetch(QUERIES["schedule_states"], *columns_of(keys), list(keys.values()), OVERDUE_SECONDS)
 
     async def changed_since(self, cluster: str, since: datetime | None) -> Changed:
         """What ended after ``since`` or runs; with None, what runs."""
         async with self._db.transaction() as connection:
             now: datetime = await connection.fetchval(QUERIES["now"])
             jobs = await connection.fetch(QUERIES["changed_jobs"], cluster, since or now)
-            schedules = await connection.fetch(QUERIES["changed_schedules"], cluster, since or now)
-        return Changed(now, [row["job_id"] for row in jobs], [row["schedule_id"] for row in schedules])
+            schedules = await connection.fetch(QUERIES["changed_schedules"], cluster, since or now, OVERDUE_SECONDS)
+        return Changed(now, [row["job_id"] for row in jobs], schedules)
 
     async def open_sources(self, cluster: str) -> list[Record]:
         """Sources that still have a schedule, or a job that has not ended."""

@@ -1,5 +1,8 @@
 """Retention: finished rows deleted in small transactions, and the figures of it."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from pg_scheduler._store.database import Database, Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
@@ -7,6 +10,9 @@ from pg_scheduler.vacuum import VacuumPolicy, VacuumTrigger
 
 VACUUM_MAX = 5_000
 """Rows a transaction deletes at most (design page 2 §2.7)."""
+
+SCHEDULES_MAX = 200
+"""Schedules whose history a statement reads at most."""
 
 
 class VacuumStore:
@@ -29,6 +35,15 @@ class VacuumStore:
                     QUERIES["delete_finished_beyond"], tenant, status, policy.keep_count, VACUUM_MAX
                 )
         return len(rows)
+
+    async def schedules_with_history(self, tenant: str) -> list[int]:
+        """Ids of the schedules that say how many rows they keep."""
+        return [row["id"] for row in await self._db.fetch(QUERIES["schedules_with_history"], tenant)]
+
+    async def delete_history(self, schedule_ids: Sequence[int]) -> Counter[JobStatus]:
+        """Delete up to one batch of what these schedules do not keep; how many rows by status."""
+        rows = await self._db.fetch(QUERIES["delete_history_beyond"], schedule_ids, VACUUM_MAX)
+        return Counter({JobStatus(row["status"]): row["rows"] for row in rows})
 
     async def forget_keys(self) -> int:
         """Drop up to one batch of keys that count no more; how many."""

@@ -5,6 +5,15 @@ SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.
 FROM scheduler_schedules s
 WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4 FOR UPDATE;
 
+-- name: lock_schedules
+-- As lock_schedule, of many sources; in one order, so that two writers do not wait for each other in a circle.
+SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
+       s.metadata::text AS metadata_text
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) k(tenant, kind, cluster, uid)
+JOIN scheduler_schedules s
+  ON s.tenant = k.tenant AND s.source_kind = k.kind AND s.source_cluster = k.cluster AND s.source_uid = k.uid
+ORDER BY s.id FOR UPDATE OF s;
+
 -- name: now
 -- The transaction's instant: what is decided and what is written share it.
 SELECT scheduler_now();
@@ -16,19 +25,20 @@ INSERT INTO scheduler_schedules (
     time_zone, seconds, nonexistent, ambiguous, time_zone_data, jitter_seconds, start_at, end_at, max_runs, missed,
     max_catch_up, starting_deadline_seconds, overlap, suspend_after_failures, anchor_at, last_tick_at, next_tick_at, enabled,
     suspended, suspend_reason, task, job_name, task_data, queue, priority, max_retries, timeout_seconds, retry_policy,
-    on_interrupt, tags, metadata, concurrency_key, concurrency_limit, keep_result,
+    on_interrupt, tags, metadata, concurrency_key, concurrency_limit, keep_result, successful_history_limit,
+    failed_history_limit, deletion,
     suspended_at, suspended_by)
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9::text[], $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
     $25, $26, $27, $28, $29, $30, $31, $32::text::json, $33, $34, $35, $36, $37::text::json, $38, $39::text::json,
-    $40::text::json, $41, $42, $43,
+    $40::text::json, $41, $42, $43, $44, $45, $46,
     CASE WHEN $28 THEN scheduler_now() END, CASE WHEN $28 THEN $2 END)
 ON CONFLICT (tenant, source_kind, source_cluster, source_uid) DO NOTHING
 RETURNING id;
 
 -- name: update_schedule
 -- The caller holds the row's lock, has compared generations and taken back the ticks ahead. Whoever writes a retired or
--- halted row brings it back to life. $44 is who has changed the suspension, if that is changed.
+-- halted row brings it back to life. $47 is who has changed the suspension, if that is changed.
 UPDATE scheduler_schedules
 SET
     source_name = $5, source_generation = $6, interval_seconds = $7, phase_seconds = $8, cron = $9::text[], time_zone = $10,
@@ -37,9 +47,10 @@ SET
     suspend_after_failures = $23, anchor_at = $24, last_tick_at = $25, next_tick_at = $26, enabled = $27, suspended = $28,
     suspend_reason = $29, task = $30, job_name = $31, task_data = $32::text::json, queue = $33, priority = $34, max_retries =
     $35, timeout_seconds = $36, retry_policy = $37::text::json, on_interrupt = $38, tags = $39::text::json, metadata =
-    $40::text::json, concurrency_key = $41, concurrency_limit = $42, keep_result = $43,
+    $40::text::json, concurrency_key = $41, concurrency_limit = $42, keep_result = $43, successful_history_limit = $44,
+    failed_history_limit = $45, deletion = $46,
     suspended_at = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_at ELSE scheduler_now() END,
-    suspended_by = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_by ELSE $44 END,
+    suspended_by = CASE WHEN NOT $28 THEN NULL WHEN suspended THEN suspended_by ELSE $47 END,
     retired_at = NULL, retired_reason = NULL, halted_at = NULL, halted_reason = NULL
 WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4;
 
@@ -58,10 +69,16 @@ UPDATE scheduler_schedules SET ticks = ticks - $2, runs = runs - $2, last_run_ti
 UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now()
 WHERE schedule_id = $1 AND status IN ('pending', 'waiting');
 
+-- name: stop_ticks
+-- What runs is asked to stop, as cancel_job does it.
+UPDATE scheduled_jobs SET status = 'cancelled', finished_at = scheduler_now(), stopping_worker = worker_id,
+       stop_asked_at = scheduler_now(), stopping_token = token
+WHERE schedule_id = $1 AND status = 'running';
+
 -- name: delete_schedule
 -- History rows of its jobs stay until retention takes them.
 DELETE FROM scheduler_schedules
-WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4 RETURNING id;
+WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4 RETURNING id, deletion;
 
 -- name: due_schedules
 -- Any healthy worker may tick any schedule; one that code declares ticks only while a living worker declares it. What newer

@@ -122,43 +122,68 @@ SELECT job_id FROM scheduled_jobs
 WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'ScheduledJob';
 
 -- name: changed_schedules
--- Schedules of which a job ended after the cursor, or runs, and those that were halted after it.
-SELECT schedule_id FROM scheduled_jobs
-WHERE finished_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
-UNION
-SELECT schedule_id FROM scheduled_jobs
-WHERE status = 'running' AND source_cluster = $1 AND source_kind = 'PeriodicJob' AND schedule_id IS NOT NULL
-UNION
-SELECT id FROM scheduler_schedules WHERE halted_at > $2 AND source_cluster = $1 AND source_kind = 'PeriodicJob';
+-- What has happened to schedules after the cursor, each a range of an index: their jobs that ended, and those that run; their
+-- ticks that passed without a job; those halted; and those whose tick has now waited for a worker for $3 seconds.
+SELECT j.source_kind, j.tenant, j.source_name, j.job_id || '/' || j.status || '/' || j.token AS trace,
+       j.status = 'running' AS runs
+FROM scheduled_jobs j
+WHERE j.finished_at > $2 AND j.source_cluster = $1 AND j.source_kind = 'PeriodicJob' AND j.schedule_id IS NOT NULL
+UNION ALL
+SELECT j.source_kind, j.tenant, j.source_name, j.job_id || '/running/' || j.token, true
+FROM scheduled_jobs j
+WHERE j.status = 'running' AND j.source_cluster = $1 AND j.source_kind = 'PeriodicJob' AND j.schedule_id IS NOT NULL
+UNION ALL
+SELECT s.source_kind, s.tenant, s.source_name, 'passed/' || o.id, false
+FROM scheduler_occurrences o CROSS JOIN LATERAL (
+    SELECT * FROM scheduler_schedules s WHERE s.id = o.schedule_id LIMIT 1) s  -- a join would be hashed with all schedules
+WHERE o.month IS NULL AND o.recorded_at > $2 AND s.source_cluster = $1 AND s.source_kind = 'PeriodicJob'
+UNION ALL
+SELECT s.source_kind, s.tenant, s.source_name, 'halted/' || s.halted_at, false
+FROM scheduler_schedules s WHERE s.halted_at > $2 AND s.source_cluster = $1 AND s.source_kind = 'PeriodicJob'
+UNION ALL
+SELECT s.source_kind, s.tenant, s.source_name, 'overdue/' || s.next_tick_at, false
+FROM scheduler_schedules s
+WHERE s.next_tick_at > $2::timestamptz - make_interval(secs => $3) AND s.source_kind = 'PeriodicJob'
+  AND s.next_tick_at <= scheduler_now() - make_interval(secs => $3) AND s.source_cluster = $1;
 
 -- name: schedule_states
--- Schedules by id, each with its newest tick that is due, its newest run and the newest end of one, and with what was
--- inserted ahead of time. A tick that was cancelled before it started, as one beside its predecessor's run is, is no run.
+-- Schedules by their sources, each with its newest tick that is due, its newest run and the newest end of one, with what was
+-- inserted ahead of time, and with how it keeps to its rule. A tick that was cancelled before it started, as one beside its
+-- predecessor's run is, is no run. The ledger is read for those only of which it is asked: it counts all their jobs.
 SELECT s.*, s.task_data::text AS payload, s.retry_policy::text AS retry_text, s.tags::text AS tags_text,
        s.metadata::text AS metadata_text, due.tick_at AS due_tick_at, run.job_id AS run_job_id, ended.status AS ended_status,
-       ahead.first_tick_at AS ahead_tick_at, ahead.ticks AS ahead_ticks
-FROM scheduler_schedules s
+       ended.finished_at AS ended_at, ahead.first_tick_at AS ahead_tick_at, ahead.ticks AS ahead_ticks,
+       greatest(CASE WHEN due.status = 'expired' THEN due.tick_at END, passed.missed_at) AS missed_at,
+       s.enabled AND NOT s.suspended AND s.next_tick_at <= scheduler_now() - make_interval(secs => $6) AS is_overdue,
+       EXISTS (SELECT 1 FROM scheduler_living_workers w WHERE w.tenant = s.tenant AND s.queue = ANY(w.queues)) AS is_served,
+       ledger.ran, ledger.failed, ledger.coalesced, ledger.skipped_overlap + ledger.skipped_suspended AS skipped,
+       ledger.missed AS missed_ticks, ends.succeeded_at, ends.failed_at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[]) k(tenant, kind, cluster, uid, is_counted)
+JOIN scheduler_schedules s
+  ON s.tenant = k.tenant AND s.source_kind = k.kind AND s.source_cluster = k.cluster AND s.source_uid = k.uid
 LEFT JOIN LATERAL (
-    SELECT j.tick_at FROM scheduled_jobs j
+    SELECT j.tick_at, j.status FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() ORDER BY j.tick_at DESC LIMIT 1) due ON true
 LEFT JOIN LATERAL (
     SELECT j.job_id FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND NOT (j.status = 'cancelled' AND j.attempt = 0)
     ORDER BY j.tick_at DESC LIMIT 1) run ON true
 LEFT JOIN LATERAL (
-    SELECT j.status FROM scheduled_jobs j
+    SELECT j.status, j.finished_at FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at <= scheduler_now() AND NOT (j.status = 'cancelled' AND j.attempt = 0)
       AND j.finished_at IS NOT NULL
     ORDER BY j.tick_at DESC LIMIT 1) ended ON true
 CROSS JOIN LATERAL (
     SELECT min(j.tick_at) AS first_tick_at, count(*) AS ticks FROM scheduled_jobs j
     WHERE j.schedule_id = s.id AND j.tick_at > scheduler_now()) ahead
-WHERE s.id = ANY($1::bigint[]);
-
--- name: schedule_id
--- The row of a source.
-SELECT id FROM scheduler_schedules
-WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = $4;
+CROSS JOIN LATERAL (
+    SELECT max(o.last_tick_at) AS missed_at FROM scheduler_occurrences o
+    WHERE o.schedule_id = s.id AND o.outcome = 'missed') passed
+LEFT JOIN scheduler_ledger ledger ON ledger.schedule_id = CASE WHEN k.is_counted THEN s.id END
+LEFT JOIN LATERAL (
+    SELECT max(j.finished_at) FILTER (WHERE j.status = 'completed') AS succeeded_at,
+           max(j.finished_at) FILTER (WHERE j.status = 'failed') AS failed_at
+    FROM scheduled_jobs j WHERE j.schedule_id = CASE WHEN k.is_counted THEN s.id END) ends ON true;
 
 -- name: open_sources
 -- What a sweep compares with the resources that exist.

@@ -19,7 +19,7 @@ from pg_scheduler.cli.stop_signals import StopSignals
 from pg_scheduler.control import Control
 from pg_scheduler.embedded import EmbeddedPostgres
 from pg_scheduler_operator import file_mode
-from pg_scheduler_operator.cli.demo import embedded
+from pg_scheduler_operator.cli.demonstrating import embedded
 from pg_scheduler_operator.cli.fleet import Fleet
 from pg_scheduler_operator.cli.worker_processes import WorkerProcess
 from pg_scheduler_operator.gateway.local_workers import LocalWorkers

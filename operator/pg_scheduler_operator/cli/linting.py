@@ -18,7 +18,7 @@ from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.simulation import watch
 from pg_scheduler_operator.cli.parameters import TOPICS
 from pg_scheduler_operator.cli.scenes import declared_in, namespaces, spec_of
-from pg_scheduler_operator.cli.simulate import duration, instant
+from pg_scheduler_operator.cli.simulating import duration, instant
 from pg_scheduler_operator.resources import Kind, PeriodicJobSpec, ScheduledJobSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,80 @@
+"""Many keys at once, as at the start: their objects are read by the page, not one by one.
+
+Invariants: a key is taken before the pages are read, so that whatever happens to its object later puts it again; one
+that no page has served, be it that the object is gone or that reading fails, goes back to the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.resources import Key, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.reconciler.queue import KeyQueue
+
+logger = logging.getLogger(__name__)
+
+CROWD: Final = 500
+"""A page: what is not more is read faster one by one."""
+
+AT_ONCE: Final = 40
+
+ROUND_SECONDS: Final = 300.0
+"""After so long no further page is begun, so that a round that crawls shows as one that ends late."""
+
+
+class Crowds:
+    """Works off what waits when it is more than a page."""
+
+    def __init__(
+        self, queue: KeyQueue, resources: Resources, work_on: Callable[[Key, Mapping[str, Any]], Awaitable[None]]
+    ) -> None:
+        self._queue = queue
+        self._resources = resources
+        self._work_on = work_on
+
+    async def run_once(self) -> int:
+        """Work off all that waits if it is many; how many were taken."""
+        taken = self._queue.take_all(if_more_than=CROWD)
+        for kind in {key.kind for key in taken}:
+            await self._work_off(kind, {key for key in taken if key.kind is kind})
+        return len(taken)
+
+    async def _work_off(self, kind: Kind, wanted: set[Key]) -> None:
+        until = monotonic() + ROUND_SECONDS
+        try:
+            async for bodies in self._resources.pages(kind):
+                page = {_key_of(kind, body): body for body in bodies}
+                await self._each({key: page[key] for key in page.keys() & wanted})
+                wanted -= page.keys()
+                if not wanted or monotonic() > until:
+                    break
+        except KubernetesError as error:
+            logger.debug("reading %s by the page: %s; they are read one by one", kind.plural, error)
+        finally:
+            for key in wanted:
+                self._queue.done(key, again_in_seconds=0)
+
+    async def _each(self, bodies: Mapping[Key, Mapping[str, Any]]) -> None:
+        rest = iter(bodies.items())
+
+        async def work() -> None:
+            for key, body in rest:
+                await self._work_on(key, body)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(work())
+
+
+def _key_of(kind: Kind, body: Mapping[str, Any]) -> Key:
+    metadata = body["metadata"]
+    return Key(kind=kind, namespace=metadata["namespace"], name=metadata["name"])
