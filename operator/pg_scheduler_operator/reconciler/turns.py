@@ -219,6 +219,7 @@ class Reconciler:
         now = _now()
         actions = let_go_without_database(meta, now)
         if actions:
+            self._sweeper.let_go(meta.uid)
             return actions
         if meta.deletion_at is not None:
             self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
