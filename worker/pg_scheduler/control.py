@@ -317,6 +317,7 @@ class Control:
         Raises:
             OwnedByResource: the id belongs to another source.
             InvalidPayload: the arguments or labels cannot be kept exactly as JSON.
+            TenantLimitExceeded: the tenant may not submit it now.
         """
         await self._parts.sources.upsert_job(_owned_job(desired))
         state = await self.known_job(desired.job_id)
@@ -411,6 +412,7 @@ class Control:
 
         Raises:
             InvalidPayload: the arguments cannot be kept exactly as JSON.
+            TenantLimitExceeded: the rule ticks more often than the tenant may.
         """
         await self._parts.schedules.upsert(_definition(desired))
         state = await self.schedule(desired.source)

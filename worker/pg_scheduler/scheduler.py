@@ -376,6 +376,7 @@ class Scheduler:
             TypeError: not an async function.
             InvalidArgument: an argument that cannot be used; nothing was written.
             JobExists: the id is taken (``RAISE``).
+            TenantLimitExceeded: the tenant may not submit it now.
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
         spec = JobSpec(
@@ -431,6 +432,7 @@ class Scheduler:
             TypeError: not an async function; the message begins with the index.
             InvalidArgument: an argument that cannot be used; the message begins with the index.
             JobExists: an id is taken (``RAISE``); nothing was written.
+            TenantLimitExceeded: the tenant may not submit so many now.
             DatabaseUnreachable: no answer; the last two batches may or may not exist.
         """
         return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
