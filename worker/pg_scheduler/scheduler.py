@@ -846,6 +846,7 @@ class Scheduler:
         Raises:
             TypeError: ``func`` is neither, or an unknown option.
             InvalidArgument: a rule or an option is refused; nothing was written.
+            TenantLimitExceeded: the rule ticks more often than the tenant may.
             DatabaseUnreachable: no answer; it may or may not be written.
         """
         task = self._submission.submission.task_of(func)
