@@ -81,8 +81,10 @@ def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: L
 
     async def serve() -> int:
         signals = StopSignals()
-        signals.install()  # until kopf takes them over: process 1 of a pod has no handlers of its own
-        work = app.run_operator(settings.load(**given), on_lost=partial(os._exit, EXIT_TRY_AGAIN), http=http)
+        signals.install()  # process 1 of a pod has no handlers of its own
+        on_lost = partial(os._exit, EXIT_TRY_AGAIN)
+        # kopf takes the signals over when it begins, and gives five seconds to what it hangs on when it ends by one
+        work = app.run_operator(settings.load(**given), on_lost=on_lost, http=http, ready=signals.install)
         await signals.unless_asked_to_end(work)
         return signals.exit_code
 
