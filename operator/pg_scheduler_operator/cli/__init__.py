@@ -116,11 +116,32 @@ def sweep(context: click.Context, dsn: str, *, confirm: bool, cluster: str | Non
 
 
 @click.command(short_help="Print the custom resource definitions.")
-def crds() -> None:
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["crd", "json-schema"]),
+    default="crd",
+    show_default=True,
+    help="For kubectl, or JSON schemas for editors.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a file for each kind there, and print nothing; JSON schemas need it.",
+)
+def crds(*, file_format: str, output_dir: Path | None) -> None:
     """Print the custom resource definitions, for kubectl apply --server-side -f -."""
     with needs_extra("operator"):
-        from pg_scheduler_operator import crdgen
-    click.echo(crdgen.render(), nl=False)
+        from pg_scheduler_operator import crdgen, editor_schemas
+    if output_dir is None:
+        if file_format != "crd":
+            raise click.UsageError("JSON schemas are files: say where with --output-dir")
+        click.echo(crdgen.render(), nl=False)
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in (crdgen if file_format == "crd" else editor_schemas).files().items():
+        (output_dir / name).write_text(text, encoding="utf-8")
+        progress(f"written: {output_dir / name}")
 
 
 @click.command(short_help="Try it: PostgreSQL, two workers, example manifests.")
