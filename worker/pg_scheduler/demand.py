@@ -65,8 +65,8 @@ class Demand:
     Attributes:
         waiting: jobs that are due or will be within the seconds asked for, and ticks that are no jobs yet. At most
             20,000 jobs of each queue and priority are counted, and 1,000 schedules.
-        late_seconds: how long ago that job was due that has waited longest; 0 if none is. Jobs of paused queues and jobs
-            with a concurrency key are left out: they may have to wait.
+        late_seconds: how long ago the job was due that has waited longest; 0 if none waits. Jobs of paused queues and
+            jobs with a concurrency key are left out: they may have to wait.
         median_seconds: how long a task takes, of those among the newest 1,000 ends.
         paused: queues that nobody claims from.
         limits: those of queues that have some.
