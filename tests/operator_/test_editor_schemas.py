@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
+from openapi_schema_validator import OAS31Validator
 
 from pg_scheduler_operator.editor_schemas import files
 from pg_scheduler_operator.resources import GROUP
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMAS = {name.removesuffix(".json"): Draft7Validator(json.loads(text)) for name, text in files().items()}
+SCHEMAS = {name.removesuffix(".json"): OAS31Validator(json.loads(text)) for name, text in files().items()}
 ONLY_A_RULE_REFUSES = sorted((ROOT / "examples" / "invalid").glob("*.yaml"))
 FOLDERS = ("examples/manifests", "examples/scaling", "deploy/workers")
 BODIES = {"periodicjob": periodic_job(), "scheduledjob": scheduled_job(), "workerpool": worker_pool()}
@@ -39,7 +39,7 @@ def mistakes(body: dict[str, Any]) -> list[str]:
 def test_schemas_are_valid_and_there_is_one_for_each_kind() -> None:
     assert SCHEMAS.keys() == BODIES.keys()
     for schema in SCHEMAS.values():
-        Draft7Validator.check_schema(schema.schema)
+        OAS31Validator.check_schema(schema.schema)
         assert "x-kubernetes" not in json.dumps(schema.schema)
 
 
