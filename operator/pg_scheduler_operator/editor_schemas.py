@@ -19,7 +19,6 @@ DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 """What yaml-language-server reads, and with it VS Code, Neovim and others."""
 
 _FOREIGN: Final = "x-kubernetes-"
-_FREE: Final = "x-kubernetes-preserve-unknown-fields"
 
 
 def files() -> dict[str, str]:
@@ -52,8 +51,7 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     result = {keyword: value for keyword, value in schema.items() if not keyword.startswith(_FOREIGN)}
     if "properties" in schema:
         result["properties"] = {name: _closed(child) for name, child in schema["properties"].items()}
-        if not schema.get(_FREE):
-            result["additionalProperties"] = False
+        result["additionalProperties"] = False
     for keyword in ("items", "additionalProperties"):
         if isinstance(schema.get(keyword), dict):
             result[keyword] = _closed(schema[keyword])
