@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SOON_SECONDS = 10
-"""What the design promises a user: accepted, cancelled, released, run."""
+SOON_SECONDS = sized(40, full=10)
+"""What the design promises a user: accepted, cancelled, released, run; in full on a machine of its own."""
 NAMESPACE_ENDS_SECONDS = sized(90, full=30)
 """With its objects, be the database there or not; the design's figure wants a machine of its own."""
 

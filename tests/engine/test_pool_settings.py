@@ -156,4 +156,4 @@ async def test_the_starts_of_a_workers_queues_are_as_their_weights(
     first = await world.pool.fetch("SELECT queue FROM scheduled_jobs ORDER BY token LIMIT 160")
 
     share = Counter(row["queue"] for row in first)
-    assert 110 <= share["mail"] <= 130, share
+    assert 100 <= share["mail"] <= 140, share  # 80 by chance; a claim beside another shifts it a little

@@ -86,7 +86,7 @@ async def test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twic
     server: EmbeddedPostgres, own_world: World, gate: Gate
 ) -> None:
     """The other worker comes back first, finds every lease long over, and sweeps before the holder can beat."""
-    lease_seconds, count = 1.2, 40
+    lease_seconds, count = 2.0, 40
     starts: list[int] = []
     may_end = asyncio.Event()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from pg_scheduler.control import Control
 from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMismatch
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
-from pg_scheduler_operator.gateway.scheduler import Rows
+from pg_scheduler_operator.gateway.scheduler import Changed, Rows
 from pg_scheduler_operator.metrics import LATE_SECONDS, UNROUTABLE_JOBS, Metrics
 from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
@@ -655,6 +656,33 @@ async def test_pool_whose_target_goes_away_in_the_middle_is_looked_at_again(worl
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
+
+
+async def test_end_of_a_job_is_seen_beside_its_namesake_that_still_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object made anew has the key of the one before, whichever of the two rows a look comes upon last."""
+    key = world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    first = f"sj-{world.cluster.objects[key]['metadata']['uid']}"
+    world.cluster.delete(key)
+    await world.settle(key)
+    world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job())
+    await world.settle(key)
+    await world.run(key, "running")
+    look = world.rows.changed
+
+    async def look_with_first_last() -> Changed:
+        changed = await look()
+        return replace(changed, jobs=sorted(changed.jobs, key=lambda job: job.job_id == first))
+
+    monkeypatch.setattr(world.rows, "changed", look_with_first_last)
+    await world.changed()
+
+    await world.run(key, "completed")
+
+    assert key in await world.changed()
 
 
 async def test_what_failed_for_the_database_is_done_when_it_answers_again(world: World) -> None:

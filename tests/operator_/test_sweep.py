@@ -137,3 +137,16 @@ async def test_folder_has_no_brake(world: World) -> None:
     await world.fill(there=0, gone=12)
 
     assert await Sweeper(world.cluster, world.rows, world.metrics, may_hold=False).run_once() == 12
+
+
+async def test_rows_of_objects_that_were_let_go_do_not_hold_it(world: World) -> None:
+    await world.fill(there=3, gone=30)
+    for row in await world.rows.open_sources():
+        if row.uid.endswith("-lost"):
+            world.sweeper.let_go(row.uid)
+
+    assert await world.sweeper.run_once() == 30
+
+    await world.fill(there=3, gone=11, namespace="other")
+    with pytest.raises(SweepHeld, match="11 of 17 objects"):
+        await world.sweeper.run_once()

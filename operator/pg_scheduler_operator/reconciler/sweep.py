@@ -39,6 +39,11 @@ class Sweeper:
         self._rows = rows
         self._metrics = metrics
         self._may_hold = may_hold
+        self._let_go: set[str] = set()
+
+    def let_go(self, uid: str) -> None:
+        """The object goes before its rows, with our knowledge: that it is gone is no sign of a lost list."""
+        self._let_go.add(uid)
 
     async def run_once(self) -> int:
         """Withdraw the rows of objects that are gone; of how many objects.
@@ -48,15 +53,17 @@ class Sweeper:
         Raises:
             SweepHeld: they are suspiciously many, and nobody has agreed.
         """
+        known = set(self._let_go)
         sources = [source for source in await self._rows.open_sources() if self._resources.serves(source.tenant)]
         uids = await self._resources.uids() if sources else ()
         gone = [source for source in sources if source.uid not in uids]
-        await self._brake(len(gone), len(sources))
+        await self._brake(len([source for source in gone if source.uid not in known]), len(sources))
         for source in gone:
             key = Key(kind=Kind(source.kind), namespace=source.tenant, name=source.name)
             logger.info("%s is gone: its rows are withdrawn", key, extra={"object": str(key)})
             await self._withdraw(source)
         await self._rows.release_jobs([source.uid for source in gone if source.kind == Kind.SCHEDULED_JOB])
+        self._let_go -= known
         self._metrics.mark(SWEEP_AGE)
         return len(gone)
 

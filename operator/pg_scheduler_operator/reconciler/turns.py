@@ -10,7 +10,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from pg_scheduler.control import ScheduleTrace
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable, PgSchedulerError
@@ -57,6 +57,9 @@ WORKERS: Final = 10
 PASSES: Final = 4
 """Plans in one turn: make, cancel, say so, and one for a writer in between."""
 
+_Row: TypeAlias = tuple[Key, str | None]
+"""A job's has its id beside the key: an object made anew has the key of the one before, whose job may still run."""
+
 
 class Reconciler:
     """Works on keys, looks for changed rows, and has rows swept."""
@@ -81,7 +84,7 @@ class Reconciler:
         self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor, metrics)
         self._crowds = Crowds(queue, resources, self._work_on)
-        self._seen: dict[Key, JobState | ScheduleTrace] = {}
+        self._seen: dict[_Row, JobState | ScheduleTrace] = {}
         self._turns: dict[Key, float] = {}
         self._database_answers = True
 
@@ -216,6 +219,7 @@ class Reconciler:
         now = _now()
         actions = let_go_without_database(meta, now)
         if actions:
+            self._sweeper.let_go(meta.uid)
             return actions
         if meta.deletion_at is not None:
             self._queue.put_later(meta.key, (meta.deletion_at + CLEANUP_DEFERRED_AFTER - now).total_seconds() + 0.1)
@@ -229,11 +233,12 @@ class Reconciler:
     async def enqueue_changed(self) -> int:
         """One look at the rows: the keys of those that differ from the look before, or have stopped running unseen."""
         changed = await self._look()
-        states: dict[Key, JobState | ScheduleTrace] = {}
-        states |= {_key(job.source): job for job in changed.jobs if job.source is not None}
-        states |= {_key(schedule): schedule for schedule in changed.schedules}
-        keys = {key for key, state in states.items() if self._seen.get(key) != state}
-        keys |= {key for key, state in self._seen.items() if key not in states and _was_running(state)}
+        states: dict[_Row, JobState | ScheduleTrace] = {}
+        states |= {(_key(job.source), job.job_id): job for job in changed.jobs if job.source is not None}
+        states |= {(_key(schedule), None): schedule for schedule in changed.schedules}
+        rows = {row for row, state in states.items() if self._seen.get(row) != state}
+        rows |= {row for row, state in self._seen.items() if row not in states and _was_running(state)}
+        keys = {key for key, _ in rows}
         self._seen = states
         for key in keys:
             self._queue.put(key)
