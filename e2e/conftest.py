@@ -99,7 +99,7 @@ def database(databases: Databases) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def crds(cluster: Cluster) -> None:
     """Our kinds, served."""
-    cluster.kubectl("apply", "--filename", str(ROOT / "crds"))
+    cluster.kubectl("apply", "--server-side", "--filename", str(ROOT / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=20s", "--filename", str(ROOT / "crds"))
 
 

@@ -95,6 +95,13 @@ class Cluster:
         command = [str(self._kit.binaries / "kubectl"), *arguments]
         return output_of(command, given=stdin, env=self.env, timeout_seconds=timeout_seconds)
 
+    def shell(self, script: str, *, folder: Path, timeout_seconds: float = 60) -> str:
+        """What lines for a shell print that begin in a folder, with our kubectl as the cluster's admin."""
+        __tracebackhide__ = True
+        env = {**self.env, "PATH": f"{self._kit.binaries}:{self.env['PATH']}"}
+        command = ["sh", "-e", "-c", f'cd "$0"\n{script}', str(folder)]
+        return output_of(command, env=env, timeout_seconds=timeout_seconds)
+
     def apply(self, manifests: str | Manifest | Iterable[Manifest], *, namespace: str = "default") -> None:
         """YAML, one object or several."""
         self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=_to_text(manifests))

@@ -23,7 +23,7 @@ _CRDS = str(ROOT / "crds")
 def no_crds(cluster: Cluster, crds: None) -> Iterator[None]:  # noqa: ARG001 - what is taken away and given back
     cluster.kubectl("delete", "--filename", _CRDS, "--timeout=30s")
     yield
-    cluster.kubectl("apply", "--filename", _CRDS)
+    cluster.kubectl("apply", "--server-side", "--filename", _CRDS)
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=20s", "--filename", _CRDS)
 
 
@@ -35,7 +35,7 @@ def test_operator_waits_for_its_kinds(cluster: Cluster, tenant: Tenant, start_op
     operator = start_operator(wait=False)
     operator.says("waiting for the CRDs")
 
-    cluster.kubectl("apply", "--filename", _CRDS)
+    cluster.kubectl("apply", "--server-side", "--filename", _CRDS)
 
     operator.says("serving")
     tenant.wait("a kind", lambda: tenant.kubectl("get", "sjob") == "")

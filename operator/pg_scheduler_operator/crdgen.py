@@ -180,6 +180,11 @@ def render() -> str:
     return "---\n".join(document(crd) for crd in crds())
 
 
+def files() -> dict[str, str]:
+    """One CRD a kind, by the name of its file."""
+    return {f"{crd['spec']['names']['plural']}.yaml": document(crd) for crd in crds()}
+
+
 def document(crd: Mapping[str, Any]) -> str:
     """One of them as YAML."""
     return yaml.safe_dump(dict(crd), sort_keys=False, width=1000, allow_unicode=True)

@@ -123,11 +123,23 @@ SCALE_IN_WRONG_VICTIMS: Final = Definition(
     labels=("namespace", "pool"),
     meaning="Pods that were deleted in the place of those that were to go.",
 )
+LATE_SECONDS: Final = Definition(
+    name="pgscheduler_operator_late_seconds",
+    kind="gauge",
+    labels=("namespace", "pool"),
+    meaning="How long ago the job was due that waits longest in the pool's namespace, but for paused queues and keys.",
+)
+UNROUTABLE_JOBS: Final = Definition(
+    name="pgscheduler_operator_unroutable_jobs",
+    kind="gauge",
+    labels=("namespace", "pool"),
+    meaning="Due jobs of the pool's namespace whose task no living worker knows, or whose queue none serves.",
+)
 
 METRICS: Final = (
     *(LEADER, RECONCILE_SECONDS, RECONCILE_FAILURES, QUEUE_DEPTH, STATUS_WRITES, STATUS_BACKLOG, STATUS_BACKLOG_AGE),
     *(API_ERRORS, WATCH_AGE, LOOP_AGE, LOOP_FAILURES, DATABASE_UP, SWEEP_AGE, SWEEP_HELD_ROWS),
-    *(SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS),
+    *(SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS, LATE_SECONDS, UNROUTABLE_JOBS),
 )
 """All of them, in the order of the reference; a new one is added here."""
 

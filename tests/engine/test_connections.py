@@ -488,7 +488,7 @@ async def test_32_writers_send_one_notification_a_transaction_at_most(dsn: str, 
                 await scheduler.schedule(nothing, execution_time=now(), connection=connection)
         await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(4)], batch_size=2)
         for conflict in ConflictResolution:
-            await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(150)], conflict_resolution=conflict)
+            await scheduler.schedule_bulk([JobSpec(nothing, now()) for _ in range(40)], conflict_resolution=conflict)
         await scheduler.schedule(nothing, execution_time=now())
         return 1 + 2 + 3 + 1
 

@@ -26,6 +26,9 @@ def worker(pod: str | None, busy: int, *, lives: bool = True) -> WorkerLoad:
     return WorkerLoad(pod_uid=pod, slots=10, started_at=NOW, lives=lives, busy=busy, tasks=["t"])
 
 
+SERVES = replace(worker("a", 0), queues=["q"])
+
+
 @pytest.mark.parametrize(
     ("what", "slots"),
     [
@@ -118,3 +121,19 @@ def test_orphans_raise_the_need_and_it_falls_back_when_they_are_rescued(
 
     before = need_of(demand(*waiting, running=living), OUTLOOK).slots
     assert need_of(demand(*waiting, running=running), OUTLOOK).slots == before + lost
+
+
+@pytest.mark.parametrize(
+    ("what", "jobs"),
+    [
+        (demand(), 0),
+        (demand(Waiting("q", "t", 0, 2), Waiting("q", "t", 1, 9), Waiting("q", "typo", 0, 3)), 5),
+        (demand(Waiting("q", "t", 0, 2), Waiting("q", "typo", 0, 3), workers=[SERVES]), 3),
+        (demand(Waiting("p", "t", 0, 2), workers=[SERVES]), 2),
+        (demand(Waiting("p", "t", 0, 2), workers=[SERVES], paused=["p"]), 0),
+        (demand(Waiting("q", "t", 0, 2), workers=[replace(SERVES, lives=False)]), 2),
+        (demand(Waiting("q", "u", 0, 2), workers=[SERVES, replace(SERVES, queues=["p"], tasks=["u"])]), 2),
+    ],
+)
+def test_unroutable_is_what_is_due_and_no_living_worker_takes(what: Demand, jobs: int) -> None:
+    assert what.unroutable_jobs == jobs

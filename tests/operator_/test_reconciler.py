@@ -14,7 +14,7 @@ from pg_scheduler.errors import DatabaseUnreachable, PgSchedulerError, SchemaMis
 from pg_scheduler.tenant_limits import TenantLimits
 from pg_scheduler_operator.errors import KubernetesError, KubernetesUnreachable, ObjectChanged, ObjectGone
 from pg_scheduler_operator.gateway.scheduler import Changed, Rows
-from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.metrics import LATE_SECONDS, UNROUTABLE_JOBS, Metrics
 from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconciler import KeyQueue, Reconciler, Sweeper
@@ -538,6 +538,22 @@ async def test_younger_of_two_pools_leaves_the_target_alone(world: World) -> Non
     assert world.cluster.deployments["billing/workers"].wanted == 3
     await world.settle(older)
     assert world.cluster.deployments["billing/workers"].wanted == 5
+
+
+async def test_pool_tells_of_late_and_unroutable_jobs_while_the_database_answers(world: World) -> None:
+    world.cluster.deployments["billing/workers"] = TargetScale(wanted=0, existing=0)
+    key = world.cluster.apply(Kind.WORKER_POOL, "w", worker_pool())
+    await world.settle(world.cluster.apply(Kind.SCHEDULED_JOB, "a", scheduled_job()))
+    await world.pool.execute("UPDATE scheduled_jobs SET execution_time = now() - interval '1 hour'")
+    labels = ("billing", "w")
+
+    await world.settle(key)
+    late, unroutable = (world.metrics.values(metric)[labels] for metric in (LATE_SECONDS, UNROUTABLE_JOBS))
+    world.rows.away = True
+    await world.settle(key)
+
+    assert (late >= 3600, unroutable) == (True, 1)
+    assert not {*world.metrics.values(LATE_SECONDS), *world.metrics.values(UNROUTABLE_JOBS)}
 
 
 async def test_pool_is_held_while_the_database_is_away(world: World) -> None:

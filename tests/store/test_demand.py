@@ -72,6 +72,18 @@ async def test_waiting_jobs_are_told_by_queue_task_and_second(control: Control, 
     ]
 
 
+async def test_lateness_is_that_of_the_oldest_job_that_nothing_makes_wait(control: Control, world: World) -> None:
+    await world.stand_at(BEGIN)
+    await world.pending(execution_time=BEGIN + timedelta(seconds=5))
+    early = await control.demand("")
+    for seconds, options in ((-7, {}), (-3, {}), (-60, {"concurrency_key": "k"}), (-70, {"suspended": True})):
+        await world.pending(execution_time=BEGIN + timedelta(seconds=seconds), **options)
+    await world.pending(execution_time=BEGIN - timedelta(seconds=80), queue="paused")
+    await world.pool.execute("INSERT INTO scheduler_queues (tenant, queue, paused_at) VALUES ('', 'paused', now())")
+
+    assert (early.late_seconds, (await control.demand("")).late_seconds) == (0, 7)
+
+
 async def test_ticks_that_are_no_jobs_yet_are_expected_and_then_due(control: Control, world: World) -> None:
     await world.stand_at(BEGIN)
     await control.upsert_schedule(SCHEDULE)

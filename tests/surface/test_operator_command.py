@@ -82,3 +82,29 @@ def test_crds_prints_what_the_repository_holds(pgscheduler: RunCommand) -> None:
     printed = {document["metadata"]["name"]: document for document in yaml.safe_load_all(ended.out)}
     kept = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
     assert printed == {document["metadata"]["name"]: document for document in kept}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["periodicjobs.yaml", "scheduledjobs.yaml", "workerpools.yaml"]),
+        (["--format", "json-schema"], ["periodicjob.json", "scheduledjob.json", "workerpool.json"]),
+    ],
+)
+def test_crds_and_json_schemas_are_written_as_files(
+    pgscheduler: RunCommand, tmp_path: Path, options: list[str], names: list[str]
+) -> None:
+    ended = pgscheduler("crds", *options, "--output-dir", "a/schemas")
+
+    assert (ended.exit_code, ended.out) == (0, ""), ended
+    written = {path.name: yaml.safe_load(path.read_text()) for path in (tmp_path / "a" / "schemas").iterdir()}
+    assert sorted(written) == names
+    if not options:
+        assert written == {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")}
+
+
+def test_json_schemas_need_a_folder(pgscheduler: RunCommand) -> None:
+    ended = pgscheduler("crds", "--format", "json-schema")
+
+    assert ended.exit_code == 2
+    assert "--output-dir" in ended.err

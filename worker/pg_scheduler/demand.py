@@ -65,6 +65,8 @@ class Demand:
     Attributes:
         waiting: jobs that are due or will be within the seconds asked for, and ticks that are no jobs yet. At most
             20,000 jobs of each queue and priority are counted, and 1,000 schedules.
+        late_seconds: how long ago the job was due that has waited longest; 0 if none waits. Jobs of paused queues and
+            jobs with a concurrency key are left out: they may have to wait.
         median_seconds: how long a task takes, of those among the newest 1,000 ends.
         paused: queues that nobody claims from.
         limits: those of queues that have some.
@@ -75,6 +77,7 @@ class Demand:
 
     at: datetime
     waiting: Sequence[Waiting] = ()
+    late_seconds: float = 0.0
     running: Sequence[Running] = ()
     workers: Sequence[WorkerLoad] = ()
     median_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -83,6 +86,16 @@ class Demand:
     has_schedules: bool = False
     schema_version: int = 0
     is_schema_current: bool = True
+
+    @property
+    def unroutable_jobs(self) -> int:
+        """How many jobs are due that no living worker would take: none knows their task, or none serves their queue."""
+        taken = {(queue, task) for each in self.workers if each.lives for queue in each.queues for task in each.tasks}
+        return sum(
+            each.jobs
+            for each in self.waiting
+            if each.in_seconds == 0 and each.queue not in self.paused and (each.queue, each.task) not in taken
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ install if that is missing.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -73,12 +75,16 @@ def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: L
         from pg_scheduler_operator import app, settings
         from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
     logs.configure(log_format)
+    # what is then garbage is the whole process: looking through all that kopf and the client have loaded costs seconds
+    atexit.register(gc.freeze)
     given = {"adopt_by_name": True} if adopt_by_name else {}
 
     async def serve() -> int:
         signals = StopSignals()
-        signals.install()  # until kopf takes them over: process 1 of a pod has no handlers of its own
-        work = app.run_operator(settings.load(**given), on_lost=partial(os._exit, EXIT_TRY_AGAIN), http=http)
+        signals.install()  # process 1 of a pod has no handlers of its own
+        on_lost = partial(os._exit, EXIT_TRY_AGAIN)
+        # kopf takes the signals over when it begins, and gives five seconds to what it hangs on when it ends by one
+        work = app.run_operator(settings.load(**given), on_lost=on_lost, http=http, ready=signals.install)
         await signals.unless_asked_to_end(work)
         return signals.exit_code
 
@@ -110,11 +116,32 @@ def sweep(context: click.Context, dsn: str, *, confirm: bool, cluster: str | Non
 
 
 @click.command(short_help="Print the custom resource definitions.")
-def crds() -> None:
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["crd", "json-schema"]),
+    default="crd",
+    show_default=True,
+    help="For kubectl, or JSON schemas for editors.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a file for each kind there, and print nothing; JSON schemas need it.",
+)
+def crds(*, file_format: str, output_dir: Path | None) -> None:
     """Print the custom resource definitions, for kubectl apply --server-side -f -."""
     with needs_extra("operator"):
-        from pg_scheduler_operator import crdgen
-    click.echo(crdgen.render(), nl=False)
+        from pg_scheduler_operator import crdgen, editor_schemas
+    if output_dir is None:
+        if file_format != "crd":
+            raise click.UsageError("JSON schemas are files: say where with --output-dir")
+        click.echo(crdgen.render(), nl=False)
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in (crdgen if file_format == "crd" else editor_schemas).files().items():
+        (output_dir / name).write_text(text, encoding="utf-8")
+        progress(f"written: {output_dir / name}")
 
 
 @click.command(short_help="Try it: PostgreSQL, two workers, example manifests.")

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from pg_scheduler.demand import PoolRecord
 from pg_scheduler.errors import DatabaseNotReady, DatabaseUnreachable
 from pg_scheduler_operator.errors import InvalidSpec
-from pg_scheduler_operator.metrics import SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS
+from pg_scheduler_operator.metrics import (
+    LATE_SECONDS,
+    SCALE_IN_HELD,
+    SCALE_IN_MARKED_PODS,
+    SCALE_IN_WRONG_VICTIMS,
+    UNROUTABLE_JOBS,
+)
 from pg_scheduler_operator.reconcile import worker_pool
 from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
 from pg_scheduler_operator.reconcile.pool_memory import Memory
@@ -38,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+OF_POOLS: Final = (LATE_SECONDS, SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS, UNROUTABLE_JOBS)
 POOL_SECONDS: Final = 2.0
 NEIGHBOURS_SECONDS: Final = 10.0
 """How old a list of the namespace's pools and autoscalers may be: they are listed once for all pools."""
@@ -75,17 +82,19 @@ class PoolTurns:
     async def turn(self, pool: Resource[WorkerPoolSpec]) -> float:
         """One turn; in how many seconds the next one is due."""
         key = pool.meta.key
-        plan = worker_pool.plan(pool, await self._look(pool), self._memories.get(key, Memory()))
+        look = await self._look(pool)
+        plan = worker_pool.plan(pool, look, self._memories.get(key, Memory()))
         done = await self._executor.execute(plan.actions)
         self._memories[key] = plan.memory
         self._count(key, plan)
+        self._show(key, look.demand)
         wishes = (POOL_SECONDS, plan.again_in_seconds, done.again_in_seconds)
         return min(each for each in wishes if each is not None)
 
     def forget(self, key: Key) -> None:
         """The pool is gone."""
         self._memories.pop(key, None)
-        for metric in (SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS):
+        for metric in OF_POOLS:
             self._metrics.drop(metric, key.namespace, key.name)
 
     def _count(self, key: Key, plan: PoolPlan) -> None:
@@ -95,6 +104,15 @@ class PoolTurns:
             self._metrics.count(SCALE_IN_WRONG_VICTIMS, key.namespace, key.name, by=plan.wrong_victims)
             about = {"object": str(key)}
             logger.warning("%s: %d pods were deleted that were not to go", key, plan.wrong_victims, extra=about)
+
+    def _show(self, key: Key, demand: Demand | None) -> None:
+        """Old figures would hold an alert up, or down, for as long as the database is away."""
+        if demand is None:
+            self._metrics.drop(LATE_SECONDS, key.namespace, key.name)
+            self._metrics.drop(UNROUTABLE_JOBS, key.namespace, key.name)
+            return
+        self._metrics.set(LATE_SECONDS, demand.late_seconds, key.namespace, key.name)
+        self._metrics.set(UNROUTABLE_JOBS, demand.unroutable_jobs, key.namespace, key.name)
 
     async def _look(self, pool: Resource[WorkerPoolSpec]) -> Look:
         spec, meta = pool.spec, pool.meta

@@ -42,6 +42,8 @@ Answered: TypeAlias = Callable[[Record | None], None]
 _Connect: TypeAlias = "Callable[..., Coroutine[Any, Any, asyncpg.Connection[Record]]]"
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+CLOSE_SECONDS = 0.5
+"""How long somebody who ends waits for a server that may not answer."""
 BUSY_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 """At most this long before a statement is sent again that the server has undone; the pause itself is drawn."""
 
@@ -110,20 +112,41 @@ class Database:
         require_pool(self._pool)
         require_loop(self._pool)
         proxy = await self._acquired()
-        is_clean = False
         try:
             with translated(self._place, proxy):
                 yield proxy
-            is_clean = leaves_nothing
-        finally:
-            with translated(self._place), _unreset(self._pool, proxy) if is_clean else contextlib.nullcontext():
-                await self._pool.release(proxy, timeout=self._acquire_seconds)
+        except asyncio.CancelledError:
+            # to be told of a server that does not answer would have the caller try again, and never end
+            with contextlib.suppress(Exception):
+                await self._pool.release(proxy, timeout=CLOSE_SECONDS)
+            raise
+        except BaseException:
+            await self._give_back(proxy)
+            raise
+        with _unreset(self._pool, proxy) if leaves_nothing else contextlib.nullcontext():
+            await self._give_back(proxy)
+
+    async def _give_back(self, proxy: "PoolConnectionProxy[Record]") -> None:
+        with translated(self._place):
+            await self._pool.release(proxy, timeout=self._acquire_seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection in a transaction that ends with the block."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await transaction.rollback()
+                raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def fetch(self, query: str, *values: Any) -> list[Record]:
         """Every row."""
@@ -145,8 +168,10 @@ class Database:
         return await self._single(lambda connection: connection.fetchval(query, *values))
 
     async def close(self) -> None:
-        """Close the pool; only of pools that this package opened."""
-        await self._pool.close()
+        """Close the pool, by force when the server does not answer; only of pools that this package opened."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
 
     async def _single(self, send: "Callable[[Connection], Awaitable[Answer]]") -> Answer:
         for pause in self._pauses:

@@ -31,6 +31,7 @@ class DemandStore:
         return Demand(
             at=row["at"],
             waiting=[*jobs, *_ticks(schedules, row["at"], timedelta(seconds=ahead_seconds))],
+            late_seconds=row["late_seconds"],
             running=[Running(*each) for each in json.loads(row["running"])],
             workers=[_worker(each) for each in json.loads(row["workers"])],
             median_seconds=json.loads(row["medians"]),

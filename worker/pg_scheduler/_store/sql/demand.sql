@@ -2,8 +2,8 @@
 -- What a tenant's jobs ask of its workers, in one snapshot and one row of JSON. Of each queue and priority the first 20000 jobs
 -- by time are counted and no more, by task and by whole seconds until they are due (0: they are): the answer costs the same
 -- however long the backlog is. Queues are found by stepping from one to the next in the index of what is due. $2 is how many
--- seconds ahead. How long a task takes is the median of what is among the newest 1000 ends. Dead workers are told of only while
--- rows say that they run something.
+-- seconds ahead. Late is what is due, waits for no key, and whose queue is not paused. How long a task takes is the median of
+-- what is among the newest 1000 ends. Dead workers are told of only while rows say that they run something.
 WITH RECURSIVE plain AS (
     (SELECT j.queue FROM scheduled_jobs j
      WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL AND j.tenant = $1
@@ -23,7 +23,8 @@ keyed AS (
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL AND j.tenant = $1 AND j.queue > p.queue
         ORDER BY j.queue LIMIT 1) n),
 waiting AS (
-    SELECT q.queue, w.task, greatest(0, ceil(extract(epoch FROM w.execution_time - scheduler_now())))::int AS in_seconds
+    SELECT q.queue, w.task, greatest(0, ceil(extract(epoch FROM w.execution_time - scheduler_now())))::int AS in_seconds,
+           w.execution_time AS due_at
     FROM plain q CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.task, greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') AS execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NULL
@@ -31,7 +32,7 @@ waiting AS (
           AND j.execution_time <= scheduler_now() + make_interval(secs => $2)
         ORDER BY j.execution_time, j.id LIMIT 20000) w
     UNION ALL
-    SELECT q.queue, w.task, greatest(0, ceil(extract(epoch FROM w.execution_time - scheduler_now())))::int
+    SELECT q.queue, w.task, greatest(0, ceil(extract(epoch FROM w.execution_time - scheduler_now())))::int, NULL
     FROM keyed q CROSS JOIN unnest(ARRAY[1, 3, 5, 8]) p(priority) CROSS JOIN LATERAL (
         SELECT j.task, greatest(j.execution_time, timestamptz '0001-01-02 00:00+00') AS execution_time FROM scheduled_jobs j
         WHERE j.status = 'pending' AND NOT j.suspended AND j.concurrency_key IS NOT NULL
@@ -52,6 +53,9 @@ ended AS (
 SELECT scheduler_now() AS at, (
     SELECT coalesce(json_agg(json_build_array(w.queue, w.task, w.in_seconds, w.jobs)), '[]')
     FROM (SELECT queue, task, in_seconds, count(*) AS jobs FROM waiting GROUP BY queue, task, in_seconds) w)::text AS waiting, (
+    SELECT coalesce(greatest(0, extract(epoch FROM scheduler_now() - min(w.due_at))), 0)::float8 FROM waiting w WHERE NOT EXISTS (
+        SELECT 1 FROM scheduler_queues q
+        WHERE q.tenant = $1 AND q.queue = w.queue AND q.paused_at IS NOT NULL)) AS late_seconds, (
     SELECT coalesce(json_agg(json_build_array(r.queue, r.jobs, EXISTS (
         SELECT 1 FROM scheduler_living_workers w WHERE w.id = r.worker_id))), '[]') FROM running r)::text AS running, (
     SELECT coalesce(json_agg(json_build_object(
