@@ -169,7 +169,6 @@ def test_readme_and_manifests_name_this_release() -> None:
 
     assert set(re.findall(r"pgscheduler:(\d[\d.]*\d)", named)) == {pg_scheduler.__version__}
     assert f"**Status: {pg_scheduler.__version__}," in README
-    assert f"| there in {pg_scheduler.__version__} |" in README
 
 
 def test_make_targets_in_the_documents_exist() -> None:
