@@ -79,8 +79,11 @@ def _row_versions(tenant: Tenant) -> dict[str, str]:
 
 
 def _writes(tenant: Tenant) -> Counter[str]:
-    """How many rows of each table were ever written."""
-    found = tenant.database.fetch("SELECT relname, n_tup_ins + n_tup_upd + n_tup_del AS n FROM pg_stat_user_tables")
+    """How many rows of each table were ever written, but for the one that says every ten seconds: I live."""
+    found = tenant.database.fetch(
+        "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del AS n FROM pg_stat_user_tables"
+        " WHERE relname <> 'scheduler_clusters'"
+    )
     return Counter({row["relname"]: row["n"] for row in found})
 
 
