@@ -223,19 +223,19 @@ class Link:
     journal: list[Any] = field(default_factory=list)
 
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
-        return cast("list[asyncpg.Record]", await self._send("fetch", query, values))
+        return cast("list[asyncpg.Record]", await self.send("fetch", query, values))
 
     async def fetchrow(self, query: str, *values: Any, answered: Answered | None = None) -> asyncpg.Record | None:
-        row = cast("asyncpg.Record | None", await self._send("fetchrow", query, values))
+        row = cast("asyncpg.Record | None", await self.send("fetchrow", query, values))
         if answered is not None:
             answered(row)
         return row
 
     async def fetchval(self, query: str, *values: Any) -> Any:
-        return await self._send("fetchval", query, values)
+        return await self.send("fetchval", query, values)
 
     async def execute(self, query: str, *values: Any) -> Any:
-        return await self._send("execute", query, values)
+        return await self.send("execute", query, values)
 
     def is_closed(self) -> bool:
         return False
@@ -247,18 +247,10 @@ class Link:
     def place(self) -> str:
         return "here"
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """A transaction that fails is rolled back by the server, which sees that its client has gone."""
-        self.in_transaction = True
-        try:
-            await self._send("execute", "BEGIN", ())
-            yield
-            await self._send("execute", "COMMIT", ())
-        finally:
-            self.in_transaction = False
+    def transaction(self) -> LinkTransaction:
+        return LinkTransaction(self)
 
-    async def _send(self, method: Method, query: str, values: tuple[Any, ...]) -> Any:
+    async def send(self, method: Method, query: str, values: tuple[Any, ...]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting.append(
             Call(self, method, query, values, self.time.elapsed, future, self.in_transaction, self.heart)
@@ -267,6 +259,36 @@ class Link:
 
     def __str__(self) -> str:
         return f"{self.owner} {self.strand}"
+
+
+class LinkTransaction:
+    """A transaction that fails is rolled back by the server, which sees that its client has gone."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def start(self) -> None:
+        self._link.in_transaction = True
+        try:
+            await self._link.send("execute", "BEGIN", ())
+        except BaseException:
+            self._link.in_transaction = False
+            raise
+
+    async def commit(self) -> None:
+        try:
+            await self._link.send("execute", "COMMIT", ())
+        finally:
+            self._link.in_transaction = False
+
+    async def rollback(self) -> None:
+        self._link.in_transaction = False
+
+    async def __aenter__(self) -> None:
+        await self.start()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await (self.commit() if kind is None else self.rollback())
 
 
 class LinkedDatabase(Database):
