@@ -170,6 +170,7 @@ class Judge:
             self._count_tries(call)
         if call.name == "requeue_orphans":
             self._judge_charges(changes)
+        self.keys.begin_statement()
         for change in changes:
             self._judge_change(call, change)
         if call.name == "claim_keyed_jobs":

@@ -33,12 +33,16 @@ class Retry:
 
 @dataclass(slots=True)
 class Keys:
-    """The limits that were set, and by their jobs: who holds a slot, who will start again, and who queues."""
+    """The limits that were set, and by their jobs: who holds a slot, who will start again, and who queues.
+
+    ``unasked`` counts those that the present statement has started and that need not mind retries.
+    """
 
     limits: dict[str, int] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
     retrying: dict[str, Retry] = field(default_factory=dict)
     queued: dict[str, str] = field(default_factory=dict)
+    unasked: Counter[str] = field(default_factory=Counter)
 
     def limit(self, key: str | None) -> int:
         return self.limits.get(key or "", 1)
@@ -49,6 +53,10 @@ class Keys:
     def opened(self, key: str) -> int:
         """Those that hold a slot, and those that will again."""
         return self.held(key) + sum(retry.key == key for retry in self.retrying.values())
+
+    def begin_statement(self) -> None:
+        """In which order a claim writes its rows says nothing of whose turn came first."""
+        self.unasked.clear()
 
     def follow(self, change: Change, *, promoted: bool) -> None:
         """What the change of a job means for its slot and for its turn."""
@@ -78,8 +86,11 @@ class Keys:
         if change.new_status == "running":
             self.holders[change.id] = key
             require(self.held(key) <= self.limit(key), f"more than {self.limit(key)} hold a slot of {key}")
-            is_new = change.on_full in POLITE and change.attempt == 1
-            require(not is_new or self.opened(key) <= self.limit(key), f"{change.id} starts beside a retry of {key}")
+            if change.on_full in POLITE and change.attempt == 1:
+                opened = self.opened(key) - self.unasked[key]
+                require(opened <= self.limit(key), f"{change.id} starts beside a retry of {key}")
+            else:
+                self.unasked[key] += 1
         if change.new_status == "waiting":
             taken = self.opened(key) if _queues(change) else self.held(key)
             require(taken >= self.limit(key), f"{change.id} waits although {key} has a free slot")
