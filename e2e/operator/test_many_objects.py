@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.programs import Program, StartProgram
     from support.tenants import Tenant
 
-_OBJECTS = sized(1_000, full=10_000)
+_OBJECTS = sized(600, full=10_000)
 _ROWS_SECONDS = sized(120, full=30)
 _STATUSES_PER_SECOND = 50
 _MEMORY_MB = 250

@@ -65,19 +65,17 @@ def test_of_two_pools_one_counts_and_the_other_says_so(tenant: Tenant) -> None:
     limits = {"this": 5, "that": 9}
     tenant.apply(*(_pool(name, {"name": "mail", "concurrency": limit}) for name, limit in limits.items()))
 
-    def in_conflict() -> list[str]:
-        return [
-            name for name in limits if tenant.condition(f"wpool/{name}", "Degraded").get("reason") == "QueueConflict"
-        ]
+    def is_in_conflict(name: str) -> bool:
+        return tenant.condition(f"wpool/{name}", "Degraded").get("reason") == "QueueConflict"
 
-    (other,) = tenant.wait("one says so", in_conflict)
+    (other,) = tenant.wait("one says so", lambda: [name for name in limits if is_in_conflict(name)])
     (first,) = limits.keys() - {other}
     tenant.wait("the other's limit stands", lambda: _limited(tenant, pool=first, concurrency=limits[first]))
 
     tenant.delete(f"wpool/{first}")
 
     tenant.wait("it takes over", lambda: _limited(tenant, pool=other, concurrency=limits[other]))
-    tenant.wait("nothing is wrong any more", lambda: not in_conflict())
+    tenant.wait("nothing is wrong any more", lambda: not is_in_conflict(other))
 
 
 @pytest.mark.usefixtures("crds")

@@ -987,3 +987,15 @@ async def test_new_schedule_whose_status_must_wait_is_not_looked_at_again_before
     assert world.pacer._line.keys() == {key}  # it will be called
     assert reads == ["get", "set_finalizers"]
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 1
+
+
+async def test_pool_that_cannot_scale_says_nothing_of_a_database_that_answers(world: World) -> None:
+    lost = world.cluster.apply(Kind.WORKER_POOL, "lost", worker_pool())
+    world.cluster.deployments.clear()
+    wrong = world.cluster.apply(Kind.WORKER_POOL, "wrong", {"autoscaling": {"maxReplicas": "many"}})
+
+    for key in (lost, wrong):
+        await world.settle(key)
+        conditions = world.cluster.objects[key]["status"]["conditions"]
+        told = {condition["type"]: condition["status"] for condition in conditions}
+        assert (told["Ready"], told["DatabaseReachable"]) == ("False", "True")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.reconcile.worker_pool import PoolPlan
-    from pg_scheduler_operator.resources import Key, Meta, Resource
+    from pg_scheduler_operator.resources import Key, Lookahead, Meta, Resource
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +117,15 @@ class PoolTurns:
     async def _look(self, pool: Resource[WorkerPoolSpec]) -> Look:
         spec, meta = pool.spec, pool.meta
         if isinstance(spec, InvalidSpec):
-            return Look(target=None, now=_now())
+            _, demand = await self._figures(meta, None)
+            return Look(target=None, now=_now(), demand=demand)
         settings = await self._settings(meta, spec)
+        records, demand = await self._figures(meta, spec.autoscaling.lookahead)
         target = await self._targets.scale_of(meta, spec.target_ref)
         if target is None:
-            return Look(target=None, now=_now(), settings=settings)
+            own = records.get(meta.key.name, PoolRecord())
+            return Look(target=None, now=_now(), demand=demand, record=own, settings=settings)
         autoscalers = await self._autoscalers.of(meta.key.namespace)
-        records, demand = await self._figures(meta, spec)
         pods = await self._targets.pods(meta, target.selector)  # after the figures: a worker's pod is then among them
         return Look(
             target=target,
@@ -142,12 +144,12 @@ class PoolTurns:
         except (DatabaseUnreachable, DatabaseNotReady):
             return None
 
-    async def _figures(self, meta: Meta, spec: WorkerPoolSpec) -> tuple[Mapping[str, PoolRecord], Demand | None]:
+    async def _figures(self, meta: Meta, lookahead: Lookahead | None) -> tuple[Mapping[str, PoolRecord], Demand | None]:
         """What is kept of the namespace's pools, and what is asked of its workers."""
         try:
             records = await self._rows.pool_records(meta.key.namespace)
             own = records.get(meta.key.name, PoolRecord())
-            ahead = lead_seconds(own, spec.autoscaling.lookahead)
+            ahead = 0.0 if lookahead is None else lead_seconds(own, lookahead)
             return records, await self._rows.demand(meta.key.namespace, ahead_seconds=ahead)
         except (DatabaseUnreachable, DatabaseNotReady):
             return {}, None
