@@ -33,13 +33,9 @@ def test_edit_of_a_started_job_is_refused_by_the_api_server(tenant: Tenant) -> N
     tenant.apply(scheduled_job("busy", task("hold", label="busy")))
     tenant.wait_for("sjob/busy", "condition=Started")
 
-    with pytest.raises(
-        CommandError, match="runAt cannot be changed once the job has started"
-    ):
+    with pytest.raises(CommandError, match="runAt cannot be changed once the job has started"):
         tenant.patch("sjob/busy", template=task("record", label="other"))
-    with pytest.raises(
-        CommandError, match="runAt cannot be changed once the job has started"
-    ):
+    with pytest.raises(CommandError, match="runAt cannot be changed once the job has started"):
         tenant.patch("sjob/busy", runAt=FAR_AWAY)
 
     tenant.ledger.release("busy")
