@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ class Cluster:
         workdir.mkdir(parents=True, exist_ok=True)
         self.gateway = network.GATEWAY
         self.nodes: list[Node] = []
+        self._node_numbers = count(1)  # none twice: what a node leaves behind stays
         self._initial_nodes = nodes
         self._kit = kit or Kit.from_environment()
         self._progress = progress or Progress()
@@ -202,7 +204,7 @@ class Cluster:
 
     def _new_node(self) -> Node:
         node = Node(
-            len(self.nodes) + 1,
+            next(self._node_numbers),
             folder=self.workdir,
             cgroup=self._cgroup,
             kit=self._kit,

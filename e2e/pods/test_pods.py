@@ -23,7 +23,7 @@ def test_examples_complete_in_pods(tenant: Tenant, deployments: Deployments) -> 
 
     tenant.wait_for("sjob/hello sjob/count-primes", "condition=Complete", timeout_seconds=10)
     tenant.wait_for("pjob/disk-space", "condition=LastRunSucceeded")
-    assert int(tenant.table("pjob")["disk-space"]["RUNS"]) >= 1
+    assert tenant.get("pjob/disk-space")["status"]["counts"]["planned"] >= 1
 
 
 def test_pool_goes_up_for_a_backlog_and_back_to_zero(tenant: Tenant, deployments: Deployments) -> None:
