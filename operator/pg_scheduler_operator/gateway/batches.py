@@ -41,7 +41,7 @@ class Batches(Generic[Question, Answer]):
         batch = dict(self._waiting)
         try:
             answers = await self._answer(list(batch.values()))
-        except Exception:
+        except Exception:  # of any kind: one question that cannot be answered must not cost the others their answers
             if len(batch) == 1:
                 raise
             await self._answer_each(batch)
