@@ -1,35 +1,29 @@
-"""What the operator answers over HTTP: ``/livez``, ``/readyz``, ``/metrics``.
+"""What the operator answers over HTTP.
 
-Invariants: it runs in the operator's own event loop, so that an answer proves that the loop turns; no request leads to
-another one, nor to a statement. A database or an API server that is away makes an operator not ready and leaves it
-live: starting it anew would not help.
+Invariant: a database or an API server that is away makes an operator not ready and leaves it live: starting it anew
+would not help.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from pg_scheduler.errors import CannotListen
+from pg_scheduler.probe_server import ProbeServer
 from pg_scheduler_operator.metrics import BUCKETS, DATABASE_UP, LEADER, LOOP_AGE, METRICS, WATCH_AGE
 from pg_scheduler_operator.reconciler import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
 
     from prometheus_client.core import Metric
 
     from pg_scheduler_operator.metrics import Definition, Distribution, Metrics
 
-CLOSE_SECONDS: Final = 0.5
 LOOP_LIMITS_SECONDS: Final = {
     Loop.CHANGES: 120.0,
     Loop.CROWD: 1800.0,
@@ -48,8 +42,6 @@ TABLES: Final = "tables"
 LISTS: Final = "lists"
 DATABASE: Final = "database"
 API: Final = "api"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,66 +122,14 @@ def _cumulated(seen: Distribution) -> Iterator[tuple[str, float]]:
         yield bound, so_far
 
 
-class OperatorServer:
-    """Serves one operator; a context manager that listens from its beginning to its end."""
+class OperatorServer(ProbeServer):
+    """Serves one operator."""
 
     def __init__(self, health: Health, host: str, port: int) -> None:
-        self._health = health
-        self._host = host
-        self._port = port
-        self._registry = CollectorRegistry()
-        self._registry.register(OperatorCollector(health.metrics))
-        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=CLOSE_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        """Listen.
-
-        Raises:
-            CannotListen: the address is taken, or not this machine's.
-        """
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
-            raise CannotListen(
-                f"cannot listen on {_shown(self._host, self._port)}: {reason}",
-                fix="give another address, or port 0 for any that is free",
-            ) from error
-        logger.info("probes and metrics at %s", ", ".join(f"http://{address}" for address in self.addresses))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where it listens, as in URLs."""
-        return [_shown(address[0], address[1]) for address in self._runner.addresses]
-
-    def _app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        return app
-
-    async def _livez(self, _: web.Request) -> web.Response:
-        return _answer(why_not_live(self._health))
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(why_not_ready(self._health))
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-
-def _answer(reason: str | None) -> web.Response:
-    return web.Response(text=f"{reason or 'ok'}\n", status=200 if reason is None else 503)
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        super().__init__(
+            host,
+            port,
+            why_not_live=partial(why_not_live, health),
+            why_not_ready=partial(why_not_ready, health),
+            collector=OperatorCollector(health.metrics),
+        )
