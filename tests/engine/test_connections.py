@@ -138,7 +138,7 @@ async def test_an_address_that_cannot_be_used_is_refused_without_repeating_it(po
     with pytest.raises(InvalidDsn) as caught:
         Scheduler(pool, **{name: "mysql://app:s3cret@db/app"})  # type: ignore[arg-type]
     assert "s3cret" not in str(caught.value)
-    assert "s3cret" not in repr(Scheduler(pool, dsn="postgresql://app:s3cret@db/app")._addresses)
+    assert "s3cret" not in repr(Scheduler(pool, dsn="postgresql://app:s3cret@db/app")._worker._basis)
 
 
 async def test_the_engine_works_where_its_own_address_points(dsn: str, started: MakeScheduler, pool: Pool) -> None:
@@ -428,7 +428,7 @@ async def test_a_flood_of_notifications_costs_few_claims(
     world: World, started: MakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = await started(nothing)
-    assert scheduler._engine is not None
+    assert scheduler._worker.engine is not None
     looks: list[float] = []
     loop = asyncio.get_running_loop()
     real = type(world.jobs).look_ahead

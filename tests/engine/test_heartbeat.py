@@ -171,8 +171,8 @@ async def test_a_buried_worker_writes_then_stops_then_lives_again(
     monkeypatch.setattr(JobStore, "complete", complete_when_asked)
     monkeypatch.setattr(Completions, "wake", wake_and_note)
     scheduler = await started(jobs.hang, quick)
-    assert scheduler._engine is not None
-    finished_tokens = scheduler._engine.heartbeat._finished_tokens
+    assert scheduler._worker.engine is not None
+    finished_tokens = scheduler._worker.engine.heartbeat._finished_tokens
     monkeypatch.setattr(Slots, "stop", stop_and_note)
     monkeypatch.setattr(LeaseStore, "register", register_and_note)
     await scheduler.schedule(jobs.hang, execution_time=now())

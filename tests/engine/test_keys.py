@@ -154,7 +154,7 @@ async def test_a_cancelled_job_hands_its_slot_on_when_its_coroutine_has_ended(st
     await scheduler.schedule(work, execution_time=datetime.now(UTC), args=("second",), concurrency_key="k")
 
     assert await scheduler.cancel_job(first)
-    await until(lambda: scheduler._engine and scheduler._engine.slots.held()[0].stop_reason)
+    await until(lambda: scheduler._worker.engine and scheduler._worker.engine.slots.held()[0].stop_reason)
     assert begun == ["first"]
     may_end.set()
 

@@ -55,8 +55,8 @@ async def proxy(dsn: str) -> AsyncIterator[Proxy]:
 
 
 def own_worker_of(scheduler: Scheduler) -> OwnWorker:
-    assert scheduler._engine is not None
-    return scheduler._engine.own_worker
+    assert scheduler._worker.engine is not None
+    return scheduler._worker.engine.own_worker
 
 
 async def test_a_due_job_of_its_own_process_starts_without_a_claim(started: MakeScheduler, told: list[str]) -> None:
@@ -116,8 +116,8 @@ async def test_a_job_that_was_stored_as_claimed_is_held_as_its_row_says(started:
     await until(lambda: contexts)
 
     row = await world.row(job_id)
-    assert scheduler._engine is not None
-    (held,) = scheduler._engine.slots.held()
+    assert scheduler._worker.engine is not None
+    (held,) = scheduler._worker.engine.slots.held()
     assert held.job == ClaimedJob.of_row(row)
     assert (row["status"], row["worker_id"], row["attempt"]) == ("running", scheduler.worker_id, 1)
     assert row["token"] == contexts[0].token > 0
@@ -210,8 +210,8 @@ async def test_a_worker_without_a_lease_takes_no_job(started: MakeScheduler) -> 
     job = new_job(task=scheduler.register(work)[0])
     await until(lambda: own_worker_of(scheduler).takes(job))
 
-    assert scheduler._engine is not None
-    scheduler._engine.lease.lose()
+    assert scheduler._worker.engine is not None
+    scheduler._worker.engine.lease.lose()
 
     assert not own_worker_of(scheduler).takes(job)
 
@@ -223,8 +223,8 @@ async def test_a_worker_that_stops_for_a_fault_takes_no_job(started: MakeSchedul
     job = new_job(task=scheduler.register(work)[0])
     await until(lambda: own_worker_of(scheduler).takes(job))
 
-    assert scheduler._engine is not None
-    scheduler._engine.lifecycle._stop_taking.set()  # as when a service has died
+    assert scheduler._worker.engine is not None
+    scheduler._worker.engine.lifecycle._stop_taking.set()  # as when a service has died
 
     assert not own_worker_of(scheduler).takes(job)
 

@@ -63,7 +63,7 @@ async def test_what_is_heard_during_a_claim_is_answered_by_the_look_after_it(
 
     async def rung_meanwhile(*args: Any, **named: Any) -> Any:
         claimed = await real(*args, **named)
-        scheduler._bell.ring()
+        scheduler._worker._basis.bell.ring()
         return claimed
 
     monkeypatch.setattr(JobStore, "claim", rung_meanwhile)

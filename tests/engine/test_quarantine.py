@@ -57,7 +57,7 @@ async def test_a_poison_job_waits_for_an_idle_worker_and_nothing_starts_beside_i
     gates["before"].set()
     await until(lambda: seen[2:] == ["alone"])
     await scheduler.schedule(work, execution_time=now(), args=("after",))
-    scheduler._engine.lifecycle._services.wake()  # type: ignore[union-attr]
+    scheduler._worker.engine.lifecycle._services.wake()  # type: ignore[union-attr]
     assert scheduler.active_jobs == {poison}
     assert (await world.jobs.look_ahead("", ["default"], list(scheduler.task_map))).due_in is not None
     gates["alone"].set()

@@ -17,7 +17,11 @@ from pg_scheduler import Scheduler, VacuumConfig
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import boot_seconds
 from pg_scheduler._store.wakeups import Bell
-from pg_scheduler._wiring import new_worker_id, wire_engine, wire_submission, worker_card
+from pg_scheduler._wiring.engine import wire_engine
+from pg_scheduler._wiring.identity import new_worker_id, worker_card
+from pg_scheduler._wiring.lines import Addresses
+from pg_scheduler._wiring.submission import wire_submission
+from pg_scheduler._wiring.work import WorkerBasis
 from pg_scheduler.tasks import Registry
 from support.waiting import until
 
@@ -58,16 +62,20 @@ async def wired(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Services]:
     registry, bell, retention = Registry(), Bell(), VacuumConfig()
     registry.add(a_task)
     submitting = wire_submission(pool, registry, CONFIG, retention, bell, dict, own_worker=lambda: None)
-    parts = await wire_engine(
-        pool,
-        registry,
-        CONFIG,
-        bell,
-        worker_card(CONFIG, version="0", schedules=[], environment={}),
-        retention,
-        submitting.periodic,
+    basis = WorkerBasis(
+        pool=pool,
+        registry=registry,
+        config=CONFIG,
+        bell=bell,
         submitting=submitting,
-        new_worker_id=new_worker_id,
+        middleware=(),
+        addresses=Addresses(),
+    )
+    parts = await wire_engine(
+        basis,
+        worker_card(CONFIG, schedules=[], environment={}),
+        retention,
+        new_worker_id=lambda: new_worker_id(8),
         on_stall=lambda error: pytest.fail(str(error)),
     )
     parts.lease.begin("w", boot_seconds())

@@ -65,8 +65,8 @@ async def test_worker_says_that_it_stops_and_afterwards_what_it_has_handed_back(
 
 async def test_heartbeat_that_ends_by_itself_is_a_dead_part(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     async with Scheduler(pool) as scheduler:
-        assert scheduler._engine is not None
-        heartbeat = scheduler._engine.heartbeat
+        assert scheduler._worker.engine is not None
+        heartbeat = scheduler._worker.engine.heartbeat
 
         heartbeat._in_thread(heartbeat._stop)  # an end without an error, which the lifecycle is not told of
 

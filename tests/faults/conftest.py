@@ -99,7 +99,7 @@ async def submit(world: World, task: str, *args: object, **changes: Any) -> str:
 
 def as_if_it_had_beaten_for_a_lease(scheduler: Scheduler) -> None:
     """A worker that has lived for some time may sweep at once; a test does not wait a minute for that."""
-    assert scheduler._engine is not None
-    lease = scheduler._engine.lease
+    assert scheduler._worker.engine is not None
+    lease = scheduler._worker.engine.lease
     assert lease._unbroken_since is not None
     lease._unbroken_since -= lease.seconds

@@ -173,8 +173,8 @@ async def test_a_database_clock_that_steps_ends_no_job_twice_and_repeats_no_tick
         for step in (-MINUTE, MINUTE):
             stepped_at = await pool.fetchval("SELECT now()")
             clock.put(step)
-            assert sweeper._engine is not None
-            await sweeper._engine.rescuer.run_once()  # the worst moment: nobody has beaten since
+            assert sweeper._worker.engine is not None
+            await sweeper._worker.engine.rescuer.run_once()  # the worst moment: nobody has beaten since
             await until(partial(all_have_beaten, pool, stepped_at, step))
             if step < timedelta():
                 states = await states_of(own_world)

@@ -100,7 +100,7 @@ async def test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twic
         Scheduler(others_pool, count, lease_seconds=lease_seconds) as other,
         Scheduler(own_world.pool, count, lease_seconds=lease_seconds) as holder,
     ):
-        assert other._engine is not None
+        assert other._worker.engine is not None
         holder.register(wait)
         for number in range(count):
             await holder.schedule(wait, execution_time=datetime.now(UTC), args=(number,))
@@ -114,9 +114,9 @@ async def test_postgresql_away_for_ten_leases_with_40_running_finishes_none_twic
         may_end.set()  # they end while nobody can be told
         await until(lambda: not holder.active_jobs)
         await outage
-        lease = other._engine.lease
+        lease = other._worker.engine.lease
         await until(lambda: lease.is_valid)
-        swept = await other._engine.rescuer.run_once()
+        swept = await other._worker.engine.rescuer.run_once()
         gate.open.set()
         assert swept == Rescued()
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
 from pg_scheduler._domain.options import METADATA_BYTES_MAX
 from pg_scheduler._store import migrator
@@ -20,6 +19,7 @@ from pg_scheduler._store.dsn import checked_dsn
 from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
+from pg_scheduler._wiring.control import ControlParts, wire_control
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.job_template import Deletion
@@ -274,10 +274,10 @@ class Control:
         """
         checked_dsn(dsn if isinstance(dsn, str) else dsn())
         self._dsn = dsn
-        self._parts: _wiring.ControlParts
+        self._parts: ControlParts
 
     async def __aenter__(self) -> Control:
-        self._parts = await _wiring.wire_control(self._dsn)
+        self._parts = await wire_control(self._dsn)
         return self
 
     async def __aexit__(

@@ -3,17 +3,14 @@
 Invariant: constructing a ``Scheduler`` has no side effect; the caller's pool is borrowed and never closed.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pg_scheduler._domain import checks, codec
-from pg_scheduler._domain.jobs import ClaimedJob, Row
+from pg_scheduler._domain.jobs import Row
 from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.by_hand import HandDriven
 from pg_scheduler._engine.calls import Middleware, require_middleware
@@ -21,22 +18,15 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._engine.vitals import Vitals
-from pg_scheduler._store import migrator
-from pg_scheduler._store.database import direct_connection, require_pool
+from pg_scheduler._store.database import require_pool
 from pg_scheduler._store.wakeups import Bell
-from pg_scheduler._store.workers import WorkerCard
-from pg_scheduler._wiring import (
-    Addresses,
-    EngineParts,
-    SubmissionParts,
-    new_worker_id,
-    wire_by_hand,
-    wire_engine,
-    wire_submission,
-    worker_card,
-)
+from pg_scheduler._wiring.identity import new_worker_id
+from pg_scheduler._wiring.lines import Addresses
+from pg_scheduler._wiring.submission import SubmissionParts, wire_submission
+from pg_scheduler._wiring.work import WorkerBasis
+from pg_scheduler._worker import Worker
 from pg_scheduler.conflict_resolution import ConflictResolution
-from pg_scheduler.errors import InvalidArgument, MainLoopStalled
+from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnFull, OnInterrupt
 from pg_scheduler.job_status import JobStatus
@@ -47,11 +37,12 @@ from pg_scheduler.polling import PollingConfig
 from pg_scheduler.retry_policy import RetryPolicy
 from pg_scheduler.schedule_options import ScheduleOptions
 from pg_scheduler.tasks import Registry, TaskFunction
-from pg_scheduler.tasks import registry as task_registry
 from pg_scheduler.unique import Unique
 from pg_scheduler.vacuum import VacuumConfig
 
 if TYPE_CHECKING:
+    import asyncio
+
     import asyncpg
 
     from pg_scheduler._store.database import Connection
@@ -125,8 +116,7 @@ class Scheduler:
         self.db_pool = db_pool
         self.vacuum_config = vacuum_config or VacuumConfig()
         self.vacuum_enabled = vacuum_enabled
-        self._auto_migrate = auto_migrate
-        self._middleware = require_middleware(middleware)
+        middleware = require_middleware(middleware)
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
@@ -141,39 +131,44 @@ class Scheduler:
             misfire_grace_time=misfire_grace_time,
             polling=polling_config or PollingConfig(),
         )
-        self._addresses = Addresses(own=dsn, direct=direct_dsn)
-        self._bell = Bell()
         self._registry = Registry()
+        bell = Bell()
         self._submission: SubmissionParts = wire_submission(
             db_pool,
             self._registry,
             self._config,
             self.vacuum_config,
-            self._bell,
+            bell,
             periodic_registry.all,
-            own_worker=lambda: self._engine.own_worker if self._engine else None,
+            own_worker=lambda: self._worker.own_worker,
             notify_workers=notify_workers,
         )
-        self._engine: EngineParts | None = None
-        self._vitals: Callable[[], Vitals] | None = None
-        self._on_stall: Callable[[MainLoopStalled], None] = _only_raise
-        self._changing = asyncio.Lock()
-        self._stopping: asyncio.Task[None] | None = None
+        basis = WorkerBasis(
+            pool=db_pool,
+            registry=self._registry,
+            config=self._config,
+            bell=bell,
+            submitting=self._submission,
+            middleware=middleware,
+            addresses=Addresses(own=dsn, direct=direct_dsn),
+        )
+        self._worker = Worker(basis, auto_migrate=auto_migrate, new_id=lambda: new_worker_id(self.WORKER_ID_LENGTH))
 
     @property
     def worker_id(self) -> str | None:
         """Name of the present incarnation; None unless started."""
-        return self._engine.lease.worker_id if self._engine else None
+        engine = self._worker.engine
+        return engine.lease.worker_id if engine else None
 
     @property
     def is_running(self) -> bool:
         """Whether it has been started and not yet shut down."""
-        return self._engine is not None
+        return self._worker.engine is not None
 
     @property
     def is_shutting_down(self) -> bool:
         """Whether ``shutdown`` is under way."""
-        return self._stopping is not None
+        return self._worker.is_stopping
 
     @property
     def misfire_grace_time(self) -> int | None:
@@ -198,18 +193,17 @@ class Scheduler:
     @property
     def active_jobs(self) -> set[str]:
         """Ids of the jobs that this worker holds now."""
-        return {held.job.job_id for held in self._engine.slots.held()} if self._engine else set()
+        return {held.job.job_id for held in self._worker.held()}
 
     @property
     def active_tasks(self) -> dict[str, "asyncio.Task[None]"]:
         """The asyncio tasks of the jobs that run here now, by job id."""
-        held_jobs = self._engine.slots.held() if self._engine else []
-        return {held.job.job_id: held.task for held in held_jobs if held.task is not None}
+        return {held.job.job_id: held.task for held in self._worker.held() if held.task is not None}
 
     @property
     def job_semaphore(self) -> SlotsView:
         """The slots of this worker as they are now: ``free``, ``capacity`` and ``locked()``."""
-        return SlotsView(capacity=self._config.slots, held=len(self._engine.slots.held()) if self._engine else 0)
+        return SlotsView(capacity=self._config.slots, held=len(self._worker.held()))
 
     def register(self, *functions_or_modules: TaskFunction | ModuleType) -> list[str]:
         """Make tasks runnable here: an async function, or every public one that a module defines; their keys.
@@ -234,7 +228,7 @@ class Scheduler:
                 a lock was not to be had within two minutes.
             DatabaseUnreachable: nobody answers there.
         """
-        await migrator.migrate_place_of(self.db_pool, self._addresses.for_migrations)
+        await self._worker.migrate()
 
     async def start(self) -> None:
         """Start to run jobs and schedules; nothing happens when it runs already.
@@ -243,35 +237,29 @@ class Scheduler:
             SchemaMismatch: with ``auto_migrate=False``, when migrations are pending.
             DatabaseUnreachable: nobody answers there.
         """
-        async with self._changing:
-            if self._engine is None:
-                self._engine = await self._started()
-                self._vitals = self._engine.vitals
+        await self._worker.start(self.vacuum_config if self.vacuum_enabled else None)
 
     async def shutdown(self) -> None:
         """Stop taking jobs, let those that run end, hand the rest back; nothing happens unless it runs."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name="pg_scheduler shutdown")
-        await asyncio.shield(self._stopping)
+        await self._worker.shutdown()
 
     async def wait_failed(self) -> None:
         """Until a part of the engine dies; raises what killed it. Returns at once unless started."""
-        if self._engine is not None:
-            await self._engine.lifecycle.wait_failed()
+        await self._worker.wait_failed()
 
     def vitals(self) -> Vitals | None:
         """What this worker says of itself now, also while it shuts down and after that; probes and metrics show it.
 
         None before the first start. It costs microseconds and no statement.
         """
-        return self._vitals() if self._vitals is not None else None
+        return self._worker.vitals()
 
     def on_stall(self, callback: Callable[[MainLoopStalled], None]) -> None:
         """Have ``callback`` called when the event loop has stood still for ``max_stall``; before ``start``.
 
         It runs in the heartbeat's thread, since the loop's own is stuck: all it can do is to end the process.
         """
-        self._on_stall = callback
+        self._worker.on_stall(callback)
 
     async def recover_orphaned_jobs(self) -> int:
         """Return the jobs of dead workers to the queue, as this worker's sweep does from time to time; how many.
@@ -279,25 +267,20 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; the next sweep does it.
         """
-        rescuer = self._engine.rescuer if self._engine else self._submission.rescuer
-        rescued = await rescuer.take_from_the_dead()
-        return rescued.requeued + rescued.failed
+        return await self._worker.rescue()
 
     async def periodic_orphan_recovery(self) -> None:
         """Until the sweep, which runs since ``start``, has ended. Returns at once unless started."""
-        if self._engine is not None:
-            await self._engine.lifecycle.wait_ended("rescuer")
+        await self._worker.wait_ended("rescuer")
 
     async def monitor_heartbeats(self) -> None:
         """Until the heartbeat, which runs since ``start``, has ended. Returns at once unless started."""
-        if self._engine is not None:
-            await self._engine.lifecycle.wait_ended("heartbeat")
+        await self._worker.wait_ended("heartbeat")
 
     async def send_heartbeat(self, job_id: str) -> None:
         """Renew this worker's lease now, which covers all that it holds, ``job_id`` too. Nothing unless started."""
         del job_id
-        if self._engine is not None:
-            self._engine.heartbeat.beat_soon()
+        self._worker.beat_soon()
 
     async def __aenter__(self) -> "Scheduler":
         await self.start()
@@ -621,12 +604,7 @@ class Scheduler:
             InvalidArgument: text that cannot be used.
             DatabaseUnreachable: no answer; it may or may not be paused.
         """
-        queue = checks.checked_text("queue", queue, 200)
-        await self._submission.queues.pause(
-            queue,
-            by=None if by is None else checks.checked_text("by", by, 200),
-            reason=None if reason is None else checks.checked_text("reason", reason, 1000),
-        )
+        await self._submission.queues.pause(queue, reason=reason, by=by)
 
     async def resume_queue(self, queue: str) -> bool:
         """Let a paused queue go on, at once.
@@ -637,7 +615,7 @@ class Scheduler:
         Raises:
             OwnedByResource: a WorkerPool says that it is paused.
         """
-        return await self._submission.queues.resume(checks.checked_text("queue", queue, 200))
+        return await self._submission.queues.resume(queue)
 
     async def queues(self) -> list[QueueInfo]:
         """The queues of this tenant that were ever paused or served, by name."""
@@ -652,8 +630,7 @@ class Scheduler:
         Raises:
             InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
         """
-        engine, job = self._holder_of(job_row)
-        await engine.executor.run_alone(job)
+        await self._worker.run_held(job_row, waits_for_slot=False)
 
     async def execute_job_with_concurrency_control(self, job_row: Row) -> None:
         """As ``execute_job``, once a slot is free.
@@ -664,14 +641,11 @@ class Scheduler:
         Raises:
             InvalidArgument: this worker is not started, does not hold the row, or does not know its task.
         """
-        engine, job = self._holder_of(job_row)
-        while engine.slots.free <= 0:  # noqa: ASYNC110  the seed's own pace for this
-            await asyncio.sleep(self._config.polling.semaphore_full_interval)
-        await engine.executor.run_alone(job)
+        await self._worker.run_held(job_row, waits_for_slot=True)
 
     async def load_task_functions(self) -> None:
         """Make runnable here what decorators of this process have named since the start."""
-        self._register_declared()
+        self._worker.register_declared()
 
     async def run_vacuum(self) -> dict[str, int]:
         """Delete now what the retention lets go.
@@ -688,16 +662,11 @@ class Scheduler:
         Raises:
             InvalidArgument: not a whole number of days from 1 to 36500.
         """
-        days = checks.checked_whole("days", days, low=1, high=36_500)
-        if not self.vacuum_config.track_metrics:
-            return []
-        return [dict(row) for row in await self._submission.vacuum.stats(days)]
+        return await self._submission.vacuumer.stats(days)
 
     async def get_total_vacuum_stats(self) -> dict[str, Any]:
         """What was ever deleted, and when last; empty without ``track_metrics``."""
-        if not self.vacuum_config.track_metrics:
-            return {}
-        return dict(await self._submission.vacuum.totals())
+        return await self._submission.vacuumer.totals()
 
     def get_periodic_jobs(self) -> dict[str, PeriodicJobConfig]:
         """The schedules that the code of this process declares, by dedup key.
@@ -751,9 +720,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
-        if self._submission.periodic.source_key(dedup_key) is None:
-            return await self._submission.runtime_schedules.trigger(dedup_key)
-        return await self._submission.periodic.trigger(dedup_key)
+        return await self._submission.schedules.trigger(dedup_key)
 
     async def suspend_schedule(self, dedup_key: str, *, reason: str = "", by: str | None = None) -> bool:
         """As ``disable_periodic_job``, written when this returns; ticks that are planned ahead are taken back.
@@ -770,12 +737,7 @@ class Scheduler:
             InvalidArgument: text that cannot be used.
             DatabaseUnreachable: no answer; it may or may not be suspended.
         """
-        return await self._set_suspended(
-            dedup_key,
-            suspended=True,
-            reason=checks.checked_text("reason", reason, 256) if reason else "",
-            by=None if by is None else checks.checked_text("by", by, 200),
-        )
+        return await self._submission.schedules.suspend(dedup_key, reason=reason, by=by)
 
     async def resume_schedule(self, dedup_key: str) -> bool:
         """As ``enable_periodic_job``, written when this returns; also of one that ``suspend_after_failures`` has
@@ -787,13 +749,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; it may or may not be resumed.
         """
-        return await self._set_suspended(dedup_key, suspended=False)
-
-    async def _set_suspended(self, dedup_key: str, *, suspended: bool, reason: str = "", by: str | None = None) -> bool:
-        if self._submission.periodic.source_key(dedup_key) is None:
-            runtime = self._submission.runtime_schedules
-            return await runtime.suspend(dedup_key, suspended=suspended, reason=reason, by=by)
-        return await self._submission.periodic.suspend(dedup_key, suspended=suspended, reason=reason, by=by)
+        return await self._submission.schedules.resume(dedup_key)
 
     async def schedule_status(self, dedup_key: str) -> dict[str, Any] | None:
         """As ``get_periodic_job_status``, read from the database now.
@@ -807,9 +763,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        if self._submission.periodic.source_key(dedup_key) is None:
-            return await self._submission.runtime_schedules.status(dedup_key)
-        return await self._submission.periodic.read_status(dedup_key)
+        return await self._submission.schedules.status(dedup_key)
 
     async def upsert_schedule(
         self,
@@ -862,7 +816,7 @@ class Scheduler:
             enabled=enabled,
             **options,
         )
-        return await self._submission.runtime_schedules.upsert(name, task, config)
+        return await self._submission.schedules.upsert(name, task, config)
 
     async def delete_schedule(self, name: str) -> bool:
         """Forget a schedule made at run time; its jobs that have not started are taken back, or cancelled when due.
@@ -873,7 +827,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; it may or may not be gone.
         """
-        return await self._submission.runtime_schedules.delete(name)
+        return await self._submission.schedules.delete(name)
 
     async def schedules(self) -> list[ScheduleInfo]:
         """All schedules of this tenant, by name: those of code, of ``upsert_schedule``, and of custom resources.
@@ -881,7 +835,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        return await self._submission.runtime_schedules.infos()
+        return await self._submission.schedules.infos()
 
     async def schedule_ledger(self, dedup_key: str) -> ScheduleLedger | None:
         """What became of every tick that a schedule has planned, counted now.
@@ -892,8 +846,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        runtime = self._submission.runtime_schedules
-        return await runtime.ledger(self._submission.periodic.source_key(dedup_key) or runtime.key(dedup_key))
+        return await self._submission.schedules.ledger(dedup_key)
 
     async def listen_for_jobs(self) -> None:
         """Start, if that has not happened yet, and return once the scheduler has been shut down.
@@ -902,114 +855,12 @@ class Scheduler:
             PgSchedulerError: as ``start`` does, or what ended a part of the engine.
         """
         await self.start()
-        if self._engine is not None:
-            await self._engine.lifecycle.wait_stopped()
-
-    def _holder_of(self, job_row: Row) -> tuple[EngineParts, ClaimedJob]:
-        if self._engine is None:
-            raise InvalidArgument("this scheduler runs no jobs", fix="start() it first")
-        if job_row["status"] != JobStatus.RUNNING or job_row["worker_id"] != self._engine.lease.worker_id:
-            raise InvalidArgument(
-                f"job {job_row['job_id']!r} is not held by this worker", why="a job runs under the claim of its worker"
-            )
-        if job_row["task"] not in self._registry.functions():
-            raise InvalidArgument(
-                f"task {str(job_row['task'])[:80]!r} is not registered here", fix="register() its function"
-            )
-        return self._engine, ClaimedJob.of_row(job_row)
-
-    async def _prepare_db(self) -> None:
-        if self._auto_migrate:
-            await self.initialize_db()
-            return
-        async with direct_connection(self._submission.database, self._addresses.for_migrations) as connection:
-            await migrator.require_head(connection)
-
-    def _register_declared(self) -> None:
-        for key, function in task_registry.functions().items():
-            self._registry.add(function, key)
-        for config in periodic_registry.all().values():
-            self._registry.add(config.func)
-
-    def _card(self) -> WorkerCard:
-        return worker_card(
-            self._config, version=_version(), schedules=self._submission.periodic.uids(), environment=os.environ
-        )
+        await self._worker.wait_stopped()
 
     async def _by_hand(self, agenda: Agenda, time_limit: TimeLimit) -> HandDriven:
-        """A worker as ``start`` makes one, of which nothing runs by itself: ``testing`` drives it."""
-        await self._prepare_db()
-        self._register_declared()
-        worker = await wire_by_hand(
-            self.db_pool,
-            self._registry,
-            self._config,
-            self._bell,
-            replace(self._card(), worker_id=new_worker_id(self.WORKER_ID_LENGTH), pod_uid=None),
-            self._submission.periodic,
-            submitting=self._submission,
-            middleware=self._middleware,
-            agenda=agenda,
-            time_limit=time_limit,
-            addresses=self._addresses,
-        )
-        try:
-            await worker.begin()
-        except BaseException:
-            await worker.end()
-            raise
-        return worker
-
-    async def _started(self) -> EngineParts:
-        await self._prepare_db()
-        self._register_declared()
-        periodic, card = self._submission.periodic, self._card()
-        engine = await wire_engine(
-            self.db_pool,
-            self._registry,
-            self._config,
-            self._bell,
-            card,
-            self.vacuum_config if self.vacuum_enabled else None,
-            periodic,
-            submitting=self._submission,
-            middleware=self._middleware,
-            new_worker_id=lambda: new_worker_id(self.WORKER_ID_LENGTH),
-            on_stall=self._on_stall,
-            addresses=self._addresses,
-        )
-        try:
-            await engine.lifecycle.start()
-            await periodic.declare(engine.schedules)
-            await engine.rescuer.take_from_the_dead(pod_uid=card.pod_uid, tenant=card.tenant)
-            await self._submission.older_package.run_once()
-        except BaseException:
-            await engine.lifecycle.stop()
-            await engine.close()
-            raise
-        return engine
-
-    async def _stop(self) -> None:
-        try:
-            async with self._changing:  # a start that is under way ends first
-                engine, self._engine = self._engine, None
-                if engine is not None:
-                    await engine.lifecycle.stop()
-                    await engine.close()
-        finally:
-            self._stopping = None
-
-
-def _only_raise(_: MainLoopStalled) -> None:
-    """What happens in the thread if nobody asked for more: ``wait_failed`` raises it once the loop turns again."""
+        """For ``testing``."""
+        return await self._worker.by_hand(agenda, time_limit)
 
 
 async def _nobody() -> None:
     """Stands for the function of a job that is scheduled by name."""
-
-
-def _version() -> str:
-    try:
-        return version("pgscheduler")
-    except PackageNotFoundError:
-        return "unknown"

@@ -119,6 +119,10 @@ class PeriodicJobs:
         config = self._configs().get(key)
         return None if config is None else self._definition(config).key
 
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the ticks run."""
+        return [config.func for config in self._configs().values()]
+
     def uids(self) -> list[str]:
         """Identities of what is declared now, for the worker's row."""
         return [config.source_uid for config in self._configs().values()]

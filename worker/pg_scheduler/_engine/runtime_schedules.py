@@ -56,7 +56,7 @@ class RuntimeSchedules:
         self._on_triggered()
         return job_id
 
-    async def status(self, name: str) -> dict[str, Any] | None:
+    async def read_status(self, name: str) -> dict[str, Any] | None:
         """How the schedule stands, under the keys that a declared one is told with; None where there is none."""
         found = await self._schedules.infos(self._tenant, self.key(name))
         return None if not found else _status(found[0])

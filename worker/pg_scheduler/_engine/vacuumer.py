@@ -8,11 +8,15 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from pg_scheduler._domain import checks
 from pg_scheduler._engine.service import keep_running
 from pg_scheduler._store.vacuum import SCHEDULES_MAX, VACUUM_MAX, VacuumStore
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
+
+STATS_DAYS_MAX = 36_500
 
 
 class Vacuumer:
@@ -40,6 +44,15 @@ class Vacuumer:
     async def run(self, stopping: asyncio.Event) -> None:
         """Delete at once and then every ``interval_minutes``, spread by a tenth, until ``stopping``."""
         await keep_running("vacuumer", self._pass, wake=self._wake, stopping=stopping)
+
+    async def stats(self, days: int) -> list[dict[str, Any]]:
+        """What was deleted on each of the last days, newest first; empty where nobody counts."""
+        days = checks.checked_whole("days", days, low=1, high=STATS_DAYS_MAX)
+        return [dict(row) for row in await self._store.stats(days)] if self._config.track_metrics else []
+
+    async def totals(self) -> dict[str, Any]:
+        """What was ever deleted, and when last; empty where nobody counts."""
+        return dict(await self._store.totals()) if self._config.track_metrics else {}
 
     def wake(self) -> None:
         """End the present sleep."""
