@@ -14,7 +14,8 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, PollingConfig, Scheduler
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._store.database import Database, connect_like, connect_to, open_pool, open_pool_like
+from pg_scheduler._store.connections import connect_like, connect_to, open_pool, open_pool_like
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, Bell, Listening, Polling, choose_wakeups
 from pg_scheduler.errors import DatabaseBusy, InvalidArgument, InvalidDsn
 from support.databases import NEWEST
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.conftest import MakeScheduler
-    from pg_scheduler._store.database import Pool
+    from pg_scheduler._store.connections import Pool
     from pg_scheduler._store.jobs import Ahead
 
 KEEPALIVES = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}

@@ -13,7 +13,8 @@ import pytest
 
 from pg_scheduler import ConflictResolution, Scheduler
 from pg_scheduler._engine.config import EngineConfig
-from pg_scheduler._store.database import Database, open_pool_like, place_of
+from pg_scheduler._store.connections import open_pool_like, place_of
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable
 from support.beats import beating_until
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from engine.conftest import MakeScheduler
-    from pg_scheduler._store.database import Pool
+    from pg_scheduler._store.connections import Pool
     from support.world import World
 
 

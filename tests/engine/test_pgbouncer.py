@@ -14,7 +14,8 @@ import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, PollingConfig, Scheduler, VacuumConfig, VacuumPolicy
 from pg_scheduler import scheduler as scheduler_module
-from pg_scheduler._store.database import Database, open_pool
+from pg_scheduler._store.connections import open_pool
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.keepalive import keep_alive
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler.errors import DatabaseNotReady
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from pg_scheduler._store.database import Pool
+    from pg_scheduler._store.connections import Pool
 
 pytestmark = needs("pgbouncer")
 

@@ -17,7 +17,7 @@ from pg_scheduler._engine import heartbeat
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.rescuer import Rescued, Rescuer
 from pg_scheduler._engine.suspicion import Suspicion
-from pg_scheduler._store.database import connect_like
+from pg_scheduler._store.connections import connect_like
 from pg_scheduler._store.workers import WorkerStore
 from pg_scheduler.embedded import EmbeddedPostgres
 from support.databases import QUIET

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.database import Connection, Statements
+    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.database import Statements
 
     Rows = list[asyncpg.Record]
 

@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from pg_scheduler._store.clock import clock_saying
-from pg_scheduler._store.database import Connection, Database
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from pg_scheduler._store.connections import Connection
     from pg_scheduler._store.database import Answered
 
 SURFACE = {

@@ -15,7 +15,7 @@ from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.ticker import Ticker
 from pg_scheduler._store.clock import clock_saying
-from pg_scheduler._store.database import Database, Pool
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.workers import LeaseStore, WorkerCard, WorkerStore
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import asyncpg
+
+    from pg_scheduler._store.connections import Pool
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LEASE_SECONDS = 30.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pg_scheduler._domain.sqlstates import Fault, fault_of
 from pg_scheduler._engine.service import BUSY_TOLD_AFTER, IMPAIRED_SECONDS, OUTAGE_PAUSES, Trouble
-from pg_scheduler._store.database import NOTIFY_QUEUE_FULL, translated
+from pg_scheduler._store.driver_errors import NOTIFY_QUEUE_FULL, translated
 from pg_scheduler.errors import (
     DatabaseBusy,
     DatabaseNotReady,

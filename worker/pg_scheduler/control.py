@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from pg_scheduler._store.database import Record
+    from pg_scheduler._store.connections import Record
     from pg_scheduler.demand import Demand, PoolRecord
     from pg_scheduler.pool_settings import PoolSettings, PoolState
     from pg_scheduler.recurrence import Rule

@@ -18,7 +18,7 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._engine.vitals import Vitals
-from pg_scheduler._store.database import require_pool
+from pg_scheduler._store.connections import require_pool
 from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._wiring.identity import new_worker_id
 from pg_scheduler._wiring.lines import Addresses
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.database import Connection
+    from pg_scheduler._store.connections import Connection
 
 
 class Scheduler:

@@ -27,7 +27,7 @@ from pg_scheduler._domain import checks
 from pg_scheduler._engine.agenda import Agenda, agenda_of_job
 from pg_scheduler._engine.by_hand import HandDriven, Run
 from pg_scheduler._store.clock import ClockStore
-from pg_scheduler._store.database import require_pool
+from pg_scheduler._store.connections import require_pool
 from pg_scheduler.errors import ClockError, InvalidArgument, WorkerAlive
 from pg_scheduler.job_status import JobStatus
 

@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from pg_scheduler._store import adoption, head_schema, migration_files
-from pg_scheduler._store.database import connect_like, connect_to, place_of, translated
+from pg_scheduler._store.connections import connect_like, connect_to, place_of
+from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.database import Connection, Pool, Record
+    from pg_scheduler._store.connections import Connection, Pool, Record
 
 LOCK_PATIENCE_SECONDS = 120.0
 """How long a step tries to get its locks, two seconds at a time, before it gives up."""

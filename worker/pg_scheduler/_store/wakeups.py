@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pg_scheduler._domain.pace import idle_interval, until_due
-from pg_scheduler._store.database import Database, close_quietly, translated
+from pg_scheduler._store.connections import close_quietly
+from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler.polling import PollingConfig

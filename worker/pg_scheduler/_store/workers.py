@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pg_scheduler._store.database import Connection, Database, translated
+from pg_scheduler._store.connections import Connection
+from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.queries import QUERIES
 
 RETIRED_REASON = "no living worker has declared it for a day"

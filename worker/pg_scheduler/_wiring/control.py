@@ -6,7 +6,8 @@ from functools import partial
 
 from pg_scheduler._engine.config import POLL_SECONDS
 from pg_scheduler._store import migrator
-from pg_scheduler._store.database import Database, open_pool, place_of
+from pg_scheduler._store.connections import open_pool, place_of
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.demand import DemandStore
 from pg_scheduler._store.limits import LimitStore
 from pg_scheduler._store.migration_files import Migration

@@ -22,7 +22,7 @@ from pg_scheduler._engine.runtime import JobServices, context_of
 from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.ticker import Ticker
-from pg_scheduler._store.database import Pool
+from pg_scheduler._store.connections import Pool
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.transactions import JobTransactions

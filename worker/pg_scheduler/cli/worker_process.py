@@ -14,7 +14,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pg_scheduler._store.database import Database, open_pool, place_of
+from pg_scheduler._store.connections import open_pool, place_of
+from pg_scheduler._store.database import Database
 from pg_scheduler._store.ledger import LedgerStore
 from pg_scheduler.cli import app_loading
 from pg_scheduler.cli.extras import needs_extra
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pg_scheduler._serving.server import WorkerServer
-    from pg_scheduler._store.database import Pool
+    from pg_scheduler._store.connections import Pool
     from pg_scheduler.cli.app_loading import App
     from pg_scheduler.errors import MainLoopStalled
 
