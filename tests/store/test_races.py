@@ -417,11 +417,6 @@ async def _in_a_tick(closed: Gate, _worker: str) -> None:
     await closed.connection.fetch(QUERIES["due_schedules"], "", 5.0, 10, zones.version())
 
 
-async def _in_a_sweep(closed: Gate, _worker: str) -> None:
-    await closed.connection.fetch("SELECT 1 FROM scheduler_workers FOR UPDATE SKIP LOCKED")
-    await closed.jobs.requeue_orphans(3)
-
-
 FREEZES = [_in_a_beat, _in_a_claim, _in_an_outcome, _in_a_tick]
 
 

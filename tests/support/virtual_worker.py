@@ -261,7 +261,7 @@ class VirtualWorker:
         self.name = name
         self.config = config
         self.tick_backend = tick_backend
-        self.frozen_until = self.beat_at = self.born_at = time.elapsed
+        self.frozen_until = self.beat_at = time.elapsed
         self.trouble_at = self.looked_at = time.elapsed
         self.leaving = self.gone = self.misses_somebody = False
         self.strands: dict[str, asyncio.Task[Any]] = {}

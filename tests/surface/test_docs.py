@@ -28,6 +28,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 MODULES_WITH_ERRORS = (pg_scheduler.cli.extras, pg_scheduler_operator.errors)
+"""Named so that they stay imported: a class is in the tree once its module is."""
 
 
 def error_classes(root: type[PgSchedulerError] = PgSchedulerError) -> Iterator[type[PgSchedulerError]]:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pg_scheduler._engine.clock import STEP_SECONDS, WINDOW_SECONDS, DatabaseClock
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-TRUE_DISTANCE = -EPOCH.timestamp() + 1000.0
 """The database's clock shows EPOCH when the monotonic clock shows 1000."""
 
 

@@ -37,11 +37,6 @@ class DatabaseClock:
             self._bounds.popleft()
         self._last_seen = now
 
-    @property
-    def last_seen(self) -> datetime | None:
-        """What the database has said last."""
-        return self._last_seen
-
     def has_passed(self, instant: datetime) -> bool:
         """Whether the database's clock is known to have reached the instant."""
         return self._last_seen is not None and instant <= self._last_seen
