@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from pg_scheduler_operator.errors import KubernetesError, LeadershipLost, ObjectChanged
 from pg_scheduler_operator.metrics import LOOP_AGE
@@ -162,27 +162,30 @@ class Election:
             LeadershipLost: the Lease is another's.
         """
         now = self._clock()  # before the request: how long it takes counts as silence
-        held = self._held or await self._lease.read()
-        try:
-            self._held = await self._lease.write(replace(held, renewed_at=datetime.now(UTC)))
-        except ObjectChanged:
-            self._held = None
-            record = await self._lease.read()
-            if record.holder != self._identity:
-                raise LeadershipLost(
-                    f"the Lease is held by {record.holder or 'nobody'}", fix="it is started again"
-                ) from None
-            self._held = await self._lease.write(replace(record, renewed_at=datetime.now(UTC)))
+        await self._write(renewed_at=datetime.now(UTC))
         self._renewed_at = now
 
     async def release(self) -> None:
         """Give the Lease back, so that nobody has to wait for its end; a courtesy that may fail."""
-        if self._held is None:
-            return
-        with contextlib.suppress(KubernetesError, TimeoutError):
+        with contextlib.suppress(KubernetesError, LeadershipLost, TimeoutError):
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._lease.write(replace(self._held, holder=""))
+                await self._write(holder="")
         self._held = None
+
+    async def _write(self, **changes: Any) -> None:
+        """Change the Lease while it is ours, also where an earlier write of ours has arrived and its answer has not."""
+        held = self._held or await self._ours()
+        try:
+            self._held = await self._lease.write(replace(held, **changes))
+        except ObjectChanged:
+            self._held = None
+            self._held = await self._lease.write(replace(await self._ours(), **changes))
+
+    async def _ours(self) -> LeaseRecord:
+        record = await self._lease.read()
+        if record.holder != self._identity:
+            raise LeadershipLost(f"the Lease is held by {record.holder or 'nobody'}", fix="it is started again")
+        return record
 
 
 def _text(error: Exception) -> str:

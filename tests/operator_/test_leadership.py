@@ -26,9 +26,10 @@ class Lease:
         self.away = False
         self.loses_answers = False
         self.hangs = False
+        self.is_unreadable = False
 
     async def read(self) -> LeaseRecord:
-        if self.away:
+        if self.away or self.is_unreadable:
             raise KubernetesUnreachable("nobody answers")
         return self.record
 
@@ -112,6 +113,37 @@ async def test_lease_that_was_given_back_is_taken_at_once() -> None:
 
     assert await other.try_once()
     assert lease.record.transitions == 2
+
+
+async def test_lease_is_given_back_though_nobody_has_waited_for_the_answer_to_its_last_renewal() -> None:
+    lease, clock = Lease(), Clock()
+    first = candidate(lease, "a", clock)
+    await first.try_once()
+    lease.loses_answers = True
+    with pytest.raises(KubernetesUnreachable):
+        await first.renew_once()
+    lease.loses_answers = False
+
+    await first.release()
+
+    assert lease.record.holder == ""
+
+
+async def test_holder_that_could_not_look_who_has_written_never_renews_the_lease_of_another() -> None:
+    lease, clock = Lease(), Clock()
+    first = candidate(lease, "a", clock)
+    await first.try_once()
+    theirs = await lease.write(replace(lease.record, holder="b"))
+    lease.is_unreadable = True
+    with pytest.raises(KubernetesUnreachable):
+        await first.renew_once()
+    lease.is_unreadable = False
+
+    with pytest.raises(LeadershipLost, match="held by b"):
+        await first.renew_once()
+    await first.release()
+
+    assert lease.record == theirs
 
 
 async def test_renewal_whose_answer_was_lost_does_not_cost_the_lease() -> None:
