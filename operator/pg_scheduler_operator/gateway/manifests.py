@@ -97,13 +97,8 @@ def plain(text: str) -> Any:
     if text[0] not in "+-.0123456789":
         return text
     digits = text if text[0] == "." else text.replace("_", "")
-    if (
-        len(digits) <= _DIGITS_MAX
-        and _INTEGER.fullmatch(digits)
-        and (number := _integer(digits)) < _UINT64_END
-        and number >= _INT64.start
-    ):
-        return number
+    if len(digits) <= _DIGITS_MAX and _INTEGER.fullmatch(digits) and _INT64.start <= _integer(digits) < _UINT64_END:
+        return _integer(digits)
     if _FLOAT.fullmatch(digits) and math.isfinite(float(digits)):
         return float(digits)
     return text
@@ -185,6 +180,17 @@ def _objects(documents: list[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _manifest(body: Mapping[str, Any]) -> Manifest | None:
+    kind = _kind_of(body)
+    if kind is None:
+        return None
+    metadata = _mapping(body.get("metadata"))
+    return Manifest(
+        key=_key_of(kind, metadata), spec=body.get("spec"), annotations=_mapping(metadata.get("annotations"))
+    )
+
+
+def _kind_of(body: Mapping[str, Any]) -> Kind | None:
+    """None of an object that is of no concern here."""
     api_version, kind = body.get("apiVersion"), body.get("kind")
     if not isinstance(api_version, str) or not isinstance(kind, str):
         raise InvalidManifest("an object has no apiVersion or no kind", fix=f"begin with apiVersion: {API_VERSION}")
@@ -194,16 +200,17 @@ def _manifest(body: Mapping[str, Any]) -> Manifest | None:
         raise InvalidManifest(
             f"nobody serves {kind[:63]} of {api_version[:63]}", fix=f"use {API_VERSION}: {', '.join(Kind)}"
         )
-    metadata = body.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
+    return Kind(kind)
+
+
+def _key_of(kind: Kind, metadata: Mapping[str, Any]) -> Key:
     name, namespace = metadata.get("name"), metadata.get("namespace") or DEFAULT_NAMESPACE
     if not all(isinstance(value, str) and _NAME.fullmatch(value) for value in (name, namespace)):
         raise InvalidManifest(
             f"a {kind} has no valid name or namespace", fix="lower case letters, digits, - and . only"
         )
-    annotations = metadata.get("annotations")
-    return Manifest(
-        key=Key(kind=Kind(kind), namespace=namespace, name=str(name)),
-        spec=body.get("spec"),
-        annotations=annotations if isinstance(annotations, dict) else {},
-    )
+    return Key(kind=kind, namespace=namespace, name=str(name))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

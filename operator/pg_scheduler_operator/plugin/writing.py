@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler.cli.output import Output
     from pg_scheduler_operator.plugin.kubectl import Kubectl
+    from pg_scheduler_operator.plugin.runs import Backfill
 
 TICKS_MOST = 1000
 
@@ -190,15 +191,16 @@ def backfill(
     if plan.missing and not dry_run:
         _require_assent(context, yes=yes)
     made = kubectl.create(*plan.missing, dry_run=dry_run, may_exist=True) if plan.missing else []
-    names = {body["metadata"]["name"] for body in made}
-    print_records(
-        [
-            _record(body, ("would be created" if dry_run else "created") if name in names else "exists")
-            for body in (*plan.missing, *plan.existing)
-            if (name := body["metadata"]["name"])
-        ],
-        output,
-    )
+    print_records(_backfilled(plan, made, dry_run=dry_run), output)
+
+
+def _backfilled(plan: Backfill, made: Sequence[Mapping[str, Any]], *, dry_run: bool) -> list[dict[str, Any]]:
+    """Of each run whether it was this command that made it: somebody may have been faster."""
+    names, created = {body["metadata"]["name"] for body in made}, "would be created" if dry_run else "created"
+    return [
+        _record(body, created if body["metadata"]["name"] in names else "exists")
+        for body in (*plan.missing, *plan.existing)
+    ]
 
 
 def _require_assent(context: click.Context, *, yes: bool) -> None:

@@ -67,7 +67,7 @@ async def wire_engine(
         lease,
         wakes,
         make_performer=partial(Performer, environment=Environment(os.environ)),
-        on_release=lambda: work.claim_loop.slot_released(),  # noqa: PLW0108  each needs the other
+        on_release=lambda: work.claims.loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=lambda ahead: heard(ahead),  # noqa: PLW0108
     )
     own_worker = _wire_own_worker(basis, work, lease)
@@ -83,12 +83,12 @@ async def wire_engine(
 
     return EngineParts(
         lease=lease,
-        slots=work.slots,
+        slots=work.runs.slots,
         rescuer=work.rescuer,
         heartbeat=heartbeat,
         schedules=work.schedules,
         lifecycle=lifecycle,
-        executor=work.executor,
+        executor=work.runs.executor,
         own_worker=own_worker,
         vitals=_wire_vitals(basis, work, lease, lifecycle),
         close=close,
@@ -130,15 +130,15 @@ def _heard(
 
 def _wire_own_worker(basis: WorkerBasis, work: WorkParts, lease: Lease) -> OwnWorker:
     return OwnWorker(
-        work.claiming,
-        work.starts,
-        work.slots,
-        quarantine=work.quarantine,
+        work.claims.claiming,
+        work.runs.starts,
+        work.runs.slots,
+        quarantine=work.claims.quarantine,
         lease=lease,
-        ghosts=work.ghosts,
-        clock=work.clock,
+        ghosts=work.claims.ghosts,
+        clock=work.runs.clock,
         config=basis.config,
-        on_idle=work.completions.hurry,
+        on_idle=work.runs.completions.hurry,
     )
 
 
@@ -157,11 +157,11 @@ def _wire_heartbeat(
         card,
         basis.registry.claimable,
         lease=lease,
-        slots=work.slots,
-        known_tokens=lambda: work.slots.tokens() | work.completions.tokens(),
-        finished_tokens=work.completions.tokens,
-        flush=work.completions.wake,
-        ghosts=work.ghosts,
+        slots=work.runs.slots,
+        known_tokens=lambda: work.runs.slots.tokens() | work.runs.completions.tokens(),
+        finished_tokens=work.runs.completions.tokens,
+        flush=work.runs.completions.wake,
+        ghosts=work.claims.ghosts,
         config=basis.config,
         new_worker_id=new_worker_id,
         on_stall=on_stall,
@@ -183,9 +183,9 @@ def _services(
 ) -> Services:
     """What is to be run, and what ends all of its sleeps."""
     taking: dict[str, Service] = {
-        "starts": work.starts.run,
-        "claim loop": work.claim_loop.run,
-        "second claim": work.claim_loop.run_beside,
+        "starts": work.runs.starts.run,
+        "claim loop": work.claims.loop.run,
+        "second claim": work.claims.loop.run_beside,
         "own submissions": own_worker.run,
         "ticker": work.ticker.run,
         "rescuer": work.rescuer.run,
@@ -193,17 +193,17 @@ def _services(
         "wakeups": lines.wakeups.run,
     }
     wake_all = [
-        *(wakes.claim.set, work.claim_loop.wake_beside, wakes.tick.set),
-        *(work.rescuer.wake, suspicion.wake, work.completions.wake),
+        *(wakes.claim.set, work.claims.loop.wake_beside, wakes.tick.set),
+        *(work.rescuer.wake, suspicion.wake, work.runs.completions.wake),
     ]
     if vacuumer is not None:
         taking["vacuumer"] = vacuumer.run
         wake_all.append(vacuumer.wake)
     return Services(
         taking=taking,
-        completions=work.completions,
+        completions=work.runs.completions,
         heartbeat=heartbeat,
-        slots=work.slots,
+        slots=work.runs.slots,
         wake=partial(_call_all, wake_all),
     )
 
@@ -213,10 +213,10 @@ def _wire_vitals(basis: WorkerBasis, work: WorkParts, lease: Lease, lifecycle: L
         look,
         basis.config,
         lease=lease,
-        slots=work.slots,
+        slots=work.runs.slots,
         lifecycle=lifecycle,
-        executor=work.executor,
-        completions=work.completions,
+        executor=work.runs.executor,
+        completions=work.runs.completions,
         ticker=work.ticker,
         rescuer=work.rescuer,
     )

@@ -63,21 +63,36 @@ class Wakes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkParts:
-    """What takes work in and sees it to its end, whoever turns it."""
+class RunParts:
+    """What sees a job that was taken to its end."""
 
     clock: DatabaseClock
-    ghosts: Ghosts
-    claiming: Claiming
-    quarantine: Quarantine
     slots: Slots
     completions: Completions
     executor: Executor
     starts: Starts
+    offloading: Offloading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimParts:
+    """What takes jobs."""
+
+    ghosts: Ghosts
+    claiming: Claiming
+    quarantine: Quarantine
+    loop: ClaimLoop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkParts:
+    """What takes work in and sees it to its end, whoever turns it."""
+
+    runs: RunParts
+    claims: ClaimParts
     schedules: ScheduleStore
     ticker: Ticker
     rescuer: Rescuer
-    claim_loop: ClaimLoop
     close: Callable[[], Awaitable[None]]
 
 
@@ -92,21 +107,59 @@ def wire_work(
     on_look: Callable[[Ahead], None],
 ) -> WorkParts:
     """All of it on these connections; ``on_release`` is told of a slot that became free, ``on_look`` of each look."""
-    config, registry = basis.config, basis.registry
-    schedules, ghosts, clock = ScheduleStore(lines.database), Ghosts(), DatabaseClock()
     completions = Completions(
         lines.outcomes,
         on_tick_failed=lambda: ticker.run_failed(),  # noqa: PLW0108  each needs the other
-        on_written=lambda jobs: claim_loop.ended(jobs),  # noqa: PLW0108
+        on_written=lambda jobs: claims.loop.ended(jobs),  # noqa: PLW0108
     )
-    slots = Slots(config.slots, on_release=on_release)
-    offloading = Offloading(config.slots)
-    executor = Executor(make_performer(_wire_calls(basis, lines.jobs, offloading)), slots, completions)
-    starts = Starts(executor, slots, clock, lease=lease)
+    slots = Slots(basis.config.slots, on_release=on_release)
+    runs = _wire_runs(basis, lines, lease, slots, completions, make_performer)
+    claims = _wire_claims(basis, lines, lease, wakes, runs, on_look)
+    schedules = ScheduleStore(lines.database)
     ticker = _wire_ticker(basis, lines, schedules, lease, wakes.tick)
+
+    async def close() -> None:
+        runs.offloading.close()
+        await lines.close()
+
+    return WorkParts(
+        runs=runs,
+        claims=claims,
+        schedules=schedules,
+        ticker=ticker,
+        rescuer=Rescuer(WorkerStore(lines.database), lines.jobs, own_lease=lease, config=basis.config),
+        close=close,
+    )
+
+
+def _wire_runs(
+    basis: WorkerBasis,
+    lines: Lines,
+    lease: Lease,
+    slots: Slots,
+    completions: Completions,
+    make_performer: Callable[[Calls], Performer],
+) -> RunParts:
+    clock, offloading = DatabaseClock(), Offloading(basis.config.slots)
+    executor = Executor(make_performer(_wire_calls(basis, lines.jobs, offloading)), slots, completions)
+    return RunParts(
+        clock=clock,
+        slots=slots,
+        completions=completions,
+        executor=executor,
+        starts=Starts(executor, slots, clock, lease=lease),
+        offloading=offloading,
+    )
+
+
+def _wire_claims(
+    basis: WorkerBasis, lines: Lines, lease: Lease, wakes: Wakes, runs: RunParts, on_look: Callable[[Ahead], None]
+) -> ClaimParts:
+    config, registry, starts, slots, clock = basis.config, basis.registry, runs.starts, runs.slots, runs.clock
+    ghosts = Ghosts()
     claiming = Claiming(starts, slots, registry, lease=lease, ghosts=ghosts, clock=clock, config=config)
     quarantine = Quarantine(lines.claims, slots, registry, lease=lease, ghosts=ghosts, config=config)
-    claim_loop = ClaimLoop(
+    loop = ClaimLoop(
         claiming,
         lines.claims,
         starts,
@@ -122,28 +175,9 @@ def wire_work(
         wake=wakes.claim,
         overdue=wakes.overdue,
         on_look=on_look,
-        on_idle=completions.hurry,
+        on_idle=runs.completions.hurry,
     )
-
-    async def close() -> None:
-        offloading.close()
-        await lines.close()
-
-    return WorkParts(
-        clock=clock,
-        ghosts=ghosts,
-        claiming=claiming,
-        quarantine=quarantine,
-        slots=slots,
-        completions=completions,
-        executor=executor,
-        starts=starts,
-        schedules=schedules,
-        ticker=ticker,
-        rescuer=Rescuer(WorkerStore(lines.database), lines.jobs, own_lease=lease, config=config),
-        claim_loop=claim_loop,
-        close=close,
-    )
+    return ClaimParts(ghosts=ghosts, claiming=claiming, quarantine=quarantine, loop=loop)
 
 
 def _wire_ticker(
