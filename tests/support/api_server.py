@@ -12,6 +12,7 @@ from kubernetes_asyncio import client
 
 from pg_scheduler_operator.gateway.kube import KubeApi
 from pg_scheduler_operator.resources import Kind
+from support.http import serving
 from support.operator_world import body, scheduled_job
 
 if TYPE_CHECKING:
@@ -43,15 +44,9 @@ async def server() -> AsyncIterator[tuple[Server, KubeApi]]:
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
     configuration = client.Configuration()
-    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with client.ApiClient(configuration) as api:
+    async with serving(app) as configuration.host, client.ApiClient(configuration) as api:
         yield server, KubeApi(api)
-    await runner.cleanup()
 
 
 Served = tuple[Server, KubeApi]

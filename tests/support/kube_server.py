@@ -17,6 +17,7 @@ import yaml
 from aiohttp import web
 
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Kind
+from support.http import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -59,12 +60,8 @@ class ApiServer:
         """Listen for as long as the block lasts."""
         app = web.Application(middlewares=[self._recording])
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield self
-        await runner.cleanup()
+        async with serving(app) as self.address:
+            yield self
 
     def kubeconfig(self, folder: Path) -> Path:
         """A file that leads here."""

@@ -347,7 +347,7 @@ class Scheduler:
             metadata: a dict for people and tools, up to 16 KiB as JSON; no argument of the function.
             expires: an aware instant, or a timedelta after ``execution_time``, from which on the job does not start.
             keep_result: whether what the function returns is stored.
-            flush: ``now`` writes the outcome by itself and at once instead of with the next batch (20 ms).
+            flush: ``now`` writes the outcome by itself and at once instead of with the next batch (10 ms).
             on_interrupt: what becomes of a job whose worker died: ``retry`` starts it again, ``fail`` never.
             max_interruptions: how many deaths of its worker it survives; the worker's setting if None.
             unique: what makes an earlier submission the same, whose id is then returned; not beside a ``job_id``.
