@@ -32,6 +32,9 @@ from pg_scheduler.simulation import (
     virtual,
     watch,
 )
+from pg_scheduler.simulation import (
+    runs as runs_module,
+)
 
 if TYPE_CHECKING:
     from pg_scheduler._domain.policies import Overlap
@@ -296,7 +299,7 @@ def test_what_is_too_large_is_refused_with_its_limit(
 
 
 def test_retries_without_end_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual, "STARTS_MAX", 100)
+    monkeypatch.setattr(runs_module, "STARTS_MAX", 100)
 
     with pytest.raises(SimulationTooLarge, match="more than 100 starts"):
         played(schedule(fails=True, max_retries=10**9), minutes=1000)

@@ -1,27 +1,23 @@
 """A fleet on a virtual clock.
 
-Invariants: time goes from event to event, and of those at one instant ends of runs come first, then what is planned,
-what happens and what falls due, and at last what is claimed: a run as long as its period does not overlap. Ticks are
-planned by the engine's own decisions, a day at a time and not a poll at a time. Nobody can tell: whatever changes a
-schedule takes back what is ahead of it, and nothing is planned further than a poll into an outage.
+Invariants: time goes from event to event, and after those of one instant comes what is claimed: a run as long as its
+period does not overlap. Ticks are planned by the engine's own decisions, a day at a time and not a poll at a time.
+Nobody can tell: whatever changes a schedule takes back what is ahead of it, and nothing is planned further than a poll
+into an outage.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from pg_scheduler._domain import overlap
-from pg_scheduler._domain.overlap import Verdict
-from pg_scheduler._domain.retry import delay_seconds, policy_of
 from pg_scheduler._domain.schedules import changed, declared, is_changed, suspension
 from pg_scheduler._domain.ticking import plan_ticks
-from pg_scheduler.errors import SimulationTooLarge
+from pg_scheduler.simulation.events import BACK, DUE, HAPPEN, OF_WORKERS, PLAN, Events
 from pg_scheduler.simulation.inputs import Edit, Outage, Resume, Suspend
-from pg_scheduler.simulation.lines import Line, OneOff, ScheduleLine
-from pg_scheduler.simulation.trace import Peak, Range, Run, Starts, Trace
+from pg_scheduler.simulation.lines import OneOff, ScheduleLine
+from pg_scheduler.simulation.runs import Runs
+from pg_scheduler.simulation.trace import Range, Starts, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,19 +26,10 @@ if TYPE_CHECKING:
     from pg_scheduler._domain.ledger import Passed
     from pg_scheduler._domain.schedules import ScheduleDefinition
     from pg_scheduler.simulation.inputs import Happening, Scene
-    from pg_scheduler.simulation.lines import Job
-    from pg_scheduler.simulation.trace import Outcome
-
-    Action = Callable[[datetime, Any, int], None]
-    """What an event does: at an instant, to something, with a number."""
+    from pg_scheduler.simulation.lines import Line
+    from pg_scheduler.simulation.trace import Run
 
 STRIDE = timedelta(days=1)
-STARTS_MAX = 10_000_000
-"""Of ticks there are fewer: beyond it jobs that fail are tried again and again."""
-_END, _BACK, _PLAN, _HAPPEN, _DUE = range(5)
-"""The order of events at one instant."""
-_OF_WORKERS = frozenset({_END, _PLAN})
-"""Those that wait until an outage is over."""
 
 
 class VirtualFleet:
@@ -50,10 +37,7 @@ class VirtualFleet:
 
     def __init__(self, scene: Scene, tell: Callable[[Run], None] | None) -> None:
         self._scene = scene
-        self._tell = tell
         self._poll = timedelta(seconds=scene.fleet.poll_seconds)
-        self._slots = scene.fleet.all_slots
-        self._may_halt = any(each.policy.suspend_after_failures for _, each in scene.definitions())
         self._schedules = {
             each.name: ScheduleLine(each, number, scene.begins_at) for number, each in enumerate(scene.schedules, 1)
         }
@@ -63,52 +47,41 @@ class VirtualFleet:
             if scene.begins_at <= each.run_at <= scene.ends_at
         ]
         self._outages = sorted((each for each in scene.happenings if isinstance(each, Outage)), key=_begin)
-        self._numbers = count()
-        self._events: list[tuple[datetime, int, int, Action, Any, int]] = []
-        self._due: list[tuple[int, datetime, int, int, Job]] = []
         self._ranges: list[Range] = []
-        self._running = self._wanting = self._started = 0
-        self._most_running = 0
-        self._peak: tuple[int, datetime | None] = (0, None)
+        self._events = Events()
+        self._runs = Runs(self._events, slots=scene.fleet.all_slots, may_halt=_may_halt(scene), tell=tell)
         self._back_at = self._out_since = self._served_since = scene.begins_at
 
     def play(self) -> Trace:
         """From the first instant to the last."""
         self._set_the_scene()
-        events, ends_at = self._events, self._scene.ends_at
-        while events and events[0][0] <= ends_at:
-            now = events[0][0]
-            while events and events[0][0] == now:
-                _, order, _, action, subject, number = heappop(events)
-                if now < self._back_at and order in _OF_WORKERS:
-                    self._at(self._back_at, order, action, subject, number)
+        ends_at = self._scene.ends_at
+        while (now := self._events.next_at) is not None and now <= ends_at:
+            for event in self._events.take(now):
+                if now < self._back_at and event.order in OF_WORKERS:
+                    self._events.postpone(event, self._back_at)
                 else:
-                    action(now, subject, number)
-            if self._due and now >= self._back_at:
-                self._claim(now)
+                    event.action(now, event.subject, event.number)
+            if now >= self._back_at:
+                self._runs.claim(now, self._served_since)
         self._close(ends_at)
         return self._trace()
-
-    # Events
 
     def _set_the_scene(self) -> None:
         for happening in self._scene.happenings:
             at = happening.begins_at if isinstance(happening, Outage) else happening.at
-            self._at(max(at, self._scene.begins_at), _HAPPEN, self._happens, happening)
+            self._events.at(max(at, self._scene.begins_at), HAPPEN, self._happens, happening)
         for line in self._schedules.values():
             self._plan_at(self._scene.begins_at, line)
         for one_off in self._one_offs:
-            self._at(one_off.run_at, _DUE, self._asks_once, one_off)
-
-    def _at(self, at: datetime, order: int, action: Action, subject: Any, number: int = 0) -> None:
-        heappush(self._events, (at, order, next(self._numbers), action, subject, number))
+            self._events.at(one_off.run_at, DUE, self._asks_once, one_off)
 
     def _happens(self, now: datetime, happening: Happening, _: int) -> None:
         match happening:
             case Outage():
                 self._out_since = now if now >= self._back_at else self._out_since
                 self._back_at = max(self._back_at, happening.ends_at)
-                self._at(happening.ends_at, _BACK, self._is_back, happening)
+                self._events.at(happening.ends_at, BACK, self._is_back, happening)
             case Suspend():
                 line = self._schedules[happening.schedule]
                 self._change(now, line, suspension(line.row, suspended=True, reason=happening.reason))
@@ -125,8 +98,6 @@ class VirtualFleet:
         if now >= self._back_at and now - self._out_since >= timedelta(seconds=self._scene.fleet.lease_seconds):
             self._served_since = now
 
-    # Planning
-
     def _change(
         self, now: datetime, line: ScheduleLine, definition: ScheduleDefinition, *, resumes: bool = False
     ) -> None:
@@ -139,7 +110,7 @@ class VirtualFleet:
 
     def _plan_at(self, at: datetime, line: ScheduleLine) -> None:
         line.plan += 1
-        self._at(at, _PLAN, self._plan, line, line.plan)
+        self._events.at(at, PLAN, self._plan, line, line.plan)
 
     def _plan(self, now: datetime, line: ScheduleLine, number: int) -> None:
         if number != line.plan:
@@ -167,171 +138,18 @@ class VirtualFleet:
     def _expect_due(self, now: datetime, line: ScheduleLine) -> None:
         if line.ahead and line.due_at != (due_at := max(now, line.ahead[-1][0].due_at)):
             line.due_at = due_at
-            self._at(due_at, _DUE, self._fall_due, line)
+            self._events.at(due_at, DUE, self._fall_due, line)
 
     def _fall_due(self, now: datetime, line: ScheduleLine, _: int) -> None:
         if now != line.due_at:  # what was expected has changed since
             return
         line.due_at = None
         while line.ahead and line.ahead[-1][0].due_at <= now:
-            self._ask(line.next_job())
+            self._runs.ask(line.next_job())
         self._expect_due(now, line)
 
-    # Runs
-
-    def _ask(self, job: Job) -> None:
-        """It is due: for the first time, again after a failure, or as its turn has come."""
-        line = job.line
-        line.ask(job)
-        self._recount(line)
-        heappush(self._due, (job.priority, job.asks_at, line.number, next(self._numbers), job))
-
     def _asks_once(self, _: datetime, one_off: OneOff, __: int) -> None:
-        self._ask(one_off.job())
-
-    def _claim(self, now: datetime) -> None:
-        """Whatever is due starts, by priority and time, as far as there are slots."""
-        while self._due and (self._slots is None or self._running < self._slots):
-            job = heappop(self._due)[-1]
-            job.line.hear(job)
-            self._recount(job.line)
-            if job.grace is not None and job.is_late(self._served_since):
-                self._end(now, job, "missed")
-            elif job.attempt and job.line.replacements_due:  # one that takes its place is due as well
-                job.line.retrying.remove(job)
-                self._end(now, job, "cancelled")
-            elif job.attempt or job.overlap == "allow":
-                self._start(now, job)
-            else:
-                self._judge(now, job, job.line)
-        self._most_running = max(self._most_running, self._running)
-        if self._running + self._wanting > self._peak[0]:
-            self._peak = (self._running + self._wanting, now)
-
-    def _recount(self, line: Line) -> None:
-        """How many slots are wanted beside those in use, now that this line may want others than before."""
-        if self._slots is not None:
-            wants = line.wants
-            self._wanting += wants - line.wanted
-            line.wanted = wants
-
-    def _judge(self, now: datetime, job: Job, line: Line) -> None:
-        verdict = overlap.verdict(
-            job.overlap,
-            running=line.running is not None,
-            retrying=bool(line.retrying),
-            waiting=bool(line.waiting),
-            newer_due=line.replacements_due > 0,
-        )
-        match verdict:
-            case Verdict.START:
-                self._start(now, job)
-            case Verdict.WAIT:
-                line.wait(job)
-            case Verdict.SKIP:
-                self._end(now, job, "skipped_overlap")
-            case Verdict.GIVE_WAY:
-                self._end(now, job, "cancelled")
-            case Verdict.REPLACE:
-                self._make_room(now, line)
-                line.wait(job)
-                self._promote(line)
-            case _:
-                assert_never(verdict)
-
-    def _make_room(self, now: datetime, line: Line) -> None:
-        replaced = [job for job in line.waiting if job.overlap == "replace"]
-        line.waiting = [job for job in line.waiting if job.overlap != "replace"]
-        if line.retrying:
-            for job in (asks[-1] for asks in self._due if asks[-1] in line.retrying):
-                line.hear(job)
-            self._due = [asks for asks in self._due if asks[-1] not in line.retrying]
-            heapify(self._due)
-        for job in (*replaced, *line.retrying):
-            self._end(now, job, "cancelled")
-        line.retrying.clear()
-        if line.running is not None:
-            self._running -= 1
-            self._end(now, line.running, "cancelled")
-            line.running = None
-        self._recount(line)
-
-    def _promote(self, line: Line) -> None:
-        if line.waiting and (job := line.next_in_turn()):
-            self._ask(job)
-
-    def _start(self, now: datetime, job: Job) -> None:
-        line = job.line
-        self._running += 1
-        self._started += 1
-        if self._started > STARTS_MAX:
-            raise SimulationTooLarge(
-                f"more than {STARTS_MAX:,} starts", limit=STARTS_MAX, fix="simulate a shorter time, or fewer retries"
-            )
-        if job.overlap != "allow":
-            line.running = job
-            self._recount(line)
-            if job.attempt:
-                line.retrying.remove(job)
-        job.attempt += 1
-        if job.started_at is None:
-            job.started_at = now
-            line.counts.starts.note(job.due_at, now)
-        self._at(now + line.takes(job.planned_at), _END, self._attempt_ends, job, job.attempt)
-
-    def _attempt_ends(self, now: datetime, job: Job, attempt: int) -> None:
-        line = job.line
-        if job not in line.open:  # it was replaced
-            return
-        self._running -= 1
-        if job.overlap != "allow":
-            line.running = None
-            self._recount(line)
-        failed = line.fails(job)
-        if failed and attempt <= job.max_retries:
-            self._try_again(now, job)
-        else:
-            self._end(now, job, "ran", failed=failed)
-        self._promote(line)
-
-    def _try_again(self, now: datetime, job: Job) -> None:
-        if job.overlap != "allow":
-            job.line.retrying.append(job)
-        seconds = delay_seconds(policy_of(job.retry_policy, None), job.attempt - 1, chance=0.5)
-        job.asks_at = now + timedelta(seconds=seconds)
-        self._at(job.asks_at, _DUE, self._asks_again, job)
-
-    def _asks_again(self, _: datetime, job: Job, __: int) -> None:
-        if job in job.line.open:  # or else it was replaced
-            self._ask(job)
-
-    def _end(self, now: datetime, job: Job, outcome: Outcome, *, failed: bool = False) -> None:
-        line = job.line
-        del line.open[job]
-        line.counts.outcomes[outcome] += 1
-        if self._tell is not None:
-            self._tell_of(job, outcome, now, failed=failed)
-        if self._may_halt and outcome == "ran" and isinstance(line, ScheduleLine):
-            line.note_result(job, failed=failed)
-            if failed and line.keeps_failing:
-                line.halt(now)
-
-    # What is told
-
-    def _tell_of(self, job: Job, outcome: Outcome, ended_at: datetime | None, *, failed: bool = False) -> None:
-        if self._tell is not None:
-            self._tell(
-                Run(
-                    schedule=job.line.name,
-                    planned_at=job.planned_at,
-                    due_at=job.due_at,
-                    started_at=job.started_at,
-                    ended_at=ended_at,
-                    outcome=outcome,
-                    failed=failed,
-                    attempts=job.attempt,
-                )
-            )
+        self._runs.ask(one_off.job())
 
     def _close(self, now: datetime) -> None:
         """What is ahead was never planned; what a suspension has left out is told as if it were lifted now."""
@@ -346,7 +164,7 @@ class VirtualFleet:
         for each in self._lines:
             each.counts.outcomes["open"] = len(each.open)
             for job in each.open:
-                self._tell_of(job, "open", None)
+                self._runs.tell_of(job, "open", None)
 
     @property
     def _lines(self) -> Sequence[Line]:
@@ -356,7 +174,6 @@ class VirtualFleet:
         starts = Starts()
         for line in self._lines:
             starts.add(line.counts.starts)
-        wanted, at = self._peak
         return Trace(
             begins_at=self._scene.begins_at,
             ends_at=self._scene.ends_at,
@@ -364,9 +181,13 @@ class VirtualFleet:
             ranges=sorted(self._ranges, key=lambda each: (each.first_at, each.schedule)),
             schedules={line.name: line.counts.summary(line.planned) for line in self._lines},
             lateness=starts.lateness(),
-            peak=Peak(running=self._most_running, wanted=wanted, at=at),
+            peak=self._runs.peak,
         )
 
 
 def _begin(outage: Outage) -> datetime:
     return outage.begins_at
+
+
+def _may_halt(scene: Scene) -> bool:
+    return any(each.policy.suspend_after_failures for _, each in scene.definitions())
