@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pg_scheduler._domain.policies import Policy
@@ -435,8 +435,20 @@ def test_slots_and_keys_are_never_held_twice(scene: Scene) -> None:
     assert all(run.started_at >= run.due_at >= run.planned_at for run in started if run.started_at)
 
 
+def retries_beside_ticks() -> Scene:
+    """On one slot a retry falls due at the instant of its schedule's next tick."""
+    often_fails = SimulatedSchedule(
+        definition=definition("a", cron("*/3 * * * *"), max_retries=1),
+        takes_seconds=lambda at: 40 * (1 + at.minute % 2),
+        fails=lambda at, attempt: (at.minute + attempt) % 2 == 1,
+    )
+    other = SimulatedSchedule(definition=definition("b", cron("* * * * *")), takes_seconds=40)
+    return Scene(begins_at=BEGIN, ends_at=at(60), schedules=(often_fails, other), fleet=Fleet(slots=1))
+
+
 @settings(max_examples=40, deadline=None)
 @given(scenes())
+@example(retries_beside_ticks())
 def test_planning_a_day_or_a_poll_at_a_time_is_the_same(scene: Scene) -> None:
     by_day = simulate(scene)
     with pytest.MonkeyPatch.context() as patch:

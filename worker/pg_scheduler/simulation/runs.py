@@ -41,7 +41,7 @@ class Runs:
         self._may_halt = may_halt
         self._tell = tell
         self._places = count()
-        self._due: list[tuple[int, datetime, int, int, Job]] = []
+        self._due: list[tuple[int, datetime, int, datetime, int, Job]] = []
         self._running = self._wanting = self._started = 0
         self._most_running = 0
         self._peak: tuple[int, datetime | None] = (0, None)
@@ -57,10 +57,10 @@ class Runs:
         line = job.line
         line.ask(job)
         self._recount(line)
-        heappush(self._due, (job.priority, job.asks_at, line.number, next(self._places), job))
+        heappush(self._due, (job.priority, job.asks_at, line.number, job.planned_at, next(self._places), job))
 
     def claim(self, now: datetime, served_since: datetime) -> None:
-        """Whatever is due starts, by priority and time, as far as there are slots."""
+        """Whatever is due starts, by priority, time, schedule and tick, as far as there are slots."""
         if not self._due:
             return
         while self._due and (self._slots is None or self._running < self._slots):

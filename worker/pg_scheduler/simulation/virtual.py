@@ -57,11 +57,11 @@ class VirtualFleet:
         self._set_the_scene()
         ends_at = self._scene.ends_at
         while (now := self._events.next_at) is not None and now <= ends_at:
-            for event in self._events.take(now):
-                if now < self._back_at and event.order in OF_WORKERS:
-                    self._events.postpone(event, self._back_at)
+            for order, action, subject, number in self._events.take(now):
+                if now < self._back_at and order in OF_WORKERS:
+                    self._events.at(self._back_at, order, action, subject, number)
                 else:
-                    event.action(now, event.subject, event.number)
+                    action(now, subject, number)
             if now >= self._back_at:
                 self._runs.claim(now, self._served_since)
         self._close(ends_at)
