@@ -16,12 +16,9 @@ import pytest
 from pg_scheduler import Scheduler, VacuumConfig
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import boot_seconds
-from pg_scheduler._store.wakeups import Bell
+from pg_scheduler._wiring.basis import wire_basis
 from pg_scheduler._wiring.engine import wire_engine
 from pg_scheduler._wiring.identity import new_worker_id, worker_card
-from pg_scheduler._wiring.lines import Addresses
-from pg_scheduler._wiring.submission import wire_submission
-from pg_scheduler._wiring.work import WorkerBasis
 from pg_scheduler.tasks import Registry
 from support.waiting import until
 
@@ -59,18 +56,9 @@ async def a_task() -> None: ...
 @asynccontextmanager
 async def wired(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Services]:
     """The services of a worker that has a lease; nothing runs yet."""
-    registry, bell, retention = Registry(), Bell(), VacuumConfig()
+    registry, retention = Registry(), VacuumConfig()
     registry.add(a_task)
-    submitting = wire_submission(pool, registry, CONFIG, retention, bell, dict, own_worker=lambda: None)
-    basis = WorkerBasis(
-        pool=pool,
-        registry=registry,
-        config=CONFIG,
-        bell=bell,
-        submitting=submitting,
-        middleware=(),
-        addresses=Addresses(),
-    )
+    basis = wire_basis(pool, registry, CONFIG, retention, declared=dict, own_worker=lambda: None)
     parts = await wire_engine(
         basis,
         worker_card(CONFIG, schedules=[], environment={}),

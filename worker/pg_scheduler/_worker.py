@@ -19,10 +19,10 @@ from pg_scheduler._engine.vitals import Vitals
 from pg_scheduler._store import migrator
 from pg_scheduler._store.database import direct_connection
 from pg_scheduler._store.workers import WorkerCard
+from pg_scheduler._wiring.basis import WorkerBasis
 from pg_scheduler._wiring.by_hand import wire_by_hand
 from pg_scheduler._wiring.engine import EngineParts, wire_engine
 from pg_scheduler._wiring.identity import worker_card
-from pg_scheduler._wiring.work import WorkerBasis
 from pg_scheduler.errors import InvalidArgument, MainLoopStalled
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.tasks import registry as task_registry

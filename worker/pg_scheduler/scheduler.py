@@ -19,11 +19,9 @@ from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._engine.slots import SlotsView
 from pg_scheduler._engine.vitals import Vitals
 from pg_scheduler._store.connections import require_pool
-from pg_scheduler._store.wakeups import Bell
+from pg_scheduler._wiring.basis import wire_basis
 from pg_scheduler._wiring.identity import new_worker_id
 from pg_scheduler._wiring.lines import Addresses
-from pg_scheduler._wiring.submission import SubmissionParts, wire_submission
-from pg_scheduler._wiring.work import WorkerBasis
 from pg_scheduler._worker import Worker
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import MainLoopStalled
@@ -116,7 +114,6 @@ class Scheduler:
         self.db_pool = db_pool
         self.vacuum_config = vacuum_config or VacuumConfig()
         self.vacuum_enabled = vacuum_enabled
-        middleware = require_middleware(middleware)
         self._config = EngineConfig(
             tenant=os.environ.get("PGSCHEDULER_TENANT", "") if tenant is None else tenant,
             queues=tuple(queues) if not isinstance(queues, str) else (queues,),
@@ -132,26 +129,18 @@ class Scheduler:
             polling=polling_config or PollingConfig(),
         )
         self._registry = Registry()
-        bell = Bell()
-        self._submission: SubmissionParts = wire_submission(
+        basis = wire_basis(
             db_pool,
             self._registry,
             self._config,
             self.vacuum_config,
-            bell,
-            periodic_registry.all,
+            declared=periodic_registry.all,
             own_worker=lambda: self._worker.own_worker,
+            middleware=require_middleware(middleware),
+            addresses=Addresses(own=dsn, direct=direct_dsn),
             notify_workers=notify_workers,
         )
-        basis = WorkerBasis(
-            pool=db_pool,
-            registry=self._registry,
-            config=self._config,
-            bell=bell,
-            submitting=self._submission,
-            middleware=middleware,
-            addresses=Addresses(own=dsn, direct=direct_dsn),
-        )
+        self._submission = basis.submitting
         self._worker = Worker(basis, auto_migrate=auto_migrate, new_id=lambda: new_worker_id(self.WORKER_ID_LENGTH))
 
     @property

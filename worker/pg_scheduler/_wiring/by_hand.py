@@ -11,8 +11,9 @@ from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.performing import TimeLimit
 from pg_scheduler._store.workers import WorkerCard
+from pg_scheduler._wiring.basis import WorkerBasis
 from pg_scheduler._wiring.lines import open_quiet_lines
-from pg_scheduler._wiring.work import Wakes, WorkerBasis, wire_work
+from pg_scheduler._wiring.work import Wakes, wire_work
 
 
 async def wire_by_hand(basis: WorkerBasis, card: WorkerCard, *, agenda: Agenda, time_limit: TimeLimit) -> HandDriven:

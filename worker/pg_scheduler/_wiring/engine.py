@@ -22,8 +22,9 @@ from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.vacuum import VacuumStore
 from pg_scheduler._store.wakeups import JOBS_CHANNEL, OVERDUE_CHANNEL, SCHEDULES_CHANNEL, Bell
 from pg_scheduler._store.workers import WorkerCard, WorkerStore
+from pg_scheduler._wiring.basis import WorkerBasis
 from pg_scheduler._wiring.lines import Lines, open_lines
-from pg_scheduler._wiring.work import Wakes, WorkerBasis, WorkParts, wire_work
+from pg_scheduler._wiring.work import Wakes, WorkParts, wire_work
 from pg_scheduler.errors import MainLoopStalled
 from pg_scheduler.tasks import Registry
 from pg_scheduler.vacuum import VacuumConfig

@@ -60,7 +60,7 @@ def wire_submission(
     declared: Callable[[], Mapping[str, PeriodicJobConfig]],
     *,
     own_worker: Callable[[], OwnWorker | None],
-    notify_workers: bool = True,
+    notify_workers: bool,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool), repeats=True)

@@ -1,15 +1,14 @@
 """What of a worker takes work in and sees it to its end: the same whether it runs by itself or is driven by hand."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pg_scheduler._engine.calls import Calls, Middleware
+from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
 from pg_scheduler._engine.claiming import Claiming
 from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
-from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.floor import Floor
 from pg_scheduler._engine.ghosts import Ghosts
@@ -22,35 +21,13 @@ from pg_scheduler._engine.runtime import JobServices, context_of
 from pg_scheduler._engine.slots import HeldJob, Slots
 from pg_scheduler._engine.starts import Starts
 from pg_scheduler._engine.ticker import Ticker
-from pg_scheduler._store.connections import Pool
 from pg_scheduler._store.jobs import Ahead, JobStore
 from pg_scheduler._store.schedules import ScheduleStore
 from pg_scheduler._store.transactions import JobTransactions
-from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._store.workers import WorkerStore
-from pg_scheduler._wiring.lines import Addresses, Lines
-from pg_scheduler._wiring.submission import SubmissionParts
+from pg_scheduler._wiring.basis import WorkerBasis
+from pg_scheduler._wiring.lines import Lines
 from pg_scheduler.context import JobContext
-from pg_scheduler.tasks import Registry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerBasis:
-    """What a worker has from its scheduler, and shares with the next one.
-
-    Attributes:
-        pool: the caller's, for what jobs themselves submit and for transactions with their outcome.
-        bell: rings when this process has submitted something.
-        submitting: how jobs submit, and what this process declares.
-    """
-
-    pool: Pool
-    registry: Registry
-    config: EngineConfig
-    bell: Bell
-    submitting: SubmissionParts
-    middleware: Sequence[Middleware]
-    addresses: Addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
