@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.scheduler import Rows
     from pg_scheduler_operator.metrics import Metrics
     from pg_scheduler_operator.pacing import Pacer
-    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange
+    from pg_scheduler_operator.reconcile.actions import Action, ObjectChange, PoolChange, RowChange
     from pg_scheduler_operator.resources import Key
     from pg_scheduler_operator.status import Notice, Refusal
 
@@ -95,12 +95,9 @@ class Executor:
                     | ResumeSchedule()
                     | DeleteSchedule()
                 ):
+                    if (done := await self._change_row(action)) is not None:
+                        return done
                     plan_again = True
-                    refusal = await self._row_changes.execute(action)
-                    if refusal is not None:
-                        return Done(plan_again=True, refusal=refusal)
-                    if isinstance(action, UpsertSchedule) and (wait := self._status_waits(action.key)) != 0:
-                        return Done(again_in_seconds=wait)
                 case ExpireJob():
                     plan_again |= await self._rows.expire_job(action.source, action.job_id)
                 case SetStatus():
@@ -110,6 +107,15 @@ class Executor:
                 case _:
                     await self._write(action)
         return Done(plan_again=plan_again, again_in_seconds=again_in_seconds)
+
+    async def _change_row(self, action: RowChange) -> Done | None:
+        """What ends the plan: what follows would speak of a row that is not there, or cannot be told yet."""
+        refusal = await self._row_changes.execute(action)
+        if refusal is not None:
+            return Done(plan_again=True, refusal=refusal)
+        if isinstance(action, UpsertSchedule) and (wait := self._status_waits(action.key)) != 0:
+            return Done(again_in_seconds=wait)
+        return None
 
     async def _write(self, action: ObjectChange | PoolChange) -> None:
         match action:

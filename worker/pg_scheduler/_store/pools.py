@@ -33,7 +33,6 @@ class PoolStore:
 
         False where the name belongs to another cluster, or a newer generation of the object has been stored.
         """
-        queues = settings.queues
         async with self._db.transaction() as connection:
             stored = await connection.fetchrow(
                 QUERIES["upsert_pool"],
@@ -51,14 +50,10 @@ class PoolStore:
                 QUERIES["set_queue_settings"],
                 pool.tenant,
                 pool.name,
-                list(queues),
-                [queue.weight for queue in queues.values()],
-                [queue.concurrency for queue in queues.values()],
-                [queue.rate.limit if queue.rate else None for queue in queues.values()],
-                [queue.rate.seconds if queue.rate else None for queue in queues.values()],
-                [queue.paused for queue in queues.values()],
+                list(settings.queues),
+                *_columns(settings.queues.values()),
             )
-            await connection.execute(QUERIES["drop_queue_settings"], pool.tenant, pool.name, list(queues))
+            await connection.execute(QUERIES["drop_queue_settings"], pool.tenant, pool.name, list(settings.queues))
             await connection.execute(QUERIES["wake_workers"])
         return True
 
@@ -77,6 +72,17 @@ class PoolStore:
     async def delete(self, tenant: str, name: str, cluster: str, uid: str | None) -> bool:
         """Forget a pool and the settings of its queues; whether there was one. Without ``uid`` whoever has the name."""
         return await self._db.fetchrow(QUERIES["delete_pool"], tenant, name, cluster, uid) is not None
+
+
+def _columns(queues: Collection[QueueSettings]) -> tuple[list[object], ...]:
+    """What is set of the queues, a list for each column."""
+    return (
+        [queue.weight for queue in queues],
+        [queue.concurrency for queue in queues],
+        [queue.rate.limit if queue.rate else None for queue in queues],
+        [queue.rate.seconds if queue.rate else None for queue in queues],
+        [queue.paused for queue in queues],
+    )
 
 
 def _settings(row: Record, queues: list[Record]) -> PoolSettings:
