@@ -17,6 +17,7 @@ from functools import partial
 from types import CodeType, ModuleType
 from typing import Any, Literal, TypeVar, get_args, overload
 
+from pg_scheduler._domain.options import TIMEOUT_SECONDS_MAX
 from pg_scheduler._domain.parameters import context_parameters
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.retry_policy import RetryPolicy
@@ -26,7 +27,6 @@ TaskFunction = Callable[..., Any]
 SyncExecutor = Literal["thread", "process"]
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 G = TypeVar("G", bound=Callable[..., Any])
-TIMEOUT_SECONDS_MAX = 366 * 24 * 3600
 _NAME_ATTRIBUTE = "__pg_scheduler_task__"
 _OWN_PREFIX = "pgscheduler."
 _OPTIONS_ATTRIBUTE = "__pg_scheduler_options__"

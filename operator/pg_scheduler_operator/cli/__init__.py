@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_NO, EXIT_TRY_AGAIN
 from pg_scheduler.cli.extras import needs_extra
+from pg_scheduler.cli.instants import instant_of
 from pg_scheduler.cli.options import dsn_in_use, dsn_option, http_address, log_format_option
 from pg_scheduler.cli.output import output_option, print_records, progress
-from pg_scheduler.cli.reporting import EXIT_NO, EXIT_TRY_AGAIN, unreachable
+from pg_scheduler.cli.reporting import unreachable
 from pg_scheduler_operator.cli.parameters import (
     duration_option,
     files_argument,
     horizon_of,
-    instant_of,
     picture_of,
     since_option,
     slots_option,

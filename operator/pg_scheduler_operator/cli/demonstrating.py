@@ -13,8 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pg_scheduler.cli.exit_codes import EXIT_INTERRUPTED
 from pg_scheduler.cli.output import progress
-from pg_scheduler.cli.stop_signals import EXIT_INTERRUPTED, StopSignals
+from pg_scheduler.cli.stop_signals import StopSignals
 from pg_scheduler.control import Control
 from pg_scheduler.embedded import EmbeddedPostgres
 from pg_scheduler_operator import file_mode

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
+
+from pg_scheduler.cli.instants import instant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Topic = Literal["invalid", "never", "overlap", "deadline", "capacity", "clocks", "kubernetes", "arguments"]
 TOPICS: Final[tuple[Topic, ...]] = get_args(Topic)
-YEARS: Final = range(1900, 9999)
 
 _HORIZON: Final = re.compile(r"([1-9]\d{0,4})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -60,22 +61,6 @@ def duration_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME=SECONDS",
         help="How long the runs of an object take; may be given several times.",
     )(function)
-
-
-def instant_of(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    """ISO 8601 with its zone: without one it would be another instant on each machine."""
-    del context, parameter
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no instant such as 2026-03-08T07:00Z") from error
-    if instant.tzinfo is None:
-        raise click.BadParameter(f"{value!r} has no time zone; write 2026-03-08T07:00Z or 2026-03-08T02:00-05:00")
-    if instant.year not in YEARS:
-        raise click.BadParameter(f"give a year from {YEARS[0]} to {YEARS[-1]}")
-    return instant
 
 
 def horizon_of(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_NO
 from pg_scheduler.cli.extras import needs_extra
+from pg_scheduler.cli.instants import instant_of
 from pg_scheduler.cli.output import output_option, print_records, progress
-from pg_scheduler.cli.reporting import EXIT_NO
-from pg_scheduler_operator.cli.parameters import duration_option, instant_of, since_option, slots_option
+from pg_scheduler_operator.cli.parameters import duration_option, since_option, slots_option
 from pg_scheduler_operator.plugin.parameters import cluster_options, everywhere_option, object_argument
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_NO
 from pg_scheduler.cli.extras import needs_extra
+from pg_scheduler.cli.instants import instant_of
 from pg_scheduler.cli.output import output_option, print_records, progress
-from pg_scheduler.cli.reporting import EXIT_NO
-from pg_scheduler_operator.cli.parameters import instant_of
 from pg_scheduler_operator.plugin.parameters import cluster_options, dry_run_option, object_argument, wait_options
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from pg_scheduler.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import click
-
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def run_program(
             "error PGS-007: the command line needs the package click, which is not installed\n"
             f"  fix:   pip install 'pgscheduler[{extra}]'\n"
         )
-        sys.exit(2)
+        sys.exit(EXIT_USAGE)
     command(arguments, prog_name=prog_name)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_INTERRUPTED
 from pg_scheduler.cli.extras import MissingExtra, needs_extra
-from pg_scheduler.cli.reporting import EXIT_INTERRUPTED, reported
+from pg_scheduler.cli.reporting import reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_NO
 from pg_scheduler.cli.options import dsn_in_use, dsn_option
 from pg_scheduler.cli.output import Output, output_option, print_records, progress
-from pg_scheduler.cli.reporting import EXIT_NO
 from pg_scheduler.control import Control
 
 if TYPE_CHECKING:

@@ -10,37 +10,17 @@ import click
 from click.core import ParameterSource
 
 from pg_scheduler import recurrence
+from pg_scheduler.cli.exit_codes import EXIT_NO
+from pg_scheduler.cli.instants import in_range, instant_of
 from pg_scheduler.cli.output import Output, output_option, progress
-from pg_scheduler.cli.reporting import EXIT_NO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pg_scheduler.recurrence import Ambiguous, Cron, Nonexistent
 
-YEARS = range(1900, 9999)
 EVER = datetime.min.replace(tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
-
-
-def _instant(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    """ISO 8601 with its zone: without one it would be another instant on each machine."""
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no instant such as 2026-03-08T07:00Z") from error
-    if instant.tzinfo is None:
-        raise click.BadParameter(f"{value!r} has no time zone; write 2026-03-08T07:00Z or 2026-03-08T02:00-05:00")
-    return _in_range(context, parameter, instant)
-
-
-def _in_range(context: click.Context, parameter: click.Parameter, value: datetime | None) -> datetime | None:
-    del context, parameter
-    if value is not None and value.year not in YEARS:
-        raise click.BadParameter(f"give a year from {YEARS[0]} to {YEARS[-1]}")
-    return value
 
 
 @click.command(
@@ -52,14 +32,14 @@ def _in_range(context: click.Context, parameter: click.Parameter, value: datetim
 @click.option(
     "--around",
     type=click.DateTime(["%Y-%m-%d"]),
-    callback=_in_range,
+    callback=in_range,
     metavar="DATE",
     help="The runs of this day in the zone, the one before and the one after.",
 )
 @click.option(
     "--from",
     "since",
-    callback=_instant,
+    callback=instant_of,
     metavar="INSTANT",
     help="The runs from this instant on, such as 2026-03-08T07:00Z; now if not given.",
 )

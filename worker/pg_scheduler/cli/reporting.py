@@ -1,8 +1,6 @@
 """One place where an error becomes what a person reads and what the shell gets.
 
-Invariant: standard error gets what, why, fix and docs, one line each; never a traceback, never a password. Exit codes:
-0 done, 1 the answer is no, 2 wrong usage, 3 cannot reach PostgreSQL or Kubernetes, 70 a worker's event loop stood
-still, 75 an operator has lost its Lease, 130 interrupted.
+Invariant: standard error gets what, why, fix and docs, one line each; never a traceback, never a password.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import IO, Any
 
 import click
 
+from pg_scheduler.cli.exit_codes import EXIT_NO, EXIT_UNREACHABLE, EXIT_USAGE
 from pg_scheduler.cli.extras import MissingExtra
 from pg_scheduler.errors import (
     AppNotFound,
@@ -24,13 +23,6 @@ from pg_scheduler.errors import (
     NoPostgresBinaries,
     PgSchedulerError,
 )
-
-EXIT_NO = 1
-EXIT_USAGE = 2
-EXIT_UNREACHABLE = 3
-EXIT_STALLED = 70
-EXIT_TRY_AGAIN = 75
-EXIT_INTERRUPTED = 130
 
 DEBUG_VARIABLE = "PGSCHEDULER_DEBUG"
 DOCS_PAGE = "docs/reference/errors.md"

@@ -14,11 +14,12 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from pg_scheduler.cli.exit_codes import EXIT_INTERRUPTED
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 T = TypeVar("T")
-EXIT_INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from pg_scheduler._store.connections import open_pool, place_of
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.ledger import LedgerStore
 from pg_scheduler.cli import app_loading
+from pg_scheduler.cli.exit_codes import EXIT_STALLED
 from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.first_contact import first_contact
 from pg_scheduler.cli.ping import add_ping
-from pg_scheduler.cli.reporting import EXIT_STALLED
 from pg_scheduler.cli.stop_signals import StopSignals
 from pg_scheduler.errors import AppNotFound
 from pg_scheduler.scheduler import Scheduler
