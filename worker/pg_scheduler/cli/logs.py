@@ -19,28 +19,24 @@ TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 def configure(log_format: LogFormat, *, level: int = logging.INFO) -> None:
     """Send every logger's records to standard error, in UTC."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_json() if log_format == "json" else _TextFormatter(TEXT_FORMAT))
+    handler.setFormatter(_json() if log_format == "json" else _UtcFormatter(TEXT_FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-class _TextFormatter(logging.Formatter):
+class _UtcFormatter(logging.Formatter):
+    """Whatever the format, times are of no machine's zone."""
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
         del datefmt
-        return _utc(record)
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json() -> logging.Formatter:
     with needs_extra("worker"):
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 (an extra, and only for this format)
 
-    class _JsonFormatter(JsonFormatter):
-        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-            del datefmt
-            return _utc(record)
+    class _JsonFormatter(_UtcFormatter, JsonFormatter):
+        pass
 
     names = {"asctime": "time", "levelname": "level", "name": "logger"}
     return _JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields=names)
-
-
-def _utc(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
