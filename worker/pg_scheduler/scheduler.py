@@ -140,7 +140,7 @@ class Scheduler:
             addresses=Addresses(own=dsn, direct=direct_dsn),
             notify_workers=notify_workers,
         )
-        self._submission = basis.submitting
+        self._parts = basis.submitting
         self._worker = Worker(basis, auto_migrate=auto_migrate, new_id=lambda: new_worker_id(self.WORKER_ID_LENGTH))
 
     @property
@@ -375,7 +375,7 @@ class Scheduler:
             max_interruptions=max_interruptions,
             unique=unique,
         )
-        return await self._submission.submission.schedule(spec, conflict_resolution, connection)
+        return await self._parts.submission.schedule(spec, conflict_resolution, connection)
 
     async def schedule_bulk(
         self,
@@ -407,7 +407,7 @@ class Scheduler:
             TenantLimitExceeded: the tenant may not submit so many now.
             DatabaseUnreachable: no answer; the last two batches may or may not exist.
         """
-        return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
+        return await self._parts.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 
     async def schedule_job(
         self,
@@ -493,7 +493,7 @@ class Scheduler:
             max_interruptions=max_interruptions,
             unique=unique,
         )
-        return await self._submission.submission.schedule_named(job_name, spec, conflict_resolution, connection)
+        return await self._parts.submission.schedule_named(job_name, spec, conflict_resolution, connection)
 
     async def result(self, job_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109  one call, one deadline
         """Wait until a job has ended and give what it returned, if it was kept (``@task(keep_result=True)``).
@@ -516,7 +516,7 @@ class Scheduler:
             UnknownJob: there is no such job.
             DatabaseUnreachable: no answer.
         """
-        return await self._submission.results.wait(job_id, timeout)
+        return await self._parts.results.wait(job_id, timeout)
 
     async def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that has not ended; a running one is told to stop within a second, on whichever worker.
@@ -527,7 +527,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; the job may or may not be cancelled.
         """
-        return await self._submission.jobs.cancel(job_id)
+        return await self._parts.jobs.cancel(job_id)
 
     async def update_job_status(self, job_id: str, status: JobStatus | str) -> None:
         """Cancel an open job (``cancelled``), or run an ended one again (``pending``).
@@ -537,7 +537,7 @@ class Scheduler:
             OwnedByResource: the job belongs to a custom resource and is to run again.
             DatabaseUnreachable: no answer; the job may or may not be changed.
         """
-        await self._submission.submission.move(job_id, status)
+        await self._parts.submission.move(job_id, status)
 
     async def retry_job(self, job_id: str) -> None:
         """Run a job again, now and as if it were new, that has failed, was cancelled or has expired.
@@ -547,7 +547,7 @@ class Scheduler:
             OwnedByResource: it belongs to a custom resource.
             DatabaseUnreachable: no answer; the job may or may not run again.
         """
-        await self._submission.submission.move(job_id, JobStatus.PENDING)
+        await self._parts.submission.move(job_id, JobStatus.PENDING)
 
     async def reschedule(self, job_id: str, execution_time: datetime) -> None:
         """Give a job that has not started another time; a worker that claims it at the same moment wins.
@@ -562,11 +562,11 @@ class Scheduler:
             InvalidArgument: a time that cannot be used.
             DatabaseUnreachable: no answer; the job may or may not be moved.
         """
-        await self._submission.submission.reschedule(job_id, execution_time)
+        await self._parts.submission.reschedule(job_id, execution_time)
 
     async def job(self, job_id: str) -> JobInfo | None:
         """A job of this tenant as it is now; None if there is none by that id (any more)."""
-        return await self._submission.listing.job(job_id)
+        return await self._parts.listing.job(job_id)
 
     def jobs(self, filter: JobFilter | None = None) -> AsyncIterator[JobInfo]:  # noqa: A002  the word that people look for
         """The jobs of this tenant: ``async for job in scheduler.jobs(JobFilter(status="failed"))``.
@@ -579,7 +579,7 @@ class Scheduler:
         Args:
             filter: what to narrow it to; all jobs if None. ``limit`` and ``after`` make pages of it.
         """
-        return self._submission.listing.jobs(filter or JobFilter())
+        return self._parts.listing.jobs(filter or JobFilter())
 
     async def pause_queue(self, queue: str, *, reason: str | None = None, by: str | None = None) -> None:
         """Start nothing more of a queue of this tenant, on any worker, until it is resumed; what runs goes on.
@@ -593,7 +593,7 @@ class Scheduler:
             InvalidArgument: text that cannot be used.
             DatabaseUnreachable: no answer; it may or may not be paused.
         """
-        await self._submission.queues.pause(queue, reason=reason, by=by)
+        await self._parts.queues.pause(queue, reason=reason, by=by)
 
     async def resume_queue(self, queue: str) -> bool:
         """Let a paused queue go on, at once.
@@ -604,11 +604,11 @@ class Scheduler:
         Raises:
             OwnedByResource: a WorkerPool says that it is paused.
         """
-        return await self._submission.queues.resume(queue)
+        return await self._parts.queues.resume(queue)
 
     async def queues(self) -> list[QueueInfo]:
         """The queues of this tenant that were ever paused or served, by name."""
-        return await self._submission.queues.all()
+        return await self._parts.queues.all()
 
     async def execute_job(self, job_row: Row) -> None:
         """Run the job of a row that this worker has claimed, and see it to its outcome; waits for no slot.
@@ -642,7 +642,7 @@ class Scheduler:
         Returns:
             Counts of deleted jobs by status.
         """
-        counts = await self._submission.vacuumer.run_once()
+        counts = await self._parts.vacuumer.run_once()
         return {status.value: count for status, count in counts.items()}
 
     async def get_vacuum_stats(self, days: int = 7) -> list[dict[str, Any]]:
@@ -651,18 +651,18 @@ class Scheduler:
         Raises:
             InvalidArgument: not a whole number of days from 1 to 36500.
         """
-        return await self._submission.vacuumer.stats(days)
+        return await self._parts.vacuumer.stats(days)
 
     async def get_total_vacuum_stats(self) -> dict[str, Any]:
         """What was ever deleted, and when last; empty without ``track_metrics``."""
-        return await self._submission.vacuumer.totals()
+        return await self._parts.vacuumer.totals()
 
     def get_periodic_jobs(self) -> dict[str, PeriodicJobConfig]:
         """The schedules that the code of this process declares, by dedup key.
 
         ``enabled`` of each says whether it ticks, as ``get_periodic_job_status`` does. They are copies.
         """
-        return self._submission.periodic.configs()
+        return self._parts.periodic.configs()
 
     def get_periodic_job_status(self, dedup_key: str) -> dict[str, Any] | None:
         """How a schedule stands, as this worker read it at its last poll (5 s); before a start, as code declares it.
@@ -673,7 +673,7 @@ class Scheduler:
             ``timezone``, ``next_run_at`` and ``last_run_at`` (aware, or None), ``last_status`` (of the newest run, such
             as ``completed``, or None). None for a key that this process does not declare.
         """
-        return self._submission.periodic.status(dedup_key)
+        return self._parts.periodic.status(dedup_key)
 
     def enable_periodic_job(self, dedup_key: str) -> bool:
         """Let a schedule tick, on every worker of the fleet: lift what ``disable_periodic_job`` set.
@@ -686,7 +686,7 @@ class Scheduler:
         Returns:
             False for a key that this process does not declare.
         """
-        return self._submission.periodic.wish(dedup_key, suspended=False)
+        return self._parts.periodic.wish(dedup_key, suspended=False)
 
     def disable_periodic_job(self, dedup_key: str) -> bool:
         """Stop a schedule from ticking, on every worker of the fleet, until somebody enables it.
@@ -697,7 +697,7 @@ class Scheduler:
         Returns:
             False for a key that this process does not declare.
         """
-        return self._submission.periodic.wish(dedup_key, suspended=True)
+        return self._parts.periodic.wish(dedup_key, suspended=True)
 
     async def trigger_periodic_job(self, dedup_key: str) -> str | None:
         """Run a schedule's task once now, beside its ticks, whether it is suspended or not.
@@ -709,7 +709,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; the job may or may not exist.
         """
-        return await self._submission.schedules.trigger(dedup_key)
+        return await self._parts.schedules.trigger(dedup_key)
 
     async def suspend_schedule(self, dedup_key: str, *, reason: str = "", by: str | None = None) -> bool:
         """As ``disable_periodic_job``, written when this returns; ticks that are planned ahead are taken back.
@@ -726,7 +726,7 @@ class Scheduler:
             InvalidArgument: text that cannot be used.
             DatabaseUnreachable: no answer; it may or may not be suspended.
         """
-        return await self._submission.schedules.suspend(dedup_key, reason=reason, by=by)
+        return await self._parts.schedules.suspend(dedup_key, reason=reason, by=by)
 
     async def resume_schedule(self, dedup_key: str) -> bool:
         """As ``enable_periodic_job``, written when this returns; also of one that ``suspend_after_failures`` has
@@ -738,7 +738,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; it may or may not be resumed.
         """
-        return await self._submission.schedules.resume(dedup_key)
+        return await self._parts.schedules.resume(dedup_key)
 
     async def schedule_status(self, dedup_key: str) -> dict[str, Any] | None:
         """As ``get_periodic_job_status``, read from the database now.
@@ -752,7 +752,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        return await self._submission.schedules.status(dedup_key)
+        return await self._parts.schedules.status(dedup_key)
 
     async def upsert_schedule(
         self,
@@ -792,7 +792,7 @@ class Scheduler:
             TenantLimitExceeded: the rule ticks more often than the tenant may.
             DatabaseUnreachable: no answer; it may or may not be written.
         """
-        task = self._submission.submission.task_of(func)
+        task = self._parts.submission.task_of(func)
         config = PeriodicJobConfig(
             _nobody if isinstance(func, str) else func,
             every,
@@ -805,7 +805,7 @@ class Scheduler:
             enabled=enabled,
             **options,
         )
-        return await self._submission.schedules.upsert(name, task, config)
+        return await self._parts.schedules.upsert(name, task, config)
 
     async def delete_schedule(self, name: str) -> bool:
         """Forget a schedule made at run time; its jobs that have not started are taken back, or cancelled when due.
@@ -816,7 +816,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer; it may or may not be gone.
         """
-        return await self._submission.schedules.delete(name)
+        return await self._parts.schedules.delete(name)
 
     async def schedules(self) -> list[ScheduleInfo]:
         """All schedules of this tenant, by name: those of code, of ``upsert_schedule``, and of custom resources.
@@ -824,7 +824,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        return await self._submission.schedules.infos()
+        return await self._parts.schedules.infos()
 
     async def schedule_ledger(self, dedup_key: str) -> ScheduleLedger | None:
         """What became of every tick that a schedule has planned, counted now.
@@ -835,7 +835,7 @@ class Scheduler:
         Raises:
             DatabaseUnreachable: no answer.
         """
-        return await self._submission.schedules.ledger(dedup_key)
+        return await self._parts.schedules.ledger(dedup_key)
 
     async def listen_for_jobs(self) -> None:
         """Start, if that has not happened yet, and return once the scheduler has been shut down.

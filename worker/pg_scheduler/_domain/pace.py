@@ -18,7 +18,7 @@ def idle_interval(config: PollingConfig, empty_looks: int) -> float:
 
 
 def until_due(interval: float, due_in: float | None, *, shortest: float) -> float:
-    """The interval, cut to the time that a job falls due; ``shortest`` when it is due and another holds it."""
+    """Seconds of an interval, cut to those until a job falls due; ``shortest`` when it is due and another holds it."""
     if due_in is None:
         return interval
     return min(interval, due_in) if due_in > 0 else min(interval, shortest)
