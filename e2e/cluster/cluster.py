@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from cluster import network, sandbox
+from cluster import dns, network, sandbox
 from cluster.api import Api
 from cluster.api_proxy import ApiProxy
 from cluster.components import ControlPlane
@@ -70,6 +70,7 @@ class Cluster:
         with ExitStack() as teardown:
             teardown.callback(self._stop)
             self._start()
+            teardown.enter_context(dns.serving(self.api, self.gateway))
             self._teardown = teardown.pop_all()
         return self
 
