@@ -24,7 +24,7 @@ DOMAIN = "cluster.local"
 _SECONDS = 1
 
 
-class _Services(BaseResolver):
+class _Services(BaseResolver):  # type: ignore[misc]  # of a package without types
     def __init__(self, api: Api) -> None:
         self._api = api
 

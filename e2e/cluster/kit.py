@@ -17,7 +17,7 @@ class NotPreparedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """`binaries`: the folder of Kubernetes' programs. `helm`: that of Helm's. `images`: archives that every node loads."""
+    """`binaries`: the folder of Kubernetes' programs, `helm` of Helm's. `images`: archives that every node loads."""
 
     binaries: Path
     helm: Path
