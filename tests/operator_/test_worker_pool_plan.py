@@ -21,7 +21,7 @@ from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
 from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconcile.worker_pool import PoolPlan, plan
-from pg_scheduler_operator.resources import Kind, Pod, Resource, TargetScale, WorkerPoolSpec, read
+from pg_scheduler_operator.resources import Kind, Pod, PodStage, Resource, TargetScale, WorkerPoolSpec, read
 from support.operator_world import NOW, body, worker_pool
 
 LONG_AGO = NOW - timedelta(hours=1)
@@ -322,7 +322,7 @@ def test_scale_in_is_mark_cost_and_lowering_in_this_order() -> None:
 
 
 def test_scale_in_that_is_held_is_told() -> None:
-    made = planned(shrunk(), look(demand(), pods=[replace(PODS[0], is_ready=False), PODS[1]]))
+    made = planned(shrunk(), look(demand(), pods=[replace(PODS[0], stage=PodStage.UNREADY), PODS[1]]))
 
     assert (made.is_held, made.marked_pods) == (True, 0)
 
@@ -348,7 +348,7 @@ def test_pod_that_goes_in_the_place_of_a_victim_is_told(left: list[str], wrong: 
         ({}, "False/Healthy"),
         ({"pods": [replace(PODS[0], grace_seconds=299), PODS[1]]}, "True/GraceTooShort"),
         ({"pods": [replace(PODS[0], deletion_cost=3), PODS[1]]}, "True/ForeignDeletionCost"),
-        ({"pods": [replace(PODS[0], is_ready=False), PODS[1]]}, "False/Healthy"),
+        ({"pods": [replace(PODS[0], stage=PodStage.UNREADY), PODS[1]]}, "False/Healthy"),
     ],
 )
 def test_what_hinders_the_draining_is_a_condition(changes: dict[str, Any], verdict: str) -> None:
