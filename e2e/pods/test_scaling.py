@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.objects import AT_ONCE, periodic_job, task, worker_pool
+from support import crowds
+from support.objects import AT_ONCE, periodic_job, scheduled_job, task, worker_pool
 from support.sizes import sized
 
 if TYPE_CHECKING:
@@ -80,6 +81,28 @@ def _cut(tenant: Tenant, deployments: Deployments) -> int:
     """Runs that have not ended and whose pod is gone."""
     pods = deployments.pods()
     return sum(not run.has_ended and run.host not in pods for run in tenant.ledger.all_runs())
+
+
+def test_pods_that_found_no_node_go_first(tenant: Tenant, deployments: Deployments) -> None:
+    """The one that works is as old as a pod can be and busy, and the pool waits for none of the others to be ready."""
+    deployments.deploy_workers(one_a_node=True, PGSCHEDULER_SLOTS="2")
+    names = [f"job-{number}" for number in range(8)]
+    pool = worker_pool(
+        "pool", target="workers", minReplicas=1, maxReplicas=4, targetUtilizationPercent=100, scaleDown=AT_ONCE
+    )
+    tenant.apply(pool, *(scheduled_job(name, task("hold", label=name)) for name in names))
+    tenant.wait("four pods, one of them ready", lambda: len(deployments.pods()) == 4)
+    tenant.wait("two runs", lambda: len(tenant.ledger.all_runs()) == 2)
+    (works,) = deployments.ready_pods()
+
+    running = {run.label for run in tenant.ledger.all_runs()}
+    crowds.delete(tenant, *(("ScheduledJob", name) for name in names if name not in running))
+    tenant.wait("only the busy one", lambda: deployments.pods() == [works])
+
+    for name in running:
+        tenant.ledger.release(name)
+    tenant.wait_for("sjob --all", "condition=Complete")
+    assert [(run.host, run.has_ended) for run in tenant.ledger.all_runs()] == [(works, True)] * 2
 
 
 @pytest.mark.timeout(300)

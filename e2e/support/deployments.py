@@ -18,19 +18,11 @@ if TYPE_CHECKING:
 
 _WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
 _LEDGER = "ledger-tasks"
+_BESIDE_WORKERS = {"labelSelector": {"matchLabels": {"app": "workers"}}, "topologyKey": "kubernetes.io/hostname"}
 _ON_ALL_NODES = {
-    "podAntiAffinity": {
-        "preferredDuringSchedulingIgnoredDuringExecution": [
-            {
-                "weight": 100,
-                "podAffinityTerm": {
-                    "labelSelector": {"matchLabels": {"app": "workers"}},
-                    "topologyKey": "kubernetes.io/hostname",
-                },
-            }
-        ]
-    }
+    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": _BESIDE_WORKERS}]
 }
+_ONE_A_NODE = {"requiredDuringSchedulingIgnoredDuringExecution": [_BESIDE_WORKERS]}
 # Evicted from a dead node at once, not after the default of 300 s.
 _LEAVE_DEAD_NODES = [
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
@@ -69,17 +61,24 @@ class Deployments:
         tenant.apply(database_secret(tenant.database.pod_dsn))
 
     def deploy_workers(
-        self, *, replicas: int = 1, of_ledger: bool = True, start_seconds: int = 0, **variables: str
+        self,
+        *,
+        replicas: int = 1,
+        of_ledger: bool = True,
+        start_seconds: int = 0,
+        one_a_node: bool = False,
+        **variables: str,
     ) -> None:
         """Apply it and wait for its pods.
 
         `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples. `start_seconds`: what its image would
-        take to arrive.
+        take to arrive. `one_a_node`: a node has room for no second one.
         """
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
-        pod |= {"affinity": _ON_ALL_NODES, "tolerations": _LEAVE_DEAD_NODES}
+        pod["affinity"] = {"podAntiAffinity": _ONE_A_NODE if one_a_node else _ON_ALL_NODES}
+        pod["tolerations"] = _LEAVE_DEAD_NODES
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
