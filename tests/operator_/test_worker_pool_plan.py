@@ -212,6 +212,26 @@ def test_pool_is_held_while_nobody_knows_the_demand() -> None:
     assert "demand" not in told(made.actions)
 
 
+def test_after_ten_minutes_without_figures_nothing_is_taken_away_in_haste() -> None:
+    """In virtual time. Who is idle before, and just after, may have worked in between, or is about to."""
+    idle, memory = worker_pool(minReplicas=0), Memory()
+    for second in range(0, 200, 5):
+        memory = planned(idle, look(demand(), now=NOW + timedelta(seconds=second)), memory).memory
+    for second in range(200, 800, 5):
+        away = planned(idle, look(None, now=NOW + timedelta(seconds=second)), memory)
+        assert [action for action in away.actions if not isinstance(action, SetStatus)] == []
+        memory = away.memory
+
+    marked = []
+    for second in range(800, 1200, 5):
+        back = planned(idle, look(demand(), now=NOW + timedelta(seconds=second)), memory)
+        marked += [(second - 800, len(a.pod_uids)) for a in back.actions if isinstance(a, DrainPods)]
+        memory = back.memory
+
+    assert marked[0] == (120, 1)  # the window
+    assert next(each for each in marked if each[1] == 2) == (300, 2)  # the last one's idle time
+
+
 @pytest.mark.parametrize(("mode", "verdict"), [("External", "True/Scaling"), ("Off", "False/ScalingOff")])
 def test_wish_of_others_is_carried_out_within_the_bounds(mode: str, verdict: str) -> None:
     spec = worker_pool(mode=mode, minReplicas=1)
