@@ -108,10 +108,6 @@ class Cluster:
         """YAML, one object or several."""
         self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=_to_text(manifests))
 
-    def get(self, kind: str, name: str, *, namespace: str = "default") -> Manifest:
-        found: Manifest = json.loads(self.kubectl("get", kind, name, "--namespace", namespace, "--output", "json"))
-        return found
-
     @contextmanager
     def namespace(self) -> Iterator[str]:
         """A fresh one under restricted Pod Security. Its end, 5 to 10 s of work, is not waited for."""

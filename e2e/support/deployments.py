@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import yaml
 
 from cluster.image import PROJECT_IMAGE
 from cluster.processes import CommandError
+from support.addresses import path_of
 from support.ledger import TASKS_FILE
 
 if TYPE_CHECKING:
@@ -106,26 +106,26 @@ class Deployments:
 
     def pods(self) -> list[str]:
         """Those that exist, ending ones too."""
-        return self._tenant.kubectl(
-            "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
-        ).split()
+        return [pod["metadata"]["name"] for pod in self._pods()]
 
     def pod_on(self, node: str) -> str:
         """The name of the only one there."""
-        (name,) = self._tenant.kubectl(
-            *("get", "pods", "--selector=app=workers", f"--field-selector=spec.nodeName={node}"),
-            "--output=jsonpath={..metadata.name}",
-        ).split()
-        return name
+        (name,) = [pod["metadata"]["name"] for pod in self._pods() if pod["spec"].get("nodeName") == node]
+        return str(name)
 
     def ready_pods(self) -> set[str]:
         """Those that are said to be; one on a dead node is for a while yet."""
-        pods = json.loads(self._tenant.kubectl("get", "pods", "--selector=app=workers", "--output=json"))["items"]
-        return {pod["metadata"]["name"] for pod in pods if _is_ready(pod)}
+        return {pod["metadata"]["name"] for pod in self._pods() if _is_ready(pod)}
 
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""
         self._tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+
+    def _pods(self) -> list[Manifest]:
+        found = self._tenant.cluster.api.get(f"{path_of(self._tenant.name, 'pod')}?labelSelector=app%3Dworkers")
+        assert found is not None
+        pods: list[Manifest] = found["items"]
+        return pods
 
     def _mount_ledger(self, pod: Manifest, container: Manifest) -> None:
         metadata, data = {"name": _LEDGER}, {TASKS_FILE.name: TASKS_FILE.read_text()}
