@@ -69,10 +69,12 @@ def new_tenant(
         def make() -> Tenant:
             name = stack.enter_context(cluster.namespace())
             one = Tenant(cluster, name, operators_database, operators, programs)
-            stack.callback(
-                lambda: crowds.clear(one) if operators.runs("operator") or programs.runs("operator") else None
-            )
+            stack.callback(clear, one)
             return one
+
+        def clear(one: Tenant) -> None:
+            if operators.runs("operator") or programs.runs("operator"):
+                crowds.clear(one)
 
         yield make
 
