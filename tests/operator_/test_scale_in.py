@@ -135,11 +135,9 @@ WORKERS = (worker("a", 5), worker("b", 0, mark=58), worker("c", 5))
         ([pod("a"), pod("b"), pod("c", stage=UNREADY)], {}),
         ([pod("a"), pod("b"), pod("c"), pod("d", is_terminating=True)], {}),
         ([pod("a"), pod("b"), pod("c", template="2")], {}),
-        ([pod("a"), pod("b")], {}),
-        (PODS, {"wanted": 4, "desired": 3}),
         ([pod("a"), pod("b"), pod("c"), pod("new", created_at=NOW)], {"wanted": 4, "desired": 3}),
     ],
-    ids=["not ready", "terminating", "rollout", "one is missing", "one is to be made", "no worker yet"],
+    ids=["not ready", "terminating", "rollout", "no worker yet"],
 )
 def test_pods_that_change_hold_the_lowering_but_not_the_draining(pods: list[Pod], changes: dict[str, int]) -> None:
     held = step(pods, *WORKERS, **changes)
@@ -186,6 +184,23 @@ def test_old_pod_without_a_worker_goes_first_without_a_mark() -> None:
     gone = step(PODS, worker("a", 5), worker("c", 0))
 
     assert (gone.mark, names(gone.give_cost)) == ([], ["b"])
+
+
+@pytest.mark.parametrize(("desired", "unmade"), [(4, 1), (3, 2), (0, 2), (5, 0)])
+def test_replicas_that_no_pod_is_made_for_go_before_all_pods(desired: int, unmade: int) -> None:
+    """Whoever drains goes on, and who is to go beside them is chosen when they are gone."""
+    first = step(PODS, *WORKERS, wanted=5, desired=desired)
+
+    assert (first.unmade, first.lowered_by, first.is_under_way) == (unmade, unmade, unmade > 0)
+    assert (list(first.mark), list(first.give_cost), list(first.lower)) == ([], [], [])
+
+
+def test_replicas_without_a_pod_are_waited_for_in_a_rollout() -> None:
+    """A Deployment takes what it is lowered by from the pods of both templates."""
+    pods = [pod("a"), pod("b"), pod("old", template="0", is_terminating=True)]
+
+    assert step(pods, *WORKERS).unmade == 0
+    assert step(pods, *WORKERS).hold is not None
 
 
 @pytest.mark.parametrize("stage", [UNSCHEDULED, PENDING, UNREADY])
@@ -266,7 +281,13 @@ class Fleet:
         return self.pods[name].stage > PENDING
 
     def start(self, name: str) -> None:
-        """It comes a step further."""
+        """It is made, or comes a step further."""
+        if name in self.pods:
+            self._start(name)
+        elif len(self.pods) < self.wanted:
+            self.pods[name], self.busy[name] = pod(name, stage=UNSCHEDULED), 0
+
+    def _start(self, name: str) -> None:
         self.pods[name] = replace(self.pods[name], stage=PodStage(min(READY, self.pods[name].stage + 1)))
 
     def look(self, desired: int) -> ScaleIn:
@@ -298,9 +319,9 @@ class Fleet:
             self.pods[pod.uid] = replace(pod, deletion_cost=None)
         for pod in step.give_cost:
             self.pods[pod.uid] = replace(pod, deletion_cost=VICTIM_COST)
-        self.wanted -= len(step.lower)
+        self.wanted -= step.lowered_by
         order = sorted(self.pods, key=lambda name: (self.pods[name].stage, self.pods[name].deletion_cost or 0))
-        return order[: len(self.pods) - self.wanted]
+        return order[: max(0, len(self.pods) - self.wanted)]
 
 
 MOVES = st.lists(
@@ -310,25 +331,25 @@ MOVES = st.lists(
 STAGES = st.lists(st.sampled_from(PodStage), min_size=1, max_size=6)
 
 
-def fleet_of(stages: list[PodStage], *, busy: int) -> Fleet:
+def fleet_of(stages: list[PodStage], *, busy: int, unmade: int) -> Fleet:
     """Of those that work, each has up to so many jobs."""
     pods = {f"p{n}": pod(f"p{n}", stage=stage) for n, stage in enumerate(stages)}
     jobs = {f"p{n}": n % (busy + 1) if stage > PENDING else 0 for n, stage in enumerate(stages)}
-    return Fleet(len(stages), pods, jobs)
+    return Fleet(len(stages) + unmade, pods, jobs)
 
 
-@given(MOVES, STAGES)
+@given(MOVES, STAGES, st.integers(0, 2))
 def test_no_busy_pod_goes_before_the_drain_has_lasted_its_time(
-    moves: list[tuple[str, int]], stages: list[PodStage]
+    moves: list[tuple[str, int]], stages: list[PodStage], unmade: int
 ) -> None:
     """Whatever workers, wishes and operators do between the turns. A crash loses what was planned and not yet done."""
-    fleet = fleet_of(stages, busy=2)
+    fleet = fleet_of(stages, busy=2, unmade=unmade)
     desired = 0
     for move, number in moves:
         fleet.now += 0.5
         name = f"p{number}"
         match move:
-            case "start" if name in fleet.pods:
+            case "start":
                 fleet.start(name)
             case "claim" if name in fleet.pods and fleet.works(name) and not fleet.is_marked(name):
                 fleet.busy[name] += 1
@@ -348,14 +369,14 @@ def test_no_busy_pod_goes_before_the_drain_has_lasted_its_time(
 
 
 @given(st.lists(st.sampled_from([UNSCHEDULED, PENDING, READY]), min_size=1, max_size=6), st.data())
-def test_idle_fleet_shrinks_to_what_is_wished_in_three_turns(stages: list[PodStage], data: st.DataObject) -> None:
-    """Pods that wait for a node or an image for ever among them."""
+def test_idle_fleet_shrinks_to_what_is_wished_in_four_turns(stages: list[PodStage], data: st.DataObject) -> None:
+    """Pods that wait for a node or an image for ever among them, and such as nobody makes."""
     desired = data.draw(st.integers(0, len(stages)))
-    fleet = fleet_of(stages, busy=0)
-    for _ in range(3):
+    fleet = fleet_of(stages, busy=0, unmade=data.draw(st.integers(0, 2)))
+    for _ in range(4):
         fleet.now += 0.5
         for gone in fleet.do(fleet.look(desired)):
             del fleet.pods[gone]
 
-    assert len(fleet.pods) == desired
+    assert len(fleet.pods) == fleet.wanted == desired
     assert not any(fleet.is_marked(name) for name in fleet.pods)

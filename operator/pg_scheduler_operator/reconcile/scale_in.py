@@ -11,7 +11,9 @@ after it. Claims within a submission do not hold the worker's row, so theirs may
 of a statement: between the mark and the lowering there are two looks, half a second apart.
 
 A pod that found no node, or whose containers never started, has no worker and is no reason to wait: the ReplicaSet
-deletes it before all others, so it is the first victim.
+deletes it before all others, so it is the first victim. Before it go replicas of which there is no pod at all, because
+a quota or a policy forbids them: the target is lowered by their number, and should they be made meanwhile, they are the
+ones that the ReplicaSet deletes.
 """
 
 from __future__ import annotations
@@ -97,6 +99,7 @@ class ScaleIn:
         give_cost: pods that the ReplicaSet shall delete first.
         clear_cost: pods that are victims no more.
         lower: the victims by whose number the target is lowered.
+        unmade: replicas without a pod, by which it is lowered too.
         marked_pods: how many pods are marked once this is done.
     """
 
@@ -106,12 +109,18 @@ class ScaleIn:
     give_cost: Sequence[Pod] = ()
     clear_cost: Sequence[Pod] = ()
     lower: Sequence[Pod] = ()
+    unmade: int = 0
     marked_pods: int = 0
 
     @property
     def is_under_way(self) -> bool:
         """Whether the next turn should come soon."""
-        return bool(self.mark or self.give_cost or self.lower)
+        return bool(self.mark or self.give_cost or self.lowered_by)
+
+    @property
+    def lowered_by(self) -> int:
+        """By how many replicas the target is lowered."""
+        return len(self.lower) + self.unmade
 
 
 def occupancies(pods: Sequence[Pod], workers: Sequence[WorkerLoad]) -> list[Occupancy]:
@@ -138,7 +147,11 @@ def _occupancy(pod: Pod, workers: Sequence[WorkerLoad]) -> Occupancy:
 def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
     """The next step to fewer replicas; when no fewer are wished for, what stands of an earlier wish is undone."""
     standing = [each for each in pods if not each.pod.is_terminating]
-    victims = sorted(standing, key=_first_to_go)[: max(0, intent.wanted - intent.desired)]
+    going = max(0, intent.wanted - intent.desired)
+    unmade = min(going, max(0, intent.wanted - len(standing)))
+    if unmade and _is_of_one_template(pods):
+        return ScaleIn(unmade=unmade)
+    victims = sorted(standing, key=_first_to_go)[:going]
     hold = _held(pods, standing, victims, intent) if victims else None
     if not victims or (hold is not None and hold.reason is not Reason.PODS_CHANGING):
         return undone(pods, hold)
@@ -210,13 +223,17 @@ def _change(
 ) -> str | None:
     if len(standing) != len(pods) or len(standing) != intent.wanted:
         return "pods are being made or deleted"
-    if len({each.pod.template for each in standing}) > 1:
+    if not _is_of_one_template(standing):
         return "a rollout is under way: pods of two templates live"
     unready = [each.pod.name for each in standing if not each.pod.is_ready and not _may_be_unready(each, victims)]
     if unready:
         return f"the pod {unready[0]} is not ready and would be deleted first"
     newborn = [each.pod.name for each in standing if _is_newborn(each, intent.now)]
     return f"the worker of the pod {newborn[0]} has not told of itself yet" if newborn else None
+
+
+def _is_of_one_template(pods: Sequence[Occupancy]) -> bool:
+    return len({each.pod.template for each in pods}) <= 1
 
 
 def _may_be_unready(each: Occupancy, victims: Sequence[Occupancy]) -> bool:
