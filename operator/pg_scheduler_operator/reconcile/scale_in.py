@@ -155,6 +155,12 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
     hold = _held(pods, standing, victims, intent) if victims else None
     if not victims or (hold is not None and hold.reason is not Reason.PODS_CHANGING):
         return undone(pods, hold)
+    return _next_step(standing, victims, hold, intent)
+
+
+def _next_step(
+    standing: Sequence[Occupancy], victims: Sequence[Occupancy], hold: Refusal | None, intent: Intent
+) -> ScaleIn:
     if hold is not None:  # who drains goes on: what hinders us may be the last victims, which are still ending
         victims = [each for each in victims if each.mark_seconds is not None]
     ready = [] if hold is not None else [each for each in victims if _may_go(each, intent.drain_seconds)]
