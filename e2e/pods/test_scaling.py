@@ -70,7 +70,7 @@ def test_no_busy_pod_is_taken_away(
 
 
 def _wait_for_replicas(tenant: Tenant, deployments: Deployments, replicas: int) -> None:
-    tenant.wait(f"{replicas} replicas", lambda: deployments.ready() == replicas, timeout_seconds=60)
+    tenant.wait(f"{replicas} replicas", lambda: deployments.ready() == replicas, timeout_seconds=120)
 
 
 def _marked(tenant: Tenant) -> int:

@@ -87,7 +87,7 @@ class Deployments:
         if of_ledger:
             self._mount_ledger(pod, container)
         self._tenant.apply(manifest)
-        self._tenant.kubectl("rollout", "status", "deployment/workers", "--timeout=60s", timeout_seconds=70)
+        self._tenant.kubectl("rollout", "status", "deployment/workers", "--timeout=120s", timeout_seconds=130)
 
     def replicas(self) -> int:
         """As wished."""
