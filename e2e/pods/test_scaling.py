@@ -25,6 +25,7 @@ _LOAD = 8
 
 _JOBS = 200
 _SLOTS = "50"
+_BEFORE_SECONDS = 8  # the pool looks every two seconds
 _LATE_SECONDS = sized(6, full=2)  # the design's figure, on a machine of its own
 _MARKED = "SELECT count(*) FROM scheduler_workers WHERE tenant = $1 AND drain_until > now() AND state = 'alive'"
 _LATENESS = """
@@ -120,11 +121,11 @@ def test_workers_are_there_when_the_schedule_needs_them(
     tenant.apply(worker_pool("pool", target="workers", **pool))
     _wait_for_no_pods(tenant, deployments)
     ping = {"spec": {"task": "pgscheduler.ping"}}
-    tenant.apply(periodic_job("tick", ping, schedule={"intervalSeconds": lead + 15}))
+    tenant.apply(periodic_job("tick", ping, schedule={"intervalSeconds": lead + _BEFORE_SECONDS}))
     (tick_late,) = tenant.wait("a tick", lambda: _ended(tenant), timeout_seconds=lead + 60)
     tenant.delete("pjob/tick")
     _wait_for_no_pods(tenant, deployments)
-    ahead = _lateness(tenant, "ahead", in_seconds=lead + 15)
+    ahead = _lateness(tenant, "ahead", in_seconds=lead + _BEFORE_SECONDS)
     _wait_for_no_pods(tenant, deployments)
     tenant.apply(worker_pool("pool", target="workers", **pool, lookahead={"mode": "Off"}))
     blind = _lateness(tenant, "blind", in_seconds=3)
