@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster import network
+from support import crowds
 from support.ledger import TASKS_FILE
 from support.programs import Program, Programs, StartProgram
 from support.tenants import Tenant
@@ -68,8 +69,12 @@ def new_tenant(
         def make() -> Tenant:
             name = stack.enter_context(cluster.namespace())
             one = Tenant(cluster, name, operators_database, operators, programs)
-            stack.callback(lambda: one.clear() if operators.runs("operator") or programs.runs("operator") else None)
+            stack.callback(clear, one)
             return one
+
+        def clear(one: Tenant) -> None:
+            if operators.runs("operator") or programs.runs("operator"):
+                crowds.clear(one)
 
         yield make
 

@@ -57,7 +57,7 @@ _FORBIDDEN = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def as_operator(cluster: Cluster, operator_rights: str) -> tuple[str, str]:
     kubeconfig: Path = cluster.service_account_kubeconfig(operator_rights, "pgscheduler-operator")
     return ("--kubeconfig", str(kubeconfig))

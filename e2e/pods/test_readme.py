@@ -60,4 +60,4 @@ def test_commands_of_the_readme_run_the_examples(
     assert re.search(r"scheduledjob\S*/hello .*True", shown)
     assert "disk-space" in shown
     cluster.kubectl("-n", _NAMESPACE, "wait", "--for=condition=ScalingActive", "--timeout=20s", "wpool/workers")
-    assert cluster.get("deployment", "workers", namespace=_NAMESPACE)["spec"]["replicas"] >= 1
+    assert int(cluster.kubectl("-n", _NAMESPACE, "get", "deploy/workers", "--output=jsonpath={.spec.replicas}")) >= 1
