@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.kit import Kit
 from support.paths import ROOT
-from support.releases import NEWEST_HELM, Release
+from support.releases import NEWEST_HELM, Release, program
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ def helm(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
-    release = Release(cluster, namespace, Kit.from_environment().helm / f"helm-{helm}")
+    release = Release(cluster, namespace, program(helm))
     yield release
-    if release.is_installed:
+    if release.is_there():
         release.uninstall()
     # What one Helm has made is not what another one would make: each finds a cluster without our kinds.
     cluster.kubectl("delete", "--filename", str(ROOT / "crds"), "--ignore-not-found")

@@ -46,7 +46,11 @@ def _make_older(cluster: Cluster) -> None:
 
 
 def _columns(cluster: Cluster) -> int:
-    return len(cluster.get("crd", _CRD)["spec"]["versions"][0]["additionalPrinterColumns"])
+    return len(
+        json.loads(cluster.kubectl("get", "crd", _CRD, "--output=json"))["spec"]["versions"][0][
+            "additionalPrinterColumns"
+        ]
+    )
 
 
 @pytest.fixture

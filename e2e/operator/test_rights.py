@@ -1,4 +1,4 @@
-"""What deploy/rbac.yaml lets the operator do: this much and no more."""
+"""What the chart lets the operator do: this much and no more."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pg_scheduler_operator.plugin.leader import SELECTOR
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,6 +64,8 @@ def test_the_operator_may_renew_its_one_lease_and_tell_the_clusters_identity(ren
     }
     assert role["rules"][0]["resourceNames"] == [lease["metadata"]["name"]]
     assert "spec" not in lease
+    # kubectl pgscheduler finds it by these
+    assert dict(label.split("=") for label in SELECTOR.split(",")).items() <= lease["metadata"]["labels"].items()
     assert (namespaces["resourceNames"], namespaces["verbs"]) == (["kube-system"], ["get"])
 
 
