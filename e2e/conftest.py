@@ -18,14 +18,17 @@ from cluster.kit import Kit, NotPreparedError
 from cluster.progress import Progress
 from support.paths import ROOT
 from support.programs import Programs
+from support.releases import rendered
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
+    from cluster.cluster import Manifest
     from cluster.postgres import Database, Databases
 
-OPERATOR_NAMESPACE = "pgscheduler"  # deploy/ says so
+OPERATOR_NAMESPACE = "pgscheduler"
+_OPERATOR_ALONE = {"database": {"existingSecret": "pgscheduler-database"}, "worker": {"enabled": False}}
 
 
 def pytest_sessionstart() -> None:
@@ -104,9 +107,15 @@ def crds(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def operator_rights(cluster: Cluster) -> str:
-    """What deploy/rbac.yaml gives, and the namespace of its ServiceAccount."""
+def operators_manifests(cluster: Cluster) -> list[Manifest]:
+    """What the chart makes for an operator that serves all namespaces."""
+    return rendered(cluster, OPERATOR_NAMESPACE, "pgscheduler", **_OPERATOR_ALONE)
+
+
+@pytest.fixture(scope="session")
+def operator_rights(cluster: Cluster, operators_manifests: list[Manifest]) -> str:
+    """All of that but the Deployment; the namespace of the ServiceAccount."""
     namespace = {"name": OPERATOR_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
-    cluster.kubectl("apply", "--filename", str(ROOT / "deploy" / "rbac.yaml"))
+    cluster.apply(one for one in operators_manifests if one["kind"] != "Deployment")
     return OPERATOR_NAMESPACE

@@ -7,17 +7,20 @@ tests in seconds. The exit code is pytest's, or 10 when the machine could not be
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 from cluster import build, cache, image, preconditions, sandbox
 from cluster.kit import Kit
-from cluster.processes import CommandError
+from cluster.processes import CommandError, output_of
 from cluster.progress import Progress
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-_TIERS = ("operator", "pods")
+# One cluster each: the chart brings its own operator for all namespaces.
+_SESSIONS = (("operator", "pods"), ("chart",))
+_TIERS = [tier for session in _SESSIONS for tier in session]
 _UNPREPARED = 10
 # pytest's folders, where the cluster logs to, stay on disk; it keeps those of the last three runs.
 _LOGS_OUTLIVE_THE_SANDBOX = {"PYTEST_DEBUG_TEMPROOT": tempfile.gettempdir()}
@@ -30,34 +33,43 @@ def main() -> int:
     try:
         with cache.locked():
             cache.sweep()
-            kit = _prepare(options, progress, pods="pods" in tiers)
+            kit = _prepare(options, progress, pods=tiers != ["operator"])
     except (preconditions.UnpreparedError, CommandError) as error:
         progress.say(f"cannot run:\n{error}")
         return _UNPREPARED
     if options.prepare_only:
         return 0
-    folders = [f"e2e/{tier}" for tier in tiers]
-    return sandbox.enter(
-        [sys.executable, "-m", "pytest", *folders, *pytest_arguments],
-        working_directory=_REPOSITORY,
-        env={**kit.to_environment(), **_LOGS_OUTLIVE_THE_SANDBOX},
+    env = {**kit.to_environment(), **_LOGS_OUTLIVE_THE_SANDBOX}
+    sessions = [[f"e2e/{tier}" for tier in session if tier in tiers] for session in _SESSIONS]
+    return max(
+        sandbox.enter(
+            [sys.executable, "-m", "pytest", *folders, *pytest_arguments], working_directory=_REPOSITORY, env=env
+        )
+        for folders in sessions
+        if folders
     )
 
 
 def _prepare(options: argparse.Namespace, progress: Progress, *, pods: bool) -> Kit:
     preconditions.ensure(progress, cache.folder() / "install.log", pods=pods, install=not options.no_install)
-    binaries = build.binaries(progress)
+    binaries, helm = build.binaries(progress), _helm()
     if not pods:
-        return Kit(binaries=binaries)
+        return Kit(binaries=binaries, helm=helm)
     project = options.image or image.project(_REPOSITORY, progress)
-    return Kit(binaries=binaries, images=(image.pause(progress), project))
+    return Kit(binaries=binaries, helm=helm, images=(image.pause(progress), project))
+
+
+def _helm() -> Path:
+    """As for `make test`, whose package of helpers has the name of ours."""
+    env = {**os.environ, "PYTHONPATH": str(_REPOSITORY / "tests")}
+    return Path(output_of([sys.executable, "-m", "support.helm"], env=env, timeout_seconds=300).strip())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python e2e/run.py",
         description="Build Kubernetes and the project's image if they are not in the cache, then run the tests of "
-        "e2e/operator (an API server) and e2e/pods (real pods) in namespaces that vanish with them.",
+        "e2e/operator (an API server), e2e/pods and e2e/chart (real pods) in namespaces that vanish with them.",
         epilog=f"Everything else goes to pytest, for example: -k node -x. Builds are kept in {cache.folder()}.",
         allow_abbrev=False,
     )

@@ -12,13 +12,14 @@ import json
 import ssl
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
+
+from support.api_writes import Write
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping
@@ -57,16 +58,6 @@ _REASONS = {
     Fault.THROTTLED: "TooManyRequests",
     Fault.BROKEN: "InternalError",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """A request that is no read, and what it was answered; `body` as JSON."""
-
-    method: str
-    path: str
-    body: Any
-    status: int
 
 
 class ApiProxy:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from cluster import network, sandbox
-from cluster.api import Api
+from cluster import dns, network, sandbox
+from cluster.api import Api, Request
 from cluster.api_proxy import ApiProxy
 from cluster.components import ControlPlane
 from cluster.kit import Kit
@@ -36,6 +36,7 @@ T = TypeVar("T")
 Manifest = dict[str, Any]
 
 _START_SECONDS = 60
+_NAMESPACES = "/api/v1/namespaces"
 _STATE = Path("/run/pgscheduler-e2e/state")
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -70,6 +71,7 @@ class Cluster:
         with ExitStack() as teardown:
             teardown.callback(self._stop)
             self._start()
+            teardown.enter_context(dns.serving(self.api, self.gateway))
             self._teardown = teardown.pop_all()
         return self
 
@@ -108,21 +110,19 @@ class Cluster:
         """YAML, one object or several."""
         self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=_to_text(manifests))
 
-    def get(self, kind: str, name: str, *, namespace: str = "default") -> Manifest:
-        found: Manifest = json.loads(self.kubectl("get", kind, name, "--namespace", namespace, "--output", "json"))
-        return found
-
     @contextmanager
     def namespace(self) -> Iterator[str]:
         """A fresh one under restricted Pod Security. Its end, 5 to 10 s of work, is not waited for."""
         name = f"t-{secrets.token_hex(4)}"
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _RESTRICTED}})
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _RESTRICTED}}
+        self.api.send_all([Request(method="POST", path=_NAMESPACES, body=manifest)])
         # Without its default ServiceAccount, pods are refused.
         self.wait(f"namespace {name}", lambda: self._has_service_account(name))
         try:
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+            if self.api.get(f"{_NAMESPACES}/{name}"):
+                self.api.send_all([Request(method="DELETE", path=f"{_NAMESPACES}/{name}")])
 
     @contextmanager
     def api_proxy(self) -> Iterator[ApiProxy]:
@@ -226,7 +226,7 @@ class Cluster:
         shutil.rmtree(_STATE)
 
     def _has_service_account(self, namespace: str) -> bool:
-        return self.api.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default") is not None
+        return self.api.get(f"{_NAMESPACES}/{namespace}/serviceaccounts/default") is not None
 
     def _pods(self, namespace: str) -> list[str]:
         try:

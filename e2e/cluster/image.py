@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from cluster import cache, oci, pip_settings
 from cluster.node_files import PAUSE_IMAGE
 from cluster.processes import run_logged
+from pg_scheduler import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cluster.progress import Progress
 
-PROJECT_IMAGE = "localhost/pgscheduler:e2e"
+PROJECT_IMAGE = f"docker.io/library/pgscheduler:{__version__}"  # what chart and README mean by pgscheduler:VERSION
 # What the Dockerfile may copy. A path that does not exist is left out, and is a change once it does.
 _INPUTS = (
     "Dockerfile",

@@ -17,17 +17,20 @@ class NotPreparedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """`binaries`: the folder of Kubernetes' programs. `images`: archives that every node loads."""
+    """`binaries`: the folder of Kubernetes' programs, `helm` of Helm's. `images`: archives that every node loads."""
 
     binaries: Path
+    helm: Path
     images: tuple[Path, ...] = ()
 
     def to_environment(self) -> dict[str, str]:
-        return {_VARIABLE: json.dumps({"binaries": str(self.binaries), "images": [*map(str, self.images)]})}
+        fields = {"binaries": str(self.binaries), "helm": str(self.helm), "images": [*map(str, self.images)]}
+        return {_VARIABLE: json.dumps(fields)}
 
     @classmethod
     def from_environment(cls) -> Self:
         if _VARIABLE not in os.environ:
             raise NotPreparedError("this needs what `python e2e/run.py` prepares: start the tests with it")
         fields = json.loads(os.environ[_VARIABLE])
-        return cls(binaries=Path(fields["binaries"]), images=tuple(map(Path, fields["images"])))
+        images = tuple(map(Path, fields["images"]))
+        return cls(binaries=Path(fields["binaries"]), helm=Path(fields["helm"]), images=images)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import network
+from cluster import dns, network
 
 if TYPE_CHECKING:
     from cluster.pki import Credentials
@@ -133,6 +133,8 @@ BinaryName = "{self.runc}"
             "podLogsDir": str(self.folder / "pods"),
             "volumePluginDir": str(self.folder / "volume-plugins"),
             "resolvConf": "",
+            "clusterDNS": [network.GATEWAY],
+            "clusterDomain": dns.DOMAIN,
             "evictionHard": _NOTHING_EVICTS,
             "imageGCHighThresholdPercent": 100,
             "makeIPTablesUtilChains": False,

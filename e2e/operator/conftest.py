@@ -1,7 +1,7 @@
-"""The operator and workers as local processes, under the rights of deploy/rbac.yaml.
+"""The operator and workers as local processes, under the rights that the chart gives.
 
 Invariant: an operator never serves what another test is about. A file's tests either share `operator`, the cluster-wide
-installation of deploy/, or start and end operators of their own. Those serve the test's namespace alone, unless asked
+installation of the chart, or start and end operators of their own. Those serve the test's namespace alone, unless asked
 for more: under a ServiceAccount with a RoleBinding there and no right anywhere else, as documented for namespaced
 installations.
 """
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster import network
+from support import crowds
 from support.ledger import TASKS_FILE
 from support.programs import Program, Programs, StartProgram
+from support.releases import rendered
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -68,8 +70,12 @@ def new_tenant(
         def make() -> Tenant:
             name = stack.enter_context(cluster.namespace())
             one = Tenant(cluster, name, operators_database, operators, programs)
-            stack.callback(lambda: one.clear() if operators.runs("operator") or programs.runs("operator") else None)
+            stack.callback(clear, one)
             return one
+
+        def clear(one: Tenant) -> None:
+            if operators.runs("operator") or programs.runs("operator"):
+                crowds.clear(one)
 
         yield make
 
@@ -116,7 +122,7 @@ def start_operator(
         """Where it lives, and what it watches."""
         if everywhere:
             return operator_rights, ""
-        tenant.apply(*_account_with_rights_in(tenant.name))
+        tenant.apply(*_rights_in(tenant.cluster, tenant.name))
         return tenant.name, tenant.name
 
     def start(
@@ -162,21 +168,12 @@ def operator_and_worker(operator: Program, start_worker: StartProgram) -> tuple[
     return operator, start_worker()
 
 
-def _account_with_rights_in(namespace: str) -> list[Manifest]:
-    """As the head of deploy/rbac.yaml says: the ClusterRole, bound in one namespace, and the cluster's identity."""
-    metadata = {"name": _ACCOUNT}
-    group = "rbac.authorization.k8s.io"
-    role = {"apiGroup": group, "kind": "ClusterRole", "name": _ACCOUNT}
-    subject = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": namespace}
-    binding = {"kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]}
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        {"apiVersion": f"{group}/v1", **binding},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": f"{_ACCOUNT}-identity-{namespace}"},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"{_ACCOUNT}-identity"},
-            "subjects": [subject],
-        },
-    ]
+def _rights_in(cluster: Cluster, namespace: str) -> list[Manifest]:
+    """What the chart makes for an operator that lives in a namespace and serves it alone, but for its Deployment."""
+    operator_alone = {
+        "database": {"existingSecret": "none"},
+        "worker": {"enabled": False},
+        "rbac": {"aggregate": False},
+    }
+    made = rendered(cluster, namespace, "pgscheduler", watchNamespaces=[namespace], **operator_alone)
+    return [one for one in made if one["kind"] != "Deployment"]

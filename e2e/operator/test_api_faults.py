@@ -10,13 +10,14 @@ import pytest
 from cluster.api_proxy import Fault
 from support import crowds
 from support.agreement import JOB_KINDS, stand_as_wanted
+from support.api_writes import is_allowed
 from support.objects import FAR_AWAY, periodic_job, scheduled_job
 from support.sizes import sized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from cluster.api_proxy import ApiProxy, Write
+    from cluster.api_proxy import ApiProxy
     from cluster.cluster import Cluster, Manifest
     from cluster.progress import Progress
     from support.tenants import Tenant
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _FAULT_SECONDS = sized(2, full=30)
 _CONVERGED_SECONDS = 60
 _ROUNDS = sized(5, full=20)
-_METADATA = {"finalizers", "resourceVersion"}
 _YEARLY = {"cron": ["0 0 1 1 *"]}
 
 
@@ -62,7 +62,7 @@ def test_operator_makes_up_for_what_it_missed(
     for body in crowds.bodies(tenant, *JOB_KINDS):
         path = crowds.path_of(tenant, body["kind"], body["metadata"]["name"])
         assert written[path] <= body["metadata"]["generation"], path
-    assert [write for write in proxy.writes if not _is_allowed(write)] == []
+    assert [write for write in proxy.writes if not is_allowed(write)] == []
 
 
 def _pair(name: str) -> tuple[Manifest, Manifest]:
@@ -77,20 +77,3 @@ def _live_on(tenant: Tenant) -> None:
         crowds.patch(tenant, {(kind, f"edited-{number}"): {"suspend": True} for kind in JOB_KINDS})
         crowds.delete(tenant, *((kind, f"deleted-{number}") for kind in JOB_KINDS))
         sleep(max(0, began_at + _FAULT_SECONDS * (number + 1) / _ROUNDS - monotonic()))
-
-
-def _is_allowed(write: Write) -> bool:
-    """Of an object, the operator patches status and finalizers; beside that it tells events."""
-    if write.method == "POST":
-        return write.path.endswith("/events")
-    if write.path.endswith("/status"):
-        return set(_patched(write.body)) == {"status"}
-    return write.method == "PATCH" and {*write.body} == {"metadata"} and {*write.body["metadata"]} <= _METADATA
-
-
-def _patched(body: object) -> Iterable[str]:
-    """The first steps of what a merge patch or a JSON patch reaches."""
-    if isinstance(body, list):
-        return (step["path"].split("/")[1] for step in body)
-    assert isinstance(body, dict)
-    return body

@@ -24,25 +24,6 @@ _ROLE = "pgscheduler-operator"
 @pytest.fixture
 def start_candidate(tenant: Tenant, start_operator: StartProgram) -> Callable[[], Program]:
     """An operator that stands for election in the test's namespace."""
-    metadata = {"name": _ROLE}
-    group = "rbac.authorization.k8s.io"
-    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [_ROLE]}
-    tenant.apply(
-        {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "Role",
-            "metadata": {"name": "election"},
-            "rules": [{**leases, "verbs": ["get", "update"]}],
-        },
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": "election"},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "election"},
-            "subjects": [{"kind": "ServiceAccount", "name": _ROLE, "namespace": tenant.name}],
-        },
-    )
     return lambda: start_operator(wait=False, PGSCHEDULER_LEASE_NAMESPACE=tenant.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,16 +15,26 @@ from support.sizes import sized
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cluster.progress import Progress
     from support.programs import StartProgram
     from support.tenants import Tenant
 
-_TICKS_WITHOUT_OPERATOR = sized(3, full=600)  # one a second
+_FEW_TICKS, _MANY_TICKS = 3, sized(3, full=600)  # one a second
 
 
-@pytest.mark.timeout(2 * _TICKS_WITHOUT_OPERATOR + 120)
-@pytest.mark.parametrize("end", [Program.terminate, Program.kill], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.timeout(2 * _MANY_TICKS + 120)
+@pytest.mark.parametrize(
+    ("end", "ticks"),
+    [(Program.terminate, _FEW_TICKS), (Program.kill, _MANY_TICKS)],
+    ids=["SIGTERM", "SIGKILL"],
+)
 def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
-    tenant: Tenant, start_operator: StartProgram, start_worker: StartProgram, end: Callable[[Program], None]
+    tenant: Tenant,
+    start_operator: StartProgram,
+    start_worker: StartProgram,
+    progress: Progress,
+    end: Callable[[Program], None],
+    ticks: int,
 ) -> None:
     operator = start_operator()
     start_worker()
@@ -40,11 +51,13 @@ def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
     runs = len(tenant.ledger.runs("steady"))
     tenant.kubectl("delete", "sjob/deleted", "--wait=false")  # its finalizer holds it
     _take_away(tenant, "sjob/vanished")
+    ended_at = monotonic()
     tenant.wait(
-        f"{_TICKS_WITHOUT_OPERATOR} runs without an operator",
-        lambda: len(tenant.ledger.runs("steady")) >= runs + _TICKS_WITHOUT_OPERATOR,
-        timeout_seconds=2 * _TICKS_WITHOUT_OPERATOR + 10,
+        f"{ticks} runs without an operator",
+        lambda: len(tenant.ledger.runs("steady")) >= runs + ticks,
+        timeout_seconds=2 * ticks + 10,
     )
+    progress.say(f"{ticks} runs, one a second, in {monotonic() - ended_at:.0f} s without an operator")
     assert {tenant.row(name)["status"] for name in ("deleted", "vanished")} == {"pending"}
 
     start_operator()

@@ -1,4 +1,4 @@
-"""What deploy/rbac.yaml lets the operator do: this much and no more."""
+"""What the chart lets the operator do: this much and no more."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _FORBIDDEN = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def as_operator(cluster: Cluster, operator_rights: str) -> tuple[str, str]:
     kubeconfig: Path = cluster.service_account_kubeconfig(operator_rights, "pgscheduler-operator")
     return ("--kubeconfig", str(kubeconfig))

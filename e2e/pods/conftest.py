@@ -1,6 +1,6 @@
 """The same cluster, with real nodes: operator and workers are pods of the project's image.
 
-Invariant: one operator serves the whole cluster, installed from deploy/ as it stands but for the name of the image;
+Invariant: one operator serves the whole cluster, as the chart gives it;
 each test is a tenant of it.
 """
 
@@ -9,17 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
-from cluster.image import PROJECT_IMAGE
 from support.deployments import Deployments, database_secret, wait_until_operator_serves
-from support.paths import ROOT
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cluster.cluster import Cluster
+    from cluster.cluster import Cluster, Manifest
     from cluster.node import Node
     from cluster.postgres import Database, Databases
 
@@ -50,13 +47,11 @@ def operator_namespace(
     cluster: Cluster,
     crds: None,  # noqa: ARG001 - it would wait for them
     operator_rights: str,
+    operators_manifests: list[Manifest],
     operators_database: Database,
 ) -> str:
     """Where the operator runs."""
-    manifest = yaml.safe_load((ROOT / "deploy" / "operator.yaml").read_text())
-    (container,) = manifest["spec"]["template"]["spec"]["containers"]
-    container["image"] = PROJECT_IMAGE
-    cluster.apply([database_secret(operators_database.pod_dsn), manifest], namespace=operator_rights)
+    cluster.apply([database_secret(operators_database.pod_dsn), *operators_manifests], namespace=operator_rights)
     wait_until_operator_serves(cluster, operator_rights)
     return operator_rights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cluster.api import Request
-from support.objects import API_VERSION
+from support import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cluster.cluster import Manifest
     from support.tenants import Tenant
 
-KINDS = ("ScheduledJob", "PeriodicJob", "WorkerPool")
+_KINDS = ("ScheduledJob", "PeriodicJob", "WorkerPool")
 
 
 def create(tenant: Tenant, manifests: Iterable[Manifest]) -> None:
@@ -34,9 +34,10 @@ def delete(tenant: Tenant, *which: tuple[str, str]) -> None:
     tenant.cluster.api.send_all(Request(method="DELETE", path=path_of(tenant, *one)) for one in which)
 
 
-def delete_all(tenant: Tenant) -> None:
-    """Of all kinds."""
-    tenant.cluster.api.send_all(Request(method="DELETE", path=path_of(tenant, kind)) for kind in KINDS)
+def clear(tenant: Tenant) -> None:
+    """Delete our objects while there is an operator to release them; nothing may hang on a finalizer."""
+    tenant.cluster.api.send_all(Request(method="DELETE", path=path_of(tenant, kind)) for kind in _KINDS)
+    tenant.wait("all deleted", lambda: bodies(tenant, *_KINDS) == [], timeout_seconds=20)
 
 
 def bodies(tenant: Tenant, *kinds: str) -> list[Manifest]:
@@ -47,5 +48,4 @@ def bodies(tenant: Tenant, *kinds: str) -> list[Manifest]:
 
 def path_of(tenant: Tenant, kind: str, name: str = "") -> str:
     """Of one object, or of all of a kind."""
-    path = f"/apis/{API_VERSION}/namespaces/{tenant.name}/{kind.lower()}s"
-    return f"{path}/{name}" if name else path
+    return addresses.path_of(tenant.name, kind, name)

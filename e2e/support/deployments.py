@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import yaml
 
 from cluster.image import PROJECT_IMAGE
 from cluster.processes import CommandError
+from support.addresses import path_of
 from support.ledger import TASKS_FILE
 
 if TYPE_CHECKING:
@@ -18,19 +18,11 @@ if TYPE_CHECKING:
 
 _WORKERS = Path(__file__).parents[1] / "pods" / "workers.yaml"
 _LEDGER = "ledger-tasks"
+_BESIDE_WORKERS = {"labelSelector": {"matchLabels": {"app": "workers"}}, "topologyKey": "kubernetes.io/hostname"}
 _ON_ALL_NODES = {
-    "podAntiAffinity": {
-        "preferredDuringSchedulingIgnoredDuringExecution": [
-            {
-                "weight": 100,
-                "podAffinityTerm": {
-                    "labelSelector": {"matchLabels": {"app": "workers"}},
-                    "topologyKey": "kubernetes.io/hostname",
-                },
-            }
-        ]
-    }
+    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": _BESIDE_WORKERS}]
 }
+_ONE_A_NODE = {"requiredDuringSchedulingIgnoredDuringExecution": [_BESIDE_WORKERS]}
 # Evicted from a dead node at once, not after the default of 300 s.
 _LEAVE_DEAD_NODES = [
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
@@ -69,17 +61,24 @@ class Deployments:
         tenant.apply(database_secret(tenant.database.pod_dsn))
 
     def deploy_workers(
-        self, *, replicas: int = 1, of_ledger: bool = True, start_seconds: int = 0, **variables: str
+        self,
+        *,
+        replicas: int = 1,
+        of_ledger: bool = True,
+        start_seconds: int = 0,
+        one_a_node: bool = False,
+        **variables: str,
     ) -> None:
         """Apply it and wait for its pods.
 
         `of_ledger`: with the tasks of `ledger_tasks`, not those of the examples. `start_seconds`: what its image would
-        take to arrive.
+        take to arrive. `one_a_node`: a node has room for no second one.
         """
         manifest = yaml.safe_load(_WORKERS.read_text())
         manifest["spec"]["replicas"] = replicas
         pod = manifest["spec"]["template"]["spec"]
-        pod |= {"affinity": _ON_ALL_NODES, "tolerations": _LEAVE_DEAD_NODES}
+        pod["affinity"] = {"podAntiAffinity": _ONE_A_NODE if one_a_node else _ON_ALL_NODES}
+        pod["tolerations"] = _LEAVE_DEAD_NODES
         (container,) = pod["containers"]
         container["image"] = PROJECT_IMAGE
         container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
@@ -88,7 +87,7 @@ class Deployments:
         if of_ledger:
             self._mount_ledger(pod, container)
         self._tenant.apply(manifest)
-        self._tenant.kubectl("rollout", "status", "deployment/workers", "--timeout=60s", timeout_seconds=70)
+        self._tenant.kubectl("rollout", "status", "deployment/workers", "--timeout=120s", timeout_seconds=130)
 
     def replicas(self) -> int:
         """As wished."""
@@ -107,26 +106,26 @@ class Deployments:
 
     def pods(self) -> list[str]:
         """Those that exist, ending ones too."""
-        return self._tenant.kubectl(
-            "get", "pods", "--selector=app=workers", "--output=jsonpath={..metadata.name}"
-        ).split()
+        return [pod["metadata"]["name"] for pod in self._pods()]
 
     def pod_on(self, node: str) -> str:
         """The name of the only one there."""
-        (name,) = self._tenant.kubectl(
-            *("get", "pods", "--selector=app=workers", f"--field-selector=spec.nodeName={node}"),
-            "--output=jsonpath={..metadata.name}",
-        ).split()
-        return name
+        (name,) = [pod["metadata"]["name"] for pod in self._pods() if pod["spec"].get("nodeName") == node]
+        return str(name)
 
     def ready_pods(self) -> set[str]:
         """Those that are said to be; one on a dead node is for a while yet."""
-        pods = json.loads(self._tenant.kubectl("get", "pods", "--selector=app=workers", "--output=json"))["items"]
-        return {pod["metadata"]["name"] for pod in pods if _is_ready(pod)}
+        return {pod["metadata"]["name"] for pod in self._pods() if _is_ready(pod)}
 
     def kill(self, pod: str) -> None:
         """Without a grace, and without waiting for the kubelet to say that it is gone."""
         self._tenant.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+
+    def _pods(self) -> list[Manifest]:
+        found = self._tenant.cluster.api.get(f"{path_of(self._tenant.name, 'pod')}?labelSelector=app%3Dworkers")
+        assert found is not None
+        pods: list[Manifest] = found["items"]
+        return pods
 
     def _mount_ledger(self, pod: Manifest, container: Manifest) -> None:
         metadata, data = {"name": _LEDGER}, {TASKS_FILE.name: TASKS_FILE.read_text()}

@@ -10,6 +10,7 @@ import asyncio
 import os
 import platform
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 _TENANT = os.environ.get("PGSCHEDULER_TENANT", "")
+_DSN = os.environ.get("PGSCHEDULER_DSN") or Path(os.environ["PGSCHEDULER_DSN_FILE"]).read_text()
 _LOOK_SECONDS = 0.1
 _IS_RELEASED = "SELECT 1 FROM ledger_releases WHERE (tenant, label) = ($1, $2)"
 
@@ -65,7 +67,7 @@ async def fail(label: str) -> None:
 
 @asynccontextmanager
 async def _run_of(label: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(os.environ["PGSCHEDULER_DSN"])
+    connection = await asyncpg.connect(_DSN)
     try:
         run = await connection.fetchval(
             "INSERT INTO ledger_runs (tenant, label, host) VALUES ($1, $2, $3) RETURNING id",

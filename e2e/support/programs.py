@@ -7,6 +7,7 @@ wait. A program that is asked to end by SIGTERM must exit with 0, having told ne
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from cluster.processes import Component
 from cluster.waiting import wait_for
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _SCRIPT = Path(sys.executable).with_name("pgscheduler")
 _ENDS_IN_SECONDS = 10
 _SHOWN_LINES = 80
+_ADDRESS = re.compile(r"probes and metrics at (\S+)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +69,16 @@ class Program:
         __tracebackhide__ = True
         what = f"{self.component.name} says {text!r}"
         wait_for(what, lambda: text in self.log, timeout_seconds=timeout_seconds, check=self.check)
+
+    def answers(self, page: str) -> int:
+        """With what status its server answers; it was started with PGSCHEDULER_HTTP."""
+        (address,) = _ADDRESS.findall(self.log)
+        try:
+            with urlopen(f"{address}/{page}", timeout=_ENDS_IN_SECONDS) as response:  # noqa: S310 - our own process
+                status: int = response.status
+                return status
+        except HTTPError as refusal:
+            return refusal.code
 
     def terminate(self) -> None:
         """Ask it to end, as Kubernetes does."""

@@ -1,7 +1,8 @@
 """One namespace, the database that serves it, and how a test speaks of both.
 
-Invariant: people's side is kubectl's: what a test asks of objects it asks with the commands that the documentation
-gives. The database is only read, and only to show what no status tells.
+Invariant: people's side is kubectl's: what a test does to objects, waits for and shows it does with the commands that
+the documentation gives; only looking at one costs no process. The database is only read, and only to show what no
+status tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.waiting import wait_for
-from support import crowds
+from support.addresses import path_of
 from support.ledger import Ledger
 from support.sizes import sized
 
@@ -82,8 +83,10 @@ class Tenant:
             programs.check()
 
     def get(self, which: str) -> Manifest:
-        kind, name = which.split("/")
-        return self.cluster.get(kind, name, namespace=self.name)
+        """It must be there."""
+        found = self.cluster.api.get(path_of(self.name, *which.split("/")))
+        assert found is not None, f"there is no {which}"
+        return found
 
     def condition(self, which: str, name: str) -> Manifest:
         """A condition of an object, empty if it has none such."""
@@ -119,8 +122,3 @@ class Tenant:
         """The names of those in the table."""
         found = self.database.fetch("SELECT source_name FROM scheduler_schedules WHERE tenant = $1", self.name)
         return sorted(row["source_name"] for row in found)
-
-    def clear(self) -> None:
-        """Delete our objects while there is an operator to release them; nothing may hang on a finalizer."""
-        crowds.delete_all(self)
-        self.wait("all deleted", lambda: crowds.bodies(self, *crowds.KINDS) == [], timeout_seconds=20)

@@ -124,3 +124,9 @@ class WaitTooShort(KubernetesError):
     """What was waited for has not come in time; it may still come."""
 
     code = "PGS-058"
+
+
+class TrialFailed(PgSchedulerError):
+    """The job by which ``helm test`` looks whether all works has failed."""
+
+    code = "PGS-059"

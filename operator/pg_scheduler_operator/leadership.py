@@ -106,7 +106,22 @@ class Election:
         since = self._observe(record)
         if record.holder not in {"", self._identity} and now - since < LEASE_SECONDS:
             return False
-        stamp = datetime.now(UTC)
+        return await self._take(record)
+
+    async def take_over(self) -> None:
+        """Take the Lease whoever holds it, and return once that one has had the time to notice and to end.
+
+        Raises:
+            KubernetesError: it cannot be read or written.
+        """
+        while not await self._take(record := await self._lease.read()):
+            pass  # it was renewed between our read and our write
+        if record.holder:
+            await asyncio.sleep(HOLD_SECONDS)
+
+    async def _take(self, record: LeaseRecord) -> bool:
+        """Make the Lease ours, unless it has changed since it was read."""
+        now, stamp = self._clock(), datetime.now(UTC)
         wish = replace(
             record,
             holder=self._identity,
@@ -116,7 +131,7 @@ class Election:
         )
         try:
             self._held = await self._lease.write(wish)
-        except ObjectChanged:  # somebody was faster
+        except ObjectChanged:
             return False
         self._renewed_at = now
         return True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMAS = {name.removesuffix(".json"): OAS31Validator(json.loads(text)) for name, text in files().items()}
 ONLY_A_RULE_REFUSES = sorted((ROOT / "examples" / "invalid").glob("*.yaml"))
-FOLDERS = ("examples/manifests", "examples/scaling", "deploy/workers")
+FOLDERS = ("examples/manifests", "examples/scaling")
 BODIES = {"periodicjob": periodic_job(), "scheduledjob": scheduled_job(), "workerpool": worker_pool()}
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from pg_scheduler_operator.gateway.scales import KubeTargets
-from pg_scheduler_operator.resources import Kind, Pod, TargetScale, WorkerPoolSpec, read
+from pg_scheduler_operator.resources import Kind, Pod, PodStage, TargetScale, WorkerPoolSpec, read
 from support.operator_world import body, worker_pool
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def pod(name: str, *, owner: str = "ReplicaSet", phase: str = "Running", **metad
     owners = [{"kind": owner, "controller": True}]
     made = {"name": name, "uid": f"uid-{name}", "creationTimestamp": "2026-11-24T12:00:00Z", "ownerReferences": owners}
     status = {"phase": phase, "conditions": [{"type": "Ready", "status": "True"}]}
-    return {"metadata": made | metadata, "spec": {"terminationGracePeriodSeconds": 330}, "status": status}
+    return {
+        "metadata": made | metadata,
+        "spec": {"terminationGracePeriodSeconds": 330, "nodeName": "n1"},
+        "status": status,
+    }
 
 
 async def test_pods_are_those_of_replica_sets_that_have_not_ended(server: Served) -> None:
@@ -77,7 +81,9 @@ async def test_pods_are_those_of_replica_sets_that_have_not_ended(server: Served
     ]
     rest = [
         pod("going", deletionTimestamp="2026-11-24T12:01:00Z", annotations={cost: "soon"}),
-        {**pod("new"), "status": {"phase": "Pending"}},
+        {**pod("new"), "spec": {"terminationGracePeriodSeconds": 330}, "status": {"phase": "Pending"}},
+        pod("pulling", phase="Pending"),
+        {**pod("failing"), "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}},
     ]
     told.answer(200, {"items": page, "metadata": {"continue": "more"}})
     told.answer(200, {"items": rest, "metadata": {}})
@@ -88,7 +94,9 @@ async def test_pods_are_those_of_replica_sets_that_have_not_ended(server: Served
     assert pods == [
         Pod(name="a", uid="uid-a", created_at=at, template="x", deletion_cost=-5, grace_seconds=330),
         Pod(name="going", uid="uid-going", created_at=at, is_terminating=True, grace_seconds=330),
-        Pod(name="new", uid="uid-new", created_at=at, is_ready=False, grace_seconds=330),
+        Pod(name="new", uid="uid-new", created_at=at, stage=PodStage.UNSCHEDULED, grace_seconds=330),
+        Pod(name="pulling", uid="uid-pulling", created_at=at, stage=PodStage.PENDING, grace_seconds=330),
+        Pod(name="failing", uid="uid-failing", created_at=at, stage=PodStage.UNREADY, grace_seconds=330),
     ]
     first, second = (unquote(path) for _, path, _, _ in told.requests)
     assert first == "/api/v1/namespaces/billing/pods?labelSelector=app in (w),tier=x&limit=500".replace(" ", "+")

@@ -6,12 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from pg_scheduler_operator.plugin.leader import SELECTOR, leaders
+from pg_scheduler_operator.plugin.leader import leaders
 from pg_scheduler_operator.plugin.overview import lines_of, overview
 from support.live_objects import conditions, lease, pjob, pool, sjob
-from support.paths import ROOT
 
 if TYPE_CHECKING:
     Body = dict[str, Any]
@@ -37,13 +35,6 @@ def seen(*objects: Body, leases: list[Body] | None = None) -> Any:
 )
 def test_operator_is_told_by_its_lease(leases: list[Body] | None, line: str) -> None:
     assert seen(leases=leases).operators[0].startswith(line)
-
-
-def test_the_lease_of_the_manifests_is_found() -> None:
-    documents = yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text(encoding="utf-8"))
-    (found,) = (document for document in documents if document["kind"] == "Lease")
-
-    assert dict(label.split("=") for label in SELECTOR.split(",")) == found["metadata"]["labels"]
 
 
 def test_objects_that_wait_for_the_operator_are_counted() -> None:

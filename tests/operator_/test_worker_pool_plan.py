@@ -21,7 +21,7 @@ from pg_scheduler_operator.reconcile.pool_look import Look, Sibling
 from pg_scheduler_operator.reconcile.pool_memory import Memory
 from pg_scheduler_operator.reconcile.scale_in import VICTIM_COST
 from pg_scheduler_operator.reconcile.worker_pool import PoolPlan, plan
-from pg_scheduler_operator.resources import Kind, Pod, Resource, TargetScale, WorkerPoolSpec, read
+from pg_scheduler_operator.resources import Kind, Pod, PodStage, Resource, TargetScale, WorkerPoolSpec, read
 from support.operator_world import NOW, body, worker_pool
 
 LONG_AGO = NOW - timedelta(hours=1)
@@ -212,6 +212,26 @@ def test_pool_is_held_while_nobody_knows_the_demand() -> None:
     assert "demand" not in told(made.actions)
 
 
+def test_after_ten_minutes_without_figures_nothing_is_taken_away_in_haste() -> None:
+    """In virtual time. Who is idle before, and just after, may have worked in between, or is about to."""
+    idle, memory = worker_pool(minReplicas=0), Memory()
+    for second in range(0, 200, 5):
+        memory = planned(idle, look(demand(), now=NOW + timedelta(seconds=second)), memory).memory
+    for second in range(200, 800, 5):
+        away = planned(idle, look(None, now=NOW + timedelta(seconds=second)), memory)
+        assert [action for action in away.actions if not isinstance(action, SetStatus)] == []
+        memory = away.memory
+
+    marked = []
+    for second in range(800, 1200, 5):
+        back = planned(idle, look(demand(), now=NOW + timedelta(seconds=second)), memory)
+        marked += [(second - 800, len(a.pod_uids)) for a in back.actions if isinstance(a, DrainPods)]
+        memory = back.memory
+
+    assert marked[0] == (120, 1)  # the window
+    assert next(each for each in marked if each[1] == 2) == (300, 2)  # the last one's idle time
+
+
 @pytest.mark.parametrize(("mode", "verdict"), [("External", "True/Scaling"), ("Off", "False/ScalingOff")])
 def test_wish_of_others_is_carried_out_within_the_bounds(mode: str, verdict: str) -> None:
     spec = worker_pool(mode=mode, minReplicas=1)
@@ -322,7 +342,7 @@ def test_scale_in_is_mark_cost_and_lowering_in_this_order() -> None:
 
 
 def test_scale_in_that_is_held_is_told() -> None:
-    made = planned(shrunk(), look(demand(), pods=[replace(PODS[0], is_ready=False), PODS[1]]))
+    made = planned(shrunk(), look(demand(), pods=[replace(PODS[0], stage=PodStage.UNREADY), PODS[1]]))
 
     assert (made.is_held, made.marked_pods) == (True, 0)
 
@@ -348,7 +368,7 @@ def test_pod_that_goes_in_the_place_of_a_victim_is_told(left: list[str], wrong: 
         ({}, "False/Healthy"),
         ({"pods": [replace(PODS[0], grace_seconds=299), PODS[1]]}, "True/GraceTooShort"),
         ({"pods": [replace(PODS[0], deletion_cost=3), PODS[1]]}, "True/ForeignDeletionCost"),
-        ({"pods": [replace(PODS[0], is_ready=False), PODS[1]]}, "False/Healthy"),
+        ({"pods": [replace(PODS[0], stage=PodStage.UNREADY), PODS[1]]}, "False/Healthy"),
     ],
 )
 def test_what_hinders_the_draining_is_a_condition(changes: dict[str, Any], verdict: str) -> None:

@@ -17,6 +17,7 @@ import yaml
 from aiohttp import web
 
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Kind
+from support.api_writes import Write
 from support.http import serving
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 
 OURS: Final = f"/apis/{API_VERSION}"
 LEASE_PATH: Final = "/apis/coordination.k8s.io/v1/namespaces/ops/leases/pgscheduler-operator"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """A request that would change something."""
-
-    method: str
-    path: str
-    body: Any
-    status: int
 
 
 @dataclass

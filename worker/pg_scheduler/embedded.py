@@ -222,6 +222,8 @@ class EmbeddedPostgres:
         bin_dir: the folder of the programs; ``None`` asks ``find_binaries``.
         settings: server settings by name, such as ``{"listen_addresses": "127.0.0.1", "port": "5433"}``.
         hba: lines of ``pg_hba.conf``, before the one that lets the Unix socket in without a password.
+        password_file: holds the password of the user postgres, for connections of which ``hba`` asks one; it is read
+            when the data folder is made.
         durable: ``False`` trades what survives a crash of the machine for speed, for tests.
 
     The socket's folder can be entered by this user only. ``start`` after ``stop`` gives the same ``dsn``.
@@ -234,12 +236,14 @@ class EmbeddedPostgres:
         bin_dir: Path | None = None,
         settings: Mapping[str, str] = MappingProxyType({}),
         hba: Sequence[str] = (),
+        password_file: Path | None = None,
         durable: bool = True,
     ) -> None:
         self._data_dir = data_dir and data_dir.expanduser().absolute()
         self._bin_dir = bin_dir
         self._settings = ({} if durable else NOT_DURABLE) | dict(settings)
         self._hba = (*hba, "local all all trust", "")
+        self._password_file = password_file
         self._durable = durable
         self._folder: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -306,6 +310,8 @@ class EmbeddedPostgres:
 
     def _initialize(self, identity: _Identity, bin_dir: Path, data_dir: Path, log: Path) -> None:
         flags = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]
+        if self._password_file is not None:
+            flags.append(f"--pwfile={self._password_file}")
         if not self._durable or self._data_dir is None:
             flags.append("--no-sync")
         if identity.call([bin_dir / "initdb", "-D", data_dir, *flags], output=log) != 0:

@@ -42,6 +42,7 @@ PAGE: Final = 500
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 _METADATA_OBJECT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _GONE, _CONFLICT, _EXPIRED, _UNPROCESSABLE = 404, 409, 410, 422
@@ -71,6 +72,11 @@ class KubeApi:
         """A JSON patch for a list of steps, a merge patch for an object; what stands there then."""
         kind = _JSON_PATCH if isinstance(body, list) else _MERGE_PATCH
         return await self._request("PATCH", path, body=body, content_type=kind, query={"fieldManager": FIELD_MANAGER})
+
+    async def apply(self, path: str, body: Mapping[str, Any]) -> None:
+        """Make the object so by server-side apply, whoever has written it before."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        await self._request("PATCH", path, body=body, content_type=_APPLY, query=query)
 
     async def delete(self, path: str, *, uid: str) -> None:
         """Delete the object of this uid; one that is gone is no error."""
@@ -119,7 +125,7 @@ def _error(method: str, path: str, status: int, headers: Mapping[str, str]) -> K
 
 
 @asynccontextmanager
-async def connect(metrics: Metrics) -> AsyncIterator[KubeApi]:
+async def connect(metrics: Metrics | None = None) -> AsyncIterator[KubeApi]:
     """The API server of this pod's service account, else of the kubeconfig; its errors are counted.
 
     Raises:

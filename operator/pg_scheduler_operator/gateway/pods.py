@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.errors import ObjectGone
-from pg_scheduler_operator.resources import Pod
+from pg_scheduler_operator.resources import Pod, PodStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,18 +52,26 @@ def _counts(item: Mapping[str, Any]) -> bool:
 
 
 def _pod(item: Mapping[str, Any]) -> Pod:
-    metadata, status = item["metadata"], item["status"]
-    conditions = {each["type"]: each["status"] for each in status.get("conditions") or ()}
+    metadata = item["metadata"]
     return Pod(
         name=metadata["name"],
         uid=metadata["uid"],
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
-        is_ready=conditions.get("Ready") == "True",
+        stage=_stage(item),
         is_terminating="deletionTimestamp" in metadata,
         template=(metadata.get("labels") or {}).get(_TEMPLATE, ""),
         deletion_cost=_cost((metadata.get("annotations") or {}).get(DELETION_COST)),
         grace_seconds=item["spec"].get("terminationGracePeriodSeconds", 30),
     )
+
+
+def _stage(item: Mapping[str, Any]) -> PodStage:
+    if not item["spec"].get("nodeName"):
+        return PodStage.UNSCHEDULED
+    if item["status"].get("phase") == "Pending":
+        return PodStage.PENDING
+    conditions = {each["type"]: each["status"] for each in item["status"].get("conditions") or ()}
+    return PodStage.READY if conditions.get("Ready") == "True" else PodStage.UNREADY
 
 
 def _cost(text: str | None) -> int | None:

@@ -9,6 +9,11 @@ itself a minute after the last renewal; a cost alone does nothing, and is taken 
 Why a busy pod is not taken: the mark waits for claims under way, and what is claimed after it is seen by the look
 after it. Claims within a submission do not hold the worker's row, so theirs may end later than the mark by the length
 of a statement: between the mark and the lowering there are two looks, half a second apart.
+
+A pod that found no node, or whose containers never started, has no worker and is no reason to wait: the ReplicaSet
+deletes it before all others, so it is the first victim. Before it go replicas of which there is no pod at all, because
+a quota or a policy forbids them: the target is lowered by their number, and should they be made meanwhile, they are the
+ones that the ReplicaSet deletes.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from pg_scheduler_operator.resources import PodStage
 from pg_scheduler_operator.status import Reason, Refusal
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ RENEW_BELOW_SECONDS: Final = 40.0
 """A mark lasts 60 s: it is renewed long before a slow turn could let it end."""
 
 NEWBORN: Final = timedelta(seconds=60)
-"""How old a pod may be of which no worker has told yet."""
+"""How old a pod on a node may be of which no worker has told yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,11 @@ class Occupancy:
     def is_marked(self) -> bool:
         """Whether no worker of it claims anything. One without workers has nobody to claim."""
         return self.mark_seconds is not None or not self.has_worker
+
+    @property
+    def has_not_started(self) -> bool:
+        """Whether nothing of it has ever run."""
+        return self.pod.stage <= PodStage.PENDING and not self.has_worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class ScaleIn:
         give_cost: pods that the ReplicaSet shall delete first.
         clear_cost: pods that are victims no more.
         lower: the victims by whose number the target is lowered.
+        unmade: replicas without a pod, by which it is lowered too.
         marked_pods: how many pods are marked once this is done.
     """
 
@@ -97,12 +109,18 @@ class ScaleIn:
     give_cost: Sequence[Pod] = ()
     clear_cost: Sequence[Pod] = ()
     lower: Sequence[Pod] = ()
+    unmade: int = 0
     marked_pods: int = 0
 
     @property
     def is_under_way(self) -> bool:
         """Whether the next turn should come soon."""
-        return bool(self.mark or self.give_cost or self.lower)
+        return bool(self.mark or self.give_cost or self.lowered_by)
+
+    @property
+    def lowered_by(self) -> int:
+        """By how many replicas the target is lowered."""
+        return len(self.lower) + self.unmade
 
 
 def occupancies(pods: Sequence[Pod], workers: Sequence[WorkerLoad]) -> list[Occupancy]:
@@ -129,10 +147,20 @@ def _occupancy(pod: Pod, workers: Sequence[WorkerLoad]) -> Occupancy:
 def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
     """The next step to fewer replicas; when no fewer are wished for, what stands of an earlier wish is undone."""
     standing = [each for each in pods if not each.pod.is_terminating]
-    victims = sorted(standing, key=_first_to_go)[: max(0, intent.wanted - intent.desired)]
+    going = max(0, intent.wanted - intent.desired)
+    unmade = min(going, max(0, intent.wanted - len(standing)))
+    if unmade and _is_of_one_template(pods):
+        return ScaleIn(unmade=unmade)
+    victims = sorted(standing, key=_first_to_go)[:going]
     hold = _held(pods, standing, victims, intent) if victims else None
     if not victims or (hold is not None and hold.reason is not Reason.PODS_CHANGING):
         return undone(pods, hold)
+    return _next_step(standing, victims, hold, intent)
+
+
+def _next_step(
+    standing: Sequence[Occupancy], victims: Sequence[Occupancy], hold: Refusal | None, intent: Intent
+) -> ScaleIn:
     if hold is not None:  # who drains goes on: what hinders us may be the last victims, which are still ending
         victims = [each for each in victims if each.mark_seconds is not None]
     ready = [] if hold is not None else [each for each in victims if _may_go(each, intent.drain_seconds)]
@@ -152,9 +180,10 @@ def scale_in(pods: Sequence[Occupancy], intent: Intent) -> ScaleIn:
 
 
 def _would_go_first(standing: Sequence[Occupancy], going: Sequence[Occupancy], *, uses_cost: bool) -> bool:
-    """Whether a pod that stays is not ready: it would be deleted before one that is, whatever their costs."""
-    stays_unready = any(not each.pod.is_ready for each in standing if each not in going)
-    return stays_unready and (not uses_cost or any(each.pod.is_ready for each in going))
+    """Whether a pod that stays is less far than one that goes, and would be deleted in its place, whatever it costs."""
+    furthest = max((each.pod.stage for each in going), default=PodStage.UNSCHEDULED)
+    behind = [each for each in standing if each not in going and not each.pod.is_ready and each.pod.stage <= furthest]
+    return any(each.pod.stage < furthest or not (uses_cost or each.has_not_started) for each in behind)
 
 
 def undone(pods: Sequence[Occupancy], hold: Refusal | None = None) -> ScaleIn:
@@ -171,9 +200,10 @@ def _pods(chosen: Iterable[Occupancy]) -> list[Pod]:
     return [each.pod for each in chosen]
 
 
-def _first_to_go(each: Occupancy) -> tuple[bool, int, float, str]:
-    """Who was chosen before stays chosen; then the idle, and of those the newest."""
-    return (each.mark_seconds is None, each.busy, -each.pod.created_at.timestamp(), each.pod.name)
+def _first_to_go(each: Occupancy) -> tuple[PodStage, bool, int, float, str]:
+    """Where no worker lives goes as the ReplicaSet would. Who was chosen stays chosen; then the idle, newest first."""
+    stage = PodStage.READY if each.has_worker else each.pod.stage
+    return (stage, each.mark_seconds is None, each.busy, -each.pod.created_at.timestamp(), each.pod.name)
 
 
 def _may_go(each: Occupancy, drain_seconds: float) -> bool:
@@ -199,18 +229,30 @@ def _change(
 ) -> str | None:
     if len(standing) != len(pods) or len(standing) != intent.wanted:
         return "pods are being made or deleted"
-    if len({each.pod.template for each in standing}) > 1:
+    if not _is_of_one_template(standing):
         return "a rollout is under way: pods of two templates live"
-    unready = [each.pod.name for each in standing if not each.pod.is_ready and not _is_drained(each, victims)]
+    unready = [each.pod.name for each in standing if not each.pod.is_ready and not _may_be_unready(each, victims)]
     if unready:
         return f"the pod {unready[0]} is not ready and would be deleted first"
-    newborn = [each.pod.name for each in standing if not each.has_worker and intent.now - each.pod.created_at < NEWBORN]
+    newborn = [each.pod.name for each in standing if _is_newborn(each, intent.now)]
     return f"the worker of the pod {newborn[0]} has not told of itself yet" if newborn else None
 
 
-def _is_drained(each: Occupancy, victims: Sequence[Occupancy]) -> bool:
-    """A marked victim may say that it is not ready: that it would be deleted first is what is wanted."""
-    return each in victims and each.mark_seconds is not None
+def _is_of_one_template(pods: Sequence[Occupancy]) -> bool:
+    return len({each.pod.template for each in pods}) <= 1
+
+
+def _may_be_unready(each: Occupancy, victims: Sequence[Occupancy]) -> bool:
+    """A victim that claims nothing may: that it would be deleted first is what is wanted. Else only those behind it."""
+    if each in victims:
+        return each.is_marked
+    return each.pod.stage >= max(victim.pod.stage for victim in victims)
+
+
+def _is_newborn(each: Occupancy, now: datetime) -> bool:
+    """Whether a worker may be about to start there. Where there is no node for it, none is."""
+    is_on_node = each.pod.stage is not PodStage.UNSCHEDULED
+    return is_on_node and not each.has_worker and now - each.pod.created_at < NEWBORN
 
 
 def _hold(reason: Reason, message: str) -> Refusal:

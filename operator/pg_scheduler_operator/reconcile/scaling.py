@@ -73,14 +73,23 @@ def commanded(history: History, current: int, replicas: int, now: datetime) -> H
 def decide(needed: int, scaling: Autoscaling, current: int, history: History, now: datetime) -> tuple[int, History]:
     """Replicas that there should be now, and the history for the next turn.
 
-    A first look takes what is there for needed: an operator that has just started takes nothing away in haste.
+    A first look takes what is there for needed: an operator that has just started takes nothing away in haste, nor does
+    one whose database was away.
     """
+    history = _without_gap(history, scaling, now)
     since = history.needs or ((now, max(needed, current)),)
     history = replace(history, needs=_needs(since, needed, scaling, now), idle_since=_idle_since(needed, history, now))
     if needed > current:
         return max(current, min(needed, current + _room_up(scaling, history))), history
     lowest = _not_yet_zero(max(needed, history.needs[0][1]), current, scaling, history, now)
     return min(current, max(lowest, current - _room_down(scaling, history))), history
+
+
+def _without_gap(history: History, scaling: Autoscaling, now: datetime) -> History:
+    """The history, as at a first look if nobody has looked for so long that nothing of the window is known."""
+    longest = max(_MINUTE, timedelta(seconds=scaling.scale_down.stabilization_seconds))
+    is_known = not history.needs or now - history.needs[-1][0] < longest
+    return history if is_known else replace(history, needs=(), idle_since=None)
 
 
 def _needs(

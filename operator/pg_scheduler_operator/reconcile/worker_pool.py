@@ -223,4 +223,4 @@ def _replicas(look: Look, verdict: Verdict, steps: ScaleIn) -> int | None:
         return None
     if verdict.desired > look.target.wanted:
         return verdict.desired
-    return look.target.wanted - len(steps.lower) if steps.lower else None
+    return look.target.wanted - steps.lowered_by if steps.lowered_by else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -121,6 +121,15 @@ class TargetScale:
     selector: str = ""
 
 
+class PodStage(IntEnum):
+    """How far a pod has come. Of pods too many a ReplicaSet deletes the least of these first, whatever they cost."""
+
+    UNSCHEDULED = 0
+    PENDING = 1
+    UNREADY = 2
+    READY = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """One pod of a pool's target.
@@ -134,11 +143,16 @@ class Pod:
     name: str
     uid: str
     created_at: datetime
-    is_ready: bool = True
+    stage: PodStage = PodStage.READY
     is_terminating: bool = False
     template: str = ""
     deletion_cost: int | None = None
     grace_seconds: int = 30
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it says that it works."""
+        return self.stage is PodStage.READY
 
 
 def read(model: type[Spec], body: Mapping[str, Any], *, cluster: str) -> Resource[Spec]:

@@ -1,0 +1,93 @@
+{{/* Names and labels. The label app.kubernetes.io/name is constant: kubectl pgscheduler finds the operator by it. */}}
+
+{{- define "pgscheduler.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pgscheduler.operator.name" -}}
+{{- printf "%s-operator" (include "pgscheduler.fullname" .) -}}
+{{- end -}}
+
+{{- define "pgscheduler.selectorLabels" -}}
+app.kubernetes.io/name: pgscheduler
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "pgscheduler.labels" -}}
+{{ include "pgscheduler.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "pgscheduler.operator.serviceAccount" -}}
+{{- default (include "pgscheduler.operator.name" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "pgscheduler.worker.serviceAccount" -}}
+{{- default (printf "%s-worker" (include "pgscheduler.fullname" .)) .Values.worker.serviceAccount.name -}}
+{{- end -}}
+
+{{/* An image by its values: repository, tag, digest. */}}
+{{- define "pgscheduler.imageName" -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository .tag -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pgscheduler.image" -}}
+{{- $image := .Values.image -}}
+{{- include "pgscheduler.imageName" (dict "repository" $image.repository "digest" $image.digest "tag" (default .Chart.AppVersion $image.tag)) -}}
+{{- end -}}
+
+{{- define "pgscheduler.worker.image" -}}
+{{- with .Values.worker.image -}}
+{{- if .repository -}}
+{{- include "pgscheduler.imageName" (dict "repository" .repository "digest" .digest "tag" (default "latest" .tag)) -}}
+{{- else -}}
+{{- include "pgscheduler.image" $ -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret that holds the database's URL, and its key. */}}
+{{- define "pgscheduler.database.secret" -}}
+{{- default (printf "%s-database" (include "pgscheduler.fullname" .)) .Values.database.existingSecret -}}
+{{- end -}}
+
+{{- define "pgscheduler.database.key" -}}
+{{- if .Values.database.existingSecret -}}{{ .Values.database.secretKey }}{{- else -}}dsn{{- end -}}
+{{- end -}}
+
+{{/* The URL as a file, so that it may change while the process lives. */}}
+{{- define "pgscheduler.database.volume" -}}
+- name: database
+  secret:
+    secretName: {{ include "pgscheduler.database.secret" . }}
+    defaultMode: 0440
+    items:
+      - {key: {{ include "pgscheduler.database.key" . }}, path: dsn}
+{{- end -}}
+
+{{- define "pgscheduler.database.mount" -}}
+- {name: database, mountPath: /etc/pgscheduler/database, readOnly: true}
+{{- end -}}
+
+{{- define "pgscheduler.database.env" -}}
+- name: PGSCHEDULER_DSN_FILE
+  value: /etc/pgscheduler/database/dsn
+{{- end -}}

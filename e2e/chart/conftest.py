@@ -1,0 +1,50 @@
+"""The chart by the real Helm, on a cluster of its own.
+
+Invariant: one release at a time, for its operator serves all namespaces; a test that leaves one behind uninstalls it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.paths import ROOT
+from support.releases import NEWEST_HELM, Release, program
+from support.tenants import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cluster.cluster import Cluster
+    from cluster.postgres import Database
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster: Cluster) -> Cluster:
+    """The session's cluster with its node."""
+    cluster.add_node()
+    return cluster
+
+
+@pytest.fixture
+def helm(request: pytest.FixtureRequest) -> str:
+    """Which one: the newest, unless the test says so."""
+    version: str = getattr(request, "param", NEWEST_HELM)
+    return version
+
+
+@pytest.fixture
+def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
+    release = Release(cluster, namespace, program(helm))
+    yield release
+    if release.is_there():
+        release.uninstall()
+    # What one Helm has made is not what another one would make: each finds a cluster without our kinds.
+    cluster.kubectl("delete", "--filename", str(ROOT / "crds"), "--ignore-not-found")
+
+
+@pytest.fixture
+def tenant(cluster: Cluster, namespace: str, database: Database) -> Tenant:
+    """The release's own namespace as that of a tenant."""
+    return Tenant(cluster, namespace, database)

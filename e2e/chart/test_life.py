@@ -1,0 +1,105 @@
+"""A release from its installation to its end, with jobs that run meanwhile."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.deployments import database_secret
+from support.ledger import TASKS_FILE
+from support.objects import scheduled_job, task
+from support.releases import NEWEST_HELM, OLDEST_HELM
+
+if TYPE_CHECKING:
+    from cluster.cluster import Cluster
+    from support.releases import Release
+    from support.tenants import Tenant
+
+_JOBS = [f"job-{number}" for number in range(8)]
+_LEDGER = "ledger-tasks"
+_CRD = "scheduledjobs.pgscheduler.io"
+_AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+
+
+def values(**more: Any) -> dict[str, Any]:
+    """Two workers that know the ledger's tasks, from a Secret that exists."""
+    worker = {
+        "apps": [f"/tasks/{TASKS_FILE.name}"],
+        "shutdownSeconds": 3,
+        "slots": 5,
+        "pools": {
+            "default": {"spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "drain": {"timeoutSeconds": 3}}}
+        },
+        "extraVolumes": [{"name": "tasks", "configMap": {"name": _LEDGER}}],
+        "extraVolumeMounts": [{"name": "tasks", "mountPath": "/tasks"}],
+    }
+    return {"database": {"existingSecret": "pgscheduler-database"}, "worker": worker, **more}
+
+
+def _make_older(cluster: Cluster) -> None:
+    """What the cluster has of one kind knows less than that of the chart."""
+    steps = [{"op": "replace", "path": "/spec/versions/0/additionalPrinterColumns", "value": [_AGE]}]
+    cluster.kubectl("patch", "crd", _CRD, "--type=json", "--patch", json.dumps(steps))
+    assert _columns(cluster) == 1
+
+
+def _columns(cluster: Cluster) -> int:
+    return len(
+        json.loads(cluster.kubectl("get", "crd", _CRD, "--output=json"))["spec"]["versions"][0][
+            "additionalPrinterColumns"
+        ]
+    )
+
+
+@pytest.fixture
+def _prepared(tenant: Tenant) -> None:
+    data = {TASKS_FILE.name: TASKS_FILE.read_text()}
+    tenant.apply(
+        database_secret(tenant.database.pod_dsn),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _LEDGER}, "data": data},
+    )
+
+
+@pytest.mark.usefixtures("_prepared")
+@pytest.mark.parametrize("helm", [OLDEST_HELM, NEWEST_HELM], indirect=True)
+def test_a_release_is_installed_tested_upgraded_rolled_back_and_uninstalled_and_no_job_is_lost(
+    cluster: Cluster, tenant: Tenant, release: Release
+) -> None:
+    release.install(**values())
+    release.test()
+    tenant.apply(*(scheduled_job(name, task("hold", label=name)) for name in _JOBS))
+    tenant.wait("all run", lambda: len({run.label for run in tenant.ledger.all_runs()}) == len(_JOBS))
+
+    # pods of operator and workers are replaced while every job runs
+    _make_older(cluster)
+    changed = values(podAnnotations={"step": "two"}, crds={"upgrade": True})
+    changed["worker"]["podAnnotations"] = {"step": "two"}
+    release.upgrade(**changed)
+    assert _columns(cluster) > 1
+    for name in _JOBS[:4]:
+        tenant.ledger.release(name)
+    for name in _JOBS[:4]:
+        tenant.wait_for(f"sjob/{name}", "condition=Complete")
+    release.rollback(1)
+    for name in _JOBS[4:]:
+        tenant.ledger.release(name)
+    for name in _JOBS:
+        tenant.wait_for(f"sjob/{name}", "condition=Complete")
+
+    rows = tenant.database.fetch("SELECT status, interruptions FROM scheduled_jobs WHERE source_name LIKE 'job-%'")
+    assert [row["status"] for row in rows] == len(_JOBS) * ["completed"]
+    assert [row["interruptions"] for row in rows] == len(_JOBS) * [0]  # handed back, not lost
+    ended = [run.label for run in tenant.ledger.all_runs() if run.has_ended]
+    assert sorted(ended) == sorted(_JOBS)
+    release.test()
+
+    release.uninstall()
+
+    assert len(cluster.kubectl("get", "crds", "--output", "name").split()) == 3
+    left = json.loads(tenant.kubectl("get", "sjob", "--output=json"))["items"]
+    assert sorted(one["metadata"]["name"] for one in left) == sorted(_JOBS)
+    assert not any(one["metadata"].get("finalizers") for one in left)
+    assert len(tenant.rows("job-0")) == 1
+    cluster.kubectl("delete", "namespace", tenant.name, "--timeout=60s", timeout_seconds=70)

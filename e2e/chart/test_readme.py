@@ -1,0 +1,97 @@
+"""The README's own lines, from an empty cluster to a job that has run; then what a person does next."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cluster.image import PROJECT_IMAGE
+from support.paths import ROOT
+from support.releases import NEWEST_HELM, Release, program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cluster.cluster import Cluster
+    from cluster.postgres import Database
+
+    Shell = Callable[[str], str]
+
+_SECONDS = 240
+_PLACEHOLDER = "postgresql://user:password@host:5432/database"
+_OWN_IMAGE = "--set worker.image.repository=registry.example.com/billing --set worker.image.tag=v1"
+_OWN_TASKS = "billing.tasks"
+
+
+def blocks() -> list[str]:
+    """What the section tells its reader to run."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## In Kubernetes\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def shell(cluster: Cluster, tmp_path: Path) -> Shell:
+    """Lines run in a checkout, by somebody who has helm and kubectl."""
+    (tmp_path / "helm").symlink_to(program(NEWEST_HELM))
+    return lambda lines: cluster.shell(f"PATH={tmp_path}:$PATH\n{lines}", folder=ROOT, timeout_seconds=_SECONDS)
+
+
+@pytest.fixture
+def _volume(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
+    """What a cluster with a storage class would make for a claim."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    folder.chmod(0o777)
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": str(folder)},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "volume"}, "spec": spec})
+    yield
+    cluster.kubectl("delete", "persistentvolume", "volume", "--wait=false")
+
+
+@pytest.fixture
+def _leaves_nothing(cluster: Cluster) -> Iterator[None]:
+    yield
+    for namespace in ("shop", "billing"):
+        release = Release(cluster, namespace, program(NEWEST_HELM), name=namespace)
+        if release.is_there():
+            release.uninstall()
+        cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+
+
+@pytest.mark.usefixtures("_volume", "_leaves_nothing")
+def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: Cluster, shell: Shell) -> None:
+    shown = shell(blocks()[0])
+
+    assert re.search(r"scheduledjob\S*/hello .*True", shown)
+    assert "disk-space" in shown
+    release = Release(cluster, "shop", program(NEWEST_HELM), name="shop")
+    release.change("podAnnotations.step=two")
+    release.test()  # the password is still that of the data
+    cluster.kubectl("-n", "shop", "delete", "pod", "--selector=app.kubernetes.io/component=database")
+    cluster.kubectl("-n", "shop", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+    release.test()
+
+
+@pytest.mark.usefixtures("_leaves_nothing")
+def test_the_next_lines_install_it_on_a_database_that_is_there(
+    cluster: Cluster, shell: Shell, database: Database
+) -> None:
+    lines = blocks()[1].replace(_PLACEHOLDER, database.pod_dsn)
+    assert _OWN_IMAGE in lines
+    assert _OWN_TASKS in lines
+    repository, _, tag = PROJECT_IMAGE.rpartition(":")
+    own_image = f"--set worker.image.repository={repository} --set worker.image.tag={tag}"
+
+    shell(lines.replace(_OWN_IMAGE, own_image).replace(_OWN_TASKS, "pg_scheduler_operator.examples.tasks"))
+    shell("kubectl -n billing rollout status deployment/billing-pgscheduler-default --timeout=90s")
+
+    Release(cluster, "billing", program(NEWEST_HELM), name="billing").test()

@@ -1,0 +1,78 @@
+"""A release of the chart, by the real Helm."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cluster.kit import Kit
+from cluster.processes import output_of
+from support.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cluster.cluster import Cluster, Manifest
+
+CHART = ROOT / "charts" / "pgscheduler"
+OLDEST_HELM, NEWEST_HELM = "3.19.0", "4.3.1"
+_SECONDS = 180
+
+
+def rendered(cluster: Cluster, namespace: str, name: str, **values: Any) -> list[Manifest]:
+    """What the chart makes of some values, but for its hooks and CRDs."""
+    command = [str(program(NEWEST_HELM)), "template", name, str(CHART), "--namespace", namespace, "--no-hooks"]
+    told = output_of([*command, "--values", "-"], given=json.dumps(values), env=cluster.env)
+    return [manifest for manifest in yaml.safe_load_all(told) if manifest]
+
+
+def program(version: str) -> Path:
+    return Kit.from_environment().helm / f"helm-{version}"
+
+
+class Release:
+    """One release in a namespace, and the helm that it is handled with."""
+
+    def __init__(self, cluster: Cluster, namespace: str, helm: Path, *, name: str = "shop") -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._helm = helm
+        self._name = name
+
+    def install(self, **values: Any) -> str:
+        """What helm prints once everything is ready."""
+        return self._run("install", self._name, str(CHART), "--wait", values=values)
+
+    def upgrade(self, **values: Any) -> str:
+        return self._run("upgrade", self._name, str(CHART), "--wait", values=values)
+
+    def change(self, one: str) -> str:
+        """Upgrade with one value set, all others as they are."""
+        return self._run("upgrade", self._name, str(CHART), "--wait", "--reuse-values", "--set", one)
+
+    def rollback(self, revision: int) -> str:
+        return self._run("rollback", self._name, str(revision), "--wait")
+
+    def test(self) -> None:
+        """Raises if it fails."""
+        assert re.search(r"^Phase: +Succeeded$", self._run("test", self._name), re.MULTILINE)
+
+    def uninstall(self) -> str:
+        return self._run("uninstall", self._name, "--wait")
+
+    def is_there(self) -> bool:
+        listed = [str(self._helm), "list", "--namespace", self._namespace, "--short", "--all"]
+        return self._name in output_of(listed, env=self._cluster.env).split()
+
+    def _run(self, *arguments: str, values: dict[str, Any] | None = None) -> str:
+        __tracebackhide__ = True
+        given = () if values is None else ("--values", "-")
+        return output_of(
+            [str(self._helm), *arguments, "--namespace", self._namespace, "--timeout", f"{_SECONDS}s", *given],
+            given="" if values is None else json.dumps(values),
+            env=self._cluster.env,
+            timeout_seconds=_SECONDS + 20,
+        )

@@ -1,0 +1,74 @@
+"""Objects let go, before there is no operator any more.
+
+Invariant: nothing is let go while an operator may still put its finalizer back: its Lease is ours, and it has had the
+time to notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pg_scheduler_operator.errors import ObjectChanged, ObjectGone
+from pg_scheduler_operator.gateway.kube import KubeResources
+from pg_scheduler_operator.gateway.lease import KubeLease
+from pg_scheduler_operator.leadership import LEASE_SECONDS, Election
+from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.resources import FINALIZER, Kind, meta_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+    from pg_scheduler_operator.gateway.kube import KubeApi
+    from pg_scheduler_operator.resources import Meta
+
+AT_ONCE: Final = 20
+HELD_KINDS: Final = (Kind.PERIODIC_JOB, Kind.SCHEDULED_JOB)
+"""Those that have rows of their own."""
+
+
+async def release_objects(api: KubeApi, *, namespace: str, lease: str, watched: Collection[str]) -> int:
+    """Take the Lease, then the finalizer off every object; how many.
+
+    Raises:
+        KubernetesError: the Lease is not there, or the rights are missing.
+        LeadershipLost: somebody took the Lease back, and may serve.
+    """
+    election = Election(
+        KubeLease(api, namespace=namespace, name=lease, seconds=LEASE_SECONDS), identity="uninstall", metrics=Metrics()
+    )
+    await election.take_over()
+    resources = KubeResources(api, namespaces=watched)
+    async with asyncio.TaskGroup() as group:
+        holding = group.create_task(election.hold())
+        released = 0
+        while count := await _release_once(resources):
+            released += count
+        holding.cancel()
+    return released
+
+
+async def _release_once(resources: KubeResources) -> int:
+    """Let go what has the finalizer; 0 says that nothing has."""
+    held = [meta for kind in HELD_KINDS async for meta in _held(resources, kind)]
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def release(meta: Meta) -> None:
+        async with room:
+            with suppress(ObjectGone, ObjectChanged):  # seen anew in the next round
+                await resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
+
+    async with asyncio.TaskGroup() as group:
+        for meta in held:
+            group.create_task(release(meta))
+    return len(held)
+
+
+async def _held(resources: KubeResources, kind: Kind) -> AsyncIterator[Meta]:
+    with suppress(ObjectGone):  # somebody has deleted the kind, and with it all its objects
+        async for page in resources.pages(kind):
+            for body in page:
+                meta = meta_of({**body, "kind": kind.value}, "")
+                if meta.is_held:
+                    yield meta

@@ -1,0 +1,178 @@
+"""Pods: under restricted Pod Security, with settings that are read, probed where they listen, ended in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chart.conftest import pod_specs
+from pg_scheduler.cli.worker import worker
+from pg_scheduler_operator.cli import operator
+from pg_scheduler_operator.errors import InvalidSpec
+from pg_scheduler_operator.resources import WorkerPoolSpec, read
+from pg_scheduler_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from chart.conftest import Render
+
+READ_BY_THE_LIBRARY = {
+    *("PGSCHEDULER_POOL", "PGSCHEDULER_POD_NAME", "PGSCHEDULER_POD_UID"),
+    *("PGSCHEDULER_POD_NAMESPACE", "PGSCHEDULER_NODE_NAME"),
+}
+OPERATOR, WORKER = "shop-pgscheduler-operator", "shop-pgscheduler-default"
+
+
+def deployment(render: Render, name: str, *sets: str) -> dict[str, Any]:
+    (found,) = [body for body in render(*sets, kind="Deployment") if body["metadata"]["name"] == name]
+    return found
+
+
+def container_of(body: dict[str, Any]) -> dict[str, Any]:
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def variables(container: dict[str, Any]) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value") for variable in container["env"]}
+
+
+def test_every_pod_is_restricted(render: Render) -> None:
+    specs = pod_specs(render("database.dev.enabled=true", "crds.upgrade=true"))
+
+    assert len(specs) == 6
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_workers_and_the_database_have_no_token(render: Render) -> None:
+    bodies = render("database.dev.enabled=true")
+    silent = [body for body in bodies if body["kind"] == "StatefulSet" or body["metadata"]["name"] == WORKER]
+
+    assert [
+        body["spec"]["template"]["spec"]["automountServiceAccountToken"]
+        for body in silent
+        if "template" in body["spec"]
+    ]
+    assert all(
+        body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+        for body in silent
+        if "template" in body["spec"]
+    )
+
+
+def test_every_variable_is_one_that_is_read(render: Render) -> None:
+    of_worker = {option.envvar for option in worker.params if option.envvar} | READ_BY_THE_LIBRARY
+    of_operator = {option.envvar for option in operator.params if option.envvar} | {
+        f"PGSCHEDULER_{name.upper()}" for name in Settings.model_fields
+    }
+
+    sets = ("tenantLimits.a.maxPending=1", "watchNamespaces={a}")
+    assert variables(container_of(deployment(render, WORKER))).keys() <= of_worker
+    assert variables(container_of(deployment(render, OPERATOR, *sets))).keys() <= of_operator
+
+
+def test_the_operators_settings_can_be_read(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = ("tenantLimits.a.maxPending=1", "watchNamespaces={a,b}", "clusterName=eu-1")
+    for name, value in variables(container_of(deployment(render, OPERATOR, *sets))).items():
+        monkeypatch.setenv(name, value)
+
+    settings = Settings()
+
+    assert settings.watch_namespaces == ("a", "b")
+    assert settings.cluster_name == "eu-1"
+    assert settings.tenant_limits["a"].max_pending == 1
+    assert settings.lease_name == OPERATOR
+
+
+@pytest.mark.parametrize("name", [OPERATOR, WORKER])
+def test_the_database_is_a_file_of_its_secret(render: Render, name: str) -> None:
+    body = deployment(render, name, "database.existingSecret=shop-app", "database.secretKey=uri")
+    container = container_of(body)
+    (volume,) = [one for one in body["spec"]["template"]["spec"]["volumes"] if one["name"] == "database"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "database"]
+
+    assert volume["secret"]["secretName"] == "shop-app"
+    assert volume["secret"]["items"] == [{"key": "uri", "path": "dsn"}]
+    assert variables(container)["PGSCHEDULER_DSN_FILE"] == f"{mount['mountPath']}/dsn"
+
+
+@pytest.mark.parametrize("name", [OPERATOR, WORKER])
+def test_probes_go_where_the_process_listens(render: Render, name: str) -> None:
+    container = container_of(deployment(render, name))
+    (port,) = container["ports"]
+
+    assert variables(container)["PGSCHEDULER_HTTP"] == f"0.0.0.0:{port['containerPort']}"
+    for probe, path in (("startupProbe", "livez"), ("livenessProbe", "livez"), ("readinessProbe", "readyz")):
+        assert probe not in container or container[probe]["httpGet"] == {"path": f"/{path}", "port": port["name"]}
+
+
+def test_the_grace_is_longer_than_the_shutdown(render: Render) -> None:
+    for sets, grace in (((), 330), (("worker.shutdownSeconds=60",), 90)):
+        body = deployment(render, WORKER, *sets)
+        spec = body["spec"]["template"]["spec"]
+
+        assert spec["terminationGracePeriodSeconds"] == grace
+        assert grace == int(variables(container_of(body))["PGSCHEDULER_SHUTDOWN_TIMEOUT"]) + 30
+
+
+def test_a_pool_is_that_of_its_workers_and_alone_says_how_many(render: Render) -> None:
+    body = deployment(render, WORKER)
+    (pool,) = render(kind="WorkerPool")
+    spec = read(
+        WorkerPoolSpec, {**pool, "metadata": {**pool["metadata"], "uid": "u", "generation": 1}}, cluster="c"
+    ).spec
+
+    assert not isinstance(spec, InvalidSpec)
+    assert spec.target_ref.name == body["metadata"]["name"]
+    assert variables(container_of(body))["PGSCHEDULER_POOL"] == pool["metadata"]["name"]
+    assert "replicas" not in body["spec"]
+    assert spec.drain.timeout_seconds < body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_each_pool_has_its_own_queues_and_pods(render: Render) -> None:
+    sets = ("worker.pools.mail.queues={mail,sms}", "worker.pools.mail.spec.autoscaling.maxReplicas=3")
+    bodies = [body for body in render(*sets, kind="Deployment") if body["metadata"]["name"] != OPERATOR]
+
+    queues = {body["metadata"]["name"]: variables(container_of(body))["PGSCHEDULER_QUEUES"] for body in bodies}
+    selectors = {tuple(sorted(body["spec"]["selector"]["matchLabels"].items())) for body in bodies}
+    assert queues == {WORKER: "default", "shop-pgscheduler-mail": "mail,sms"}
+    assert len(selectors) == len(bodies)
+
+
+def test_networks_are_closed_but_for_what_is_needed(render: Render) -> None:
+    sets = ("networkPolicy.enabled=true", "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b")
+    of_operator, of_worker = render(*sets, kind="NetworkPolicy")
+
+    def ports(policy: dict[str, Any]) -> set[int]:
+        return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+    assert ports(of_operator) == {53, 5432, 443, 6443}
+    assert ports(of_worker) == {53, 5432}
+    for policy in (of_operator, of_worker):
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert policy["spec"]["ingress"] == [
+            {"from": [{"podSelector": {"matchLabels": {"a": "b"}}}], "ports": [{"protocol": "TCP", "port": 8080}]}
+        ]
+    assert [policy["spec"]["ingress"] for policy in render("networkPolicy.enabled=true", kind="NetworkPolicy")] == [
+        [],
+        [],
+    ]
+
+
+def test_a_budget_for_one_operator_would_hold_its_node(render: Render) -> None:
+    names = [body["metadata"]["name"] for body in render(kind="PodDisruptionBudget")]
+    more = [body["metadata"]["name"] for body in render("replicaCount=2", kind="PodDisruptionBudget")]
+
+    assert names == [WORKER]
+    assert sorted(more) == [WORKER, OPERATOR]
