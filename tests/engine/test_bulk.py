@@ -124,9 +124,9 @@ async def test_bulk_or_nothing_checks_a_batch_while_the_one_before_it_is_stored(
         done.append("check")
         real_add(*args)
 
-    async def insert_all(*args: Any) -> None:
+    async def insert_all(*args: Any, **options: Any) -> None:
         done.append("store")
-        await real_insert(*args)
+        await real_insert(*args, **options)
         done.append("stored")
 
     monkeypatch.setattr(Submission, "add", add)
