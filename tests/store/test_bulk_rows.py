@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from pg_scheduler._domain.drafts import Drafts
-from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob, used_columns
+from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore
 from pg_scheduler._store.database import Database
 from support.world import new_job

@@ -1,8 +1,9 @@
 """Many jobs in one call, in bounded memory.
 
 Invariants: a sequence is checked whole before anything of it can be seen, an iterable batch by batch; ids come back
-aligned with the input, None where nothing was inserted. RAISE is one transaction for the whole call, so that the server
-may store what has been checked while the rest is; IGNORE and REPLACE are one for each batch.
+aligned with the input, None where nothing was inserted. RAISE is one transaction for the whole call, and so is a
+sequence whose ids are all made here, since nothing is in its way: then the server may store what has been checked while
+the rest is. Else IGNORE and REPLACE are one for each batch.
 """
 
 import asyncio
@@ -98,13 +99,13 @@ class BulkSubmission:
     ) -> list[str | None]:
         """Submit them; ids aligned with the input, None where nothing was inserted."""
         size = checks.checked_whole("batch_size", batch_size, low=1, high=BATCH_MAX)
-        if checks.checked_conflict(conflict) is ConflictResolution.RAISE:
+        all_or_nothing = checks.checked_conflict(conflict) is ConflictResolution.RAISE or _names_none(specs)
+        if all_or_nothing:
             size = max(size, COPY_ROWS)  # one transaction for all anyway
         if connection is not None:
             require_transaction(connection)
         ids: list[str | None] = []
         checking = Checking(self._checked(specs, conflict, size, ids))
-        all_or_nothing = conflict is ConflictResolution.RAISE
         batches = list(checking) if isinstance(specs, Sequence) and not all_or_nothing else checking
         if not batches or (all_or_nothing and not checking.begins()):
             return []
@@ -248,6 +249,13 @@ class BulkSubmission:
 
     def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
         return self._wake_within is not None and batch.drafts.earliest <= writer.now + self._wake_within
+
+
+def _names_none(specs: Iterable[JobSpec]) -> bool:
+    """Whether it is a sequence of jobs all of whose ids are made here (``Batch.is_fresh``)."""
+    return isinstance(specs, Sequence) and all(
+        type(spec) is JobSpec and spec.job_id is None and spec.unique is None for spec in specs
+    )
 
 
 def _lanes(batches: Iterable[Batch]) -> int:

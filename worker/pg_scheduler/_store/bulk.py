@@ -14,7 +14,7 @@ from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, NewJob
 from pg_scheduler._domain.misfire import is_late
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._store.copy_rows import copy_rows
-from pg_scheduler._store.database import Connection, Database, Pool, Record, connect_like, translated
+from pg_scheduler._store.database import Connection, Database, Pool, connect_like, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable
 from pg_scheduler.job_status import JobStatus
