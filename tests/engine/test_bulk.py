@@ -200,6 +200,16 @@ async def test_bulk_that_names_no_ids_writes_all_or_nothing(
     assert await stored(pool) == {}
 
 
+@pytest.mark.parametrize("conflict", [ConflictResolution.IGNORE, ConflictResolution.RAISE])
+async def test_bulk_of_jobs_whose_equal_is_there_writes_none(
+    pool: asyncpg.Pool[asyncpg.Record], conflict: ConflictResolution
+) -> None:
+    equals = [JobSpec(note, LATER, args=(1,), unique=Unique(by=("task",)))] * COPY_FROM
+    await Scheduler(pool).schedule_bulk(equals[:1])
+
+    assert await Scheduler(pool).schedule_bulk(equals, conflict_resolution=conflict) == [None] * COPY_FROM
+
+
 async def test_bulk_of_an_iterator_says_how_many_were_submitted_before(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     def stream() -> Iterator[JobSpec]:
         yield from specs([None] * 25)
