@@ -433,7 +433,7 @@ class Scheduler:
             InvalidArgument: an argument that cannot be used; the message begins with the index.
             JobExists: an id is taken (``RAISE``); nothing was written.
             TenantLimitExceeded: the tenant may not submit so many now.
-            DatabaseUnreachable: no answer; the last two batches may or may not exist.
+            DatabaseUnreachable: no answer; the last two batches, or the one transaction, may or may not exist.
         """
         return await self._submission.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 
