@@ -124,9 +124,9 @@ async def test_bulk_or_nothing_checks_a_batch_while_the_one_before_it_is_stored(
         done.append("check")
         real_add(*args)
 
-    async def insert_all(*args: Any) -> None:
+    async def insert_all(*args: Any, **options: Any) -> None:
         done.append("store")
-        await real_insert(*args)
+        await real_insert(*args, **options)
         done.append("stored")
 
     monkeypatch.setattr(Submission, "add", add)
@@ -175,13 +175,39 @@ async def test_bulk_or_nothing_tells_of_a_job_that_cannot_be_used_before_an_id_t
         (JobSpec(note, LATER, args=(1,), job_id="sj-1"), InvalidArgument, "reserved"),
     ],
 )
+@pytest.mark.parametrize("job_id", [None, "a"])
 async def test_bulk_checks_a_sequence_whole_before_it_writes(
-    pool: asyncpg.Pool[asyncpg.Record], bad: JobSpec, error: type[Exception], words: str
+    pool: asyncpg.Pool[asyncpg.Record], bad: JobSpec, error: type[Exception], words: str, job_id: str | None
 ) -> None:
     with pytest.raises(error, match=rf"jobs\[{MANY}\].*{words}"):
-        await Scheduler(pool).schedule_bulk([*specs([None] * MANY), bad], batch_size=10)
+        await Scheduler(pool).schedule_bulk([*specs([job_id, *[None] * (MANY - 1)]), bad], batch_size=10)
 
     assert await stored(pool) == {}
+
+
+@pytest.mark.usefixtures("small_copies")
+@pytest.mark.parametrize("conflict", [ConflictResolution.IGNORE, ConflictResolution.REPLACE])
+async def test_bulk_that_names_no_ids_writes_all_or_nothing(
+    pool: asyncpg.Pool[asyncpg.Record], conflict: ConflictResolution
+) -> None:
+    many = specs([None] * 3 * COPY_FROM)
+    many[2 * COPY_FROM] = JobSpec(note, LATER, args=(0,), queue="full")
+    await pool.execute("ALTER TABLE scheduled_jobs ADD CHECK (queue <> 'full')")
+
+    with pytest.raises(InvalidArgument, match="PostgreSQL refuses a value"):
+        await Scheduler(pool).schedule_bulk(many, conflict_resolution=conflict, batch_size=1)
+
+    assert await stored(pool) == {}
+
+
+@pytest.mark.parametrize("conflict", [ConflictResolution.IGNORE, ConflictResolution.RAISE])
+async def test_bulk_of_jobs_whose_equal_is_there_writes_none(
+    pool: asyncpg.Pool[asyncpg.Record], conflict: ConflictResolution
+) -> None:
+    equals = [JobSpec(note, LATER, args=(1,), unique=Unique(by=("task",)))] * COPY_FROM
+    await Scheduler(pool).schedule_bulk(equals[:1])
+
+    assert await Scheduler(pool).schedule_bulk(equals, conflict_resolution=conflict) == [None] * COPY_FROM
 
 
 async def test_bulk_of_an_iterator_says_how_many_were_submitted_before(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -349,11 +375,11 @@ async def test_batches_go_side_by_side_only_where_they_are_apart(
         await Scheduler(pool).schedule_bulk(jobs, conflict_resolution=conflict, batch_size=COPY_FROM)
         return opened.pop()
 
-    many = specs([None] * COPY_FROM * SIDE_BY_SIDE_FROM)
-    assert await most(many) == LANES
-    assert await most(many[COPY_FROM:]) == 1
-    assert await most(many, ConflictResolution.RAISE) == 1
+    many = specs([None] * (COPY_FROM * SIDE_BY_SIDE_FROM - 1))
     assert await most([*many, *specs(["a", "b"])]) == LANES
+    assert await most([*many[COPY_FROM:], *specs(["c"])]) == 1
+    assert await most([*many, *specs(["d"])], ConflictResolution.RAISE) == 1
+    assert await most(many) == 1
     assert await most([*many, *specs(["a"]), *many, *specs(["a"])]) == 1
     assert await most([*many, replace(many[0], unique=Unique(by=("task",)))]) == 1
     assert await most([*many, replace(many[0], concurrency_key="k", concurrency_limit=2)]) == 1
@@ -380,7 +406,7 @@ async def test_one_connection_is_enough_where_the_server_gives_no_second(
     )
     try:
         async with asyncpg.create_pool(dsn, user="single", min_size=1, max_size=1) as own:
-            ids = await Scheduler(own).schedule_bulk(specs([None] * 900), batch_size=COPY_FROM)
+            ids = await Scheduler(own).schedule_bulk(specs(named(0, 900)), batch_size=COPY_FROM)
     finally:
         await pool.execute("DROP OWNED BY single; DROP ROLE single")
 

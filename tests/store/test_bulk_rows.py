@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from pg_scheduler._domain.drafts import Drafts, Extent
-from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob, used_columns
+from pg_scheduler._domain.drafts import Drafts
+from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, OWN_COLUMNS, NewJob
 from pg_scheduler._store.bulk import COPY_FROM, BulkStore
 from pg_scheduler._store.database import Database
 from support.world import new_job
@@ -81,19 +81,20 @@ async def test_a_batch_stores_what_its_jobs_say(
     drafts = drafts_of(SHAPES[shape], max(count, len(SHAPES[shape])))
     async with BulkStore(Database(pool, place="here"), pool).writers(few=count < COPY_FROM) as [writer]:
         for replaces in (False, True):
-            await writer.write([*drafts], drafts.extent, replaces=replaces)
+            await writer.write(drafts, replaces=replaces)
 
             for job in drafts:
                 assert await stored(world, job) == job
 
 
 async def test_what_is_left_out_is_what_the_table_stores(world: World, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    job = new_job(execution_time=LATER)
+    drafts = drafts_of([{}], 1)
     async with BulkStore(Database(pool, place="here"), pool).writers(few=False) as [writer]:
-        await writer.insert_fresh([job], Extent(OWN_COLUMNS, LATER))
+        await writer.insert_fresh(drafts)
 
+    [job] = drafts
     assert await stored(world, job) == job
-    assert used_columns(job) == OWN_COLUMNS
+    assert drafts.columns == OWN_COLUMNS
 
 
 async def test_columns_without_null_are_those_of_the_table(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -122,6 +123,6 @@ async def test_text_is_stored_right_over_a_connection_of_another_encoding(dsn: s
         asyncpg.create_pool(dsn, min_size=1, max_size=1, server_settings={"client_encoding": "LATIN1"}) as pool,
         BulkStore(Database(pool, place="here"), pool).writers(few=False) as [writer],
     ):
-        await writer.insert_fresh(drafts, drafts.extent)
+        await writer.insert_fresh(drafts)
 
     assert {(await world.row(job_id))["queue"] for job_id in drafts.ids} == {"é"}

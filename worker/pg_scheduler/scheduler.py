@@ -387,14 +387,14 @@ class Scheduler:
     ) -> list[str | None]:
         """Schedule many jobs; a sequence is checked whole before anything of it is there, an iterator batch by batch.
 
-        ``RAISE`` is one transaction for the whole call; with ``IGNORE`` and ``REPLACE`` each batch is committed alone,
-        and an error names how many jobs were submitted before.
+        ``RAISE`` is one transaction for the whole call, and so is a sequence that names no ids; else ``IGNORE`` and
+        ``REPLACE`` commit each batch alone, and an error names how many jobs were submitted before.
 
         Args:
             jobs: the jobs, or an iterable of them, of which only ids are kept.
             conflict_resolution: what to do with ids that are taken, or named twice: ``IGNORE`` keeps the first,
                 ``REPLACE`` the last.
-            batch_size: jobs of one transaction, 1 to 100,000.
+            batch_size: jobs of one transaction, 1 to 100,000, where each batch is one.
             connection: an asyncpg connection in a transaction of the caller's: all of it is committed with that.
 
         Returns:
@@ -405,7 +405,7 @@ class Scheduler:
             InvalidArgument: an argument that cannot be used; the message begins with the index.
             JobExists: an id is taken (``RAISE``); nothing was written.
             TenantLimitExceeded: the tenant may not submit so many now.
-            DatabaseUnreachable: no answer; the last two batches may or may not exist.
+            DatabaseUnreachable: no answer; the last two batches, or the one transaction, may or may not exist.
         """
         return await self._parts.bulk.schedule(jobs, conflict_resolution, batch_size, connection)
 

@@ -1,8 +1,9 @@
 """Many jobs in one call, in bounded memory.
 
 Invariants: a sequence is checked whole before anything of it can be seen, an iterable batch by batch; ids come back
-aligned with the input, None where nothing was inserted. RAISE is one transaction for the whole call, so that the server
-may store what has been checked while the rest is; IGNORE and REPLACE are one for each batch.
+aligned with the input, None where nothing was inserted. RAISE is one transaction for the whole call, and so is a
+sequence whose ids are all made here, since nothing is in its way: then the server may store what has been checked while
+the rest is. Else IGNORE and REPLACE are one for each batch.
 """
 
 import asyncio
@@ -15,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from pg_scheduler._domain import checks
 from pg_scheduler._domain.drafts import Drafts
-from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._engine.job_ids import new_job_ids
 from pg_scheduler._engine.submission import Submission, warn_of_expired
-from pg_scheduler._store.bulk import COPY_FROM, BulkStore, BulkWriter, IdTaken
+from pg_scheduler._store.bulk import COPY_FROM, STRETCH, BulkStore, BulkWriter, IdTaken
 from pg_scheduler._store.callers import require_transaction
 from pg_scheduler.conflict_resolution import ConflictResolution
 from pg_scheduler.errors import InvalidArgument, JobExists
@@ -34,9 +34,6 @@ SIDE_BY_SIDE_FROM = 5
 """Batches that take longer than a second connection takes to open."""
 COPY_ROWS = 20_000
 """Jobs of one COPY where no batch has to be a transaction: 8 MB of them in memory at a time."""
-
-STRETCH = 250
-"""Jobs that are checked at a time beside a COPY, which goes on sending after 0.2 ms."""
 
 
 @dataclass(slots=True)
@@ -71,12 +68,10 @@ class Checking:
         self._ahead = next(self, None)
         return self._ahead is not None
 
-    def beside(self, jobs: Iterable[NewJob]) -> Iterator[NewJob]:
-        """These jobs; with each stretch that is taken, one of the next batch is checked."""
-        for place, job in enumerate(jobs):
-            if place % STRETCH == 0 and self._ahead is None:
-                self._ahead = next(self._steps, None)
-            yield job
+    def go_on(self) -> None:
+        """Check one more stretch of the next batch, if that is not whole yet."""
+        if self._ahead is None:
+            self._ahead = next(self._steps, None)
 
 
 class BulkSubmission:
@@ -104,13 +99,13 @@ class BulkSubmission:
     ) -> list[str | None]:
         """Submit them; ids aligned with the input, None where nothing was inserted."""
         size = checks.checked_whole("batch_size", batch_size, low=1, high=BATCH_MAX)
-        if checks.checked_conflict(conflict) is ConflictResolution.RAISE:
+        all_or_nothing = checks.checked_conflict(conflict) is ConflictResolution.RAISE or _names_none(specs)
+        if all_or_nothing:
             size = max(size, COPY_ROWS)  # one transaction for all anyway
         if connection is not None:
             require_transaction(connection)
         ids: list[str | None] = []
         checking = Checking(self._checked(specs, conflict, size, ids))
-        all_or_nothing = conflict is ConflictResolution.RAISE
         batches = list(checking) if isinstance(specs, Sequence) and not all_or_nothing else checking
         if not batches or (all_or_nothing and not checking.begins()):
             return []
@@ -203,9 +198,9 @@ class BulkSubmission:
         soon = False
         async with writer.connection.transaction():
             for batch in batches:
-                jobs = batch.drafts if batch.is_fresh else await self._without_equals(writer, batch, [*batch.drafts])
+                jobs = await self._without_equals(writer, batch, batch.drafts)
                 try:
-                    await writer.insert_all(batches.beside(jobs), batch.drafts.extent)
+                    await writer.insert_all(jobs, beside=batches.go_on)
                 except IdTaken as error:
                     for _ in batches:
                         pass  # a job that cannot be used is told of first
@@ -216,7 +211,7 @@ class BulkSubmission:
                         fix="use other ids, or conflict_resolution IGNORE or REPLACE",
                     ) from error
                 soon = soon or self._is_soon(writer, batch)
-                written += _aligned(batch, {job.job_id for job in jobs}) if batch.keys else batch.drafts.ids
+                written += _aligned(batch, {*jobs.ids}) if batch.keys else jobs.ids
         if soon:
             await writer.wake_workers()
         return written
@@ -225,24 +220,24 @@ class BulkSubmission:
         """Write one of each id; the ids aligned with the batch, None for the others and for those not written."""
         if batch.is_fresh:
             return await self._write_fresh(writer, batch)
-        jobs = [*batch.drafts]
         replaces = conflict is ConflictResolution.REPLACE
-        chosen = {job.job_id: job for job in (jobs if replaces else reversed(jobs))}
+        ids = batch.drafts.ids
+        chosen = _places(ids, last=replaces)
+        jobs = batch.drafts if len(chosen) == len(ids) else batch.drafts.at(chosen.values())
         async with writer.connection.transaction() if batch.keys else nullcontext():
-            unequal = await self._without_equals(writer, batch, list(chosen.values()))
-            written = await writer.write(unequal, batch.drafts.extent, replaces=replaces)
+            written = await writer.write(await self._without_equals(writer, batch, jobs), replaces=replaces)
         if written and self._is_soon(writer, batch):
             await writer.wake_workers()
-        return [job.job_id if job.job_id in written and chosen[job.job_id] is job else None for job in jobs]
+        return [job_id if job_id in written and chosen[job_id] == place else None for place, job_id in enumerate(ids)]
 
     async def _write_fresh(self, writer: BulkWriter, batch: Batch) -> list[str | None]:
         """No look for taken ids, and no way back."""
-        await writer.insert_fresh(batch.drafts, batch.drafts.extent)
+        await writer.insert_fresh(batch.drafts)
         if self._is_soon(writer, batch):
             await writer.wake_workers()
         return [*batch.drafts.ids]
 
-    async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: list[NewJob]) -> list[NewJob]:
+    async def _without_equals(self, writer: BulkWriter, batch: Batch, jobs: Drafts) -> Drafts:
         """Those whose equal is neither in the batch before them nor in the table."""
         if not batch.keys:
             return jobs
@@ -250,10 +245,17 @@ class BulkSubmission:
         losers = batch.keys.keys() - await writer.hold_keys(
             self._submission.tenant, {job_id: batch.keys[job_id] for job_id in first.values()}
         )
-        return [job for job in jobs if job.job_id not in losers]
+        return jobs.without(losers)
 
     def _is_soon(self, writer: BulkWriter, batch: Batch) -> bool:
-        return self._wake_within is not None and batch.drafts.extent.earliest <= writer.now + self._wake_within
+        return self._wake_within is not None and batch.drafts.earliest <= writer.now + self._wake_within
+
+
+def _names_none(specs: Iterable[JobSpec]) -> bool:
+    """Whether it is a sequence of jobs all of whose ids are made here (``Batch.is_fresh``)."""
+    return isinstance(specs, Sequence) and all(
+        type(spec) is JobSpec and spec.job_id is None and spec.unique is None for spec in specs
+    )
 
 
 def _lanes(batches: Iterable[Batch]) -> int:
@@ -263,10 +265,17 @@ def _lanes(batches: Iterable[Batch]) -> int:
 
 def _are_apart(batches: Sequence[Batch]) -> bool:
     """Whether no two batches have to do with the same row, so that their order and their locks are nobody's concern."""
-    if any(batch.keys or "concurrency_limit" in batch.drafts.extent.columns for batch in batches):
+    if any(batch.keys or "concurrency_limit" in batch.drafts.columns for batch in batches):
         return False
     given = [job_id for batch in batches if batch.drafts.ids_given for job_id in batch.drafts.ids]
     return len(set(given)) == len(given)
+
+
+def _places(ids: Sequence[str], *, last: bool) -> dict[str, int]:
+    """Where each id stands: the first time, or the last."""
+    if last:
+        return dict(zip(ids, range(len(ids)), strict=True))
+    return dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
 
 
 def _aligned(batch: Batch, written: set[str]) -> list[str | None]:

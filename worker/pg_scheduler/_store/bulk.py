@@ -3,17 +3,17 @@
 Invariant: a method of the writer runs in the caller's transaction: what it says it wrote is committed with it, or not.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
 import asyncpg
 
-from pg_scheduler._domain.drafts import Extent
+from pg_scheduler._domain.drafts import Columns, Drafts
 from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, NewJob
-from pg_scheduler._domain.misfire import split_late
+from pg_scheduler._domain.misfire import is_late
 from pg_scheduler._domain.options import UniqueKey
-from pg_scheduler._store.connections import Connection, Pool, Record, connect_like
+from pg_scheduler._store.connections import Connection, Pool, connect_like
 from pg_scheduler._store.copy_rows import copy_rows
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.driver_errors import translated
@@ -24,6 +24,8 @@ from pg_scheduler.job_status import JobStatus
 COPY_FROM = 100
 """Jobs from which on a COPY on a connection of its own is quicker than an INSERT of arrays on a pooled one."""
 
+STRETCH = 250
+"""Rows that are sent at a time: 2 % of what the server needs for a batch of 1,000 passes before it has the first."""
 
 _BESIDE_COPY = ("expires_at", "concurrency_limit")
 """Columns of jobs that one COPY may not be enough for."""
@@ -42,69 +44,63 @@ class BulkWriter:
         self.expired: list[str] = []
         self._copies = copies
 
-    async def insert_fresh(self, jobs: Iterable[NewJob], extent: Extent) -> None:
+    async def insert_fresh(self, jobs: Drafts) -> None:
         """Insert jobs whose ids cannot be taken, in a transaction of their own."""
-        if self._copies_all(extent):
-            await self.insert_all(jobs, extent)
+        if self._copies_all(jobs):
+            await self._copy_in(jobs)
         else:
             async with self.connection.transaction():
-                await self.insert_all(jobs, extent)
+                await self.insert_all(jobs)
 
-    async def insert_all(self, jobs: Iterable[NewJob], extent: Extent) -> None:
-        """Insert jobs whose ids are expected to be free.
+    async def insert_all(self, jobs: Drafts, *, beside: Callable[[], None] = lambda: None) -> None:
+        """Insert jobs whose ids are expected to be free; ``beside`` is done with each ``STRETCH`` of a COPY.
 
         Raises:
             IdTaken: one is not.
         """
-        if self._copies_all(extent):
-            await self._copy_in(jobs, extent)
+        if not jobs:
             return
-        late, punctual = split_late(jobs, self.now) if self._copies else ([*jobs], [])
-        if late and len(await self._insert(late, extent)) < len(late):
+        if self._copies_all(jobs):
+            await self._copy_in(jobs, beside)
+            return
+        late, punctual = jobs.split(lambda job: is_late(job, self.now)) if self._copies else (jobs, Drafts())
+        if late and len(await self._stored("insert_jobs", late)) < len(late):
             raise IdTaken
         if punctual:
-            await self._copy_in(punctual, extent)
-            await self._set_limits(punctual, extent)
+            await self._copy_in(punctual, beside)
+            await self._set_limits(punctual, {*punctual.ids})
 
-    async def write(self, jobs: Sequence[NewJob], extent: Extent, *, replaces: bool) -> set[str]:
+    async def write(self, jobs: Drafts, *, replaces: bool) -> set[str]:
         """Insert those whose ids are free, overwrite the others or leave them, in one transaction.
 
         The ids written, without those that custom resources own. The ids differ from each other.
         """
         taken = await self._taken(jobs) if self._copies and len(jobs) >= COPY_FROM else None
-        if taken is not None and self._copies_all(extent) and not self.connection.is_in_transaction():
+        if taken is not None and self._copies_all(jobs) and not self.connection.is_in_transaction():
             with suppress(IdTaken):  # somebody took one since the look
                 if not taken or not replaces:
-                    return await self._copy_fresh(jobs, taken, extent)
+                    return await self._copy_fresh(jobs, taken)
                 if len(taken) == len(jobs):
-                    return await self._overwrite(jobs, extent)
+                    return await self._stored("replace_jobs", jobs)
         async with self.connection.transaction():
-            written = await self._insert_free(jobs, taken, extent)
-            rest = [job for job in jobs if job.job_id not in written] if replaces else []
-            return written | await self._overwrite(rest, extent)
+            written = await self._insert_free(jobs, taken)
+            return written | await self._stored("replace_jobs", jobs.without(written)) if replaces else written
 
-    async def _copy_fresh(self, jobs: Sequence[NewJob], taken: set[str], extent: Extent) -> set[str]:
-        fresh = [job for job in jobs if job.job_id not in taken] if taken else jobs
-        if fresh:
-            await self.insert_all(fresh, extent)
-        return {job.job_id for job in fresh}
+    async def _copy_fresh(self, jobs: Drafts, taken: set[str]) -> set[str]:
+        fresh = jobs.without(taken)
+        await self.insert_all(fresh)
+        return {*fresh.ids}
 
-    async def _insert_free(self, jobs: Sequence[NewJob], taken: set[str] | None, extent: Extent) -> set[str]:
+    async def _insert_free(self, jobs: Drafts, taken: set[str] | None) -> set[str]:
         if taken is not None:
             with suppress(IdTaken):
                 async with self.connection.transaction():
-                    return await self._copy_fresh(jobs, taken, extent)
-        return await self._insert(jobs, extent)
+                    return await self._copy_fresh(jobs, taken)
+        return await self._stored("insert_jobs", jobs)
 
-    async def _overwrite(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        rows = await self.connection.fetch(QUERIES["replace_jobs"], *_columns(jobs)) if jobs else []
-        replaced = self._noted(rows)
-        await self._set_limits([job for job in jobs if job.job_id in replaced], extent)
-        return replaced
-
-    async def _taken(self, jobs: Sequence[NewJob]) -> set[str]:
+    async def _taken(self, jobs: Drafts) -> set[str]:
         """Which of these ids exist."""
-        rows = await self.connection.fetch(QUERIES["taken_ids"], [job.job_id for job in jobs])
+        rows = await self.connection.fetch(QUERIES["taken_ids"], jobs.ids)
         return {row["job_id"] for row in rows}
 
     async def hold_keys(self, tenant: str, keys: Mapping[str, UniqueKey]) -> set[str]:
@@ -126,38 +122,37 @@ class BulkWriter:
         with suppress(asyncpg.PostgresError, OSError, TimeoutError):
             await self.connection.execute(QUERIES["wake_workers"])
 
-    def _copies_all(self, extent: Extent) -> bool:
+    def _copies_all(self, jobs: Drafts) -> bool:
         """Whether one COPY does it: plainly none is too late, and none sets a key's limit."""
-        return self._copies and extent.earliest >= self.now and extent.columns.isdisjoint(_BESIDE_COPY)
+        return self._copies and jobs.earliest >= self.now and jobs.columns.isdisjoint(_BESIDE_COPY)
 
-    async def _copy_in(self, jobs: Iterable[NewJob], extent: Extent) -> None:
-        columns = sorted(extent.columns)
-        rows = copy_rows(jobs, columns)
+    async def _copy_in(self, jobs: Drafts, beside: Callable[[], None] = lambda: None) -> None:
+        columns = sorted(jobs.columns)
+        rows = copy_rows(_each(jobs.stretches(STRETCH), beside), columns)
         try:
             await self.connection.copy_to_table("scheduled_jobs", columns=columns, source=rows, format="binary")
         except asyncpg.UniqueViolationError as error:
             raise IdTaken from error
 
-    async def _insert(self, jobs: Sequence[NewJob], extent: Extent) -> set[str]:
-        rows = await self.connection.fetch(QUERIES["insert_jobs"], *_columns(jobs)) if jobs else []
-        written = self._noted(rows)
-        await self._set_limits([job for job in jobs if job.job_id in written], extent)
+    async def _stored(self, query: str, jobs: Drafts) -> set[str]:
+        if not jobs:
+            return set()
+        rows = await self.connection.fetch(QUERIES[query], *_arrays(jobs))
+        self.expired += [row["job_id"] for row in rows if row["status"] == JobStatus.EXPIRED]
+        written = {row["job_id"] for row in rows}
+        await self._set_limits(jobs, written)
         return written
 
-    async def _set_limits(self, jobs: Iterable[NewJob], extent: Extent) -> None:
-        if "concurrency_limit" not in extent.columns:
+    async def _set_limits(self, jobs: Drafts, written: Collection[str]) -> None:
+        if "concurrency_limit" not in jobs.columns:
             return
         wishes = [
             (job.tenant, job.concurrency_key, job.concurrency_limit)
             for job in jobs
-            if job.concurrency_limit is not None
+            if job.concurrency_limit is not None and job.job_id in written
         ]
         if wishes:
             await self.connection.execute(QUERIES["set_limits"], *map(list, zip(*wishes, strict=True)))
-
-    def _noted(self, rows: Sequence[Record]) -> set[str]:
-        self.expired += [row["job_id"] for row in rows if row["status"] == JobStatus.EXPIRED]
-        return {row["job_id"] for row in rows}
 
 
 class BulkStore:
@@ -203,9 +198,15 @@ async def _writer(connection: Connection, *, copies: bool) -> BulkWriter:
     return BulkWriter(connection, now=await connection.fetchval(QUERIES["now"]), copies=copies)
 
 
-def _columns(jobs: Sequence[NewJob]) -> list[Sequence[object]]:
-    """Arrays for ``unnest``, as short as ``insert_jobs`` takes them."""
-    return [_shortened(name, values) for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)]
+def _each(stretches: Iterator[Columns], beside: Callable[[], None]) -> Iterator[Columns]:
+    for stretch in stretches:
+        beside()
+        yield stretch
+
+
+def _arrays(jobs: Drafts) -> list[Sequence[object]]:
+    """For ``unnest``, as short as ``insert_jobs`` takes them."""
+    return [_shortened(name, values) for name, values in zip(NewJob._fields, jobs.values(), strict=True)]
 
 
 def _shortened(name: str, values: Sequence[object]) -> Sequence[object]:

@@ -8,16 +8,14 @@ megabyte is ready, so that the server waits while it works. Here a column whose 
 once, and the first rows are on their way while the next are made.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from struct import Struct
 from typing import Any, get_args, get_type_hints
 
+from pg_scheduler._domain.drafts import Columns
 from pg_scheduler._domain.jobs import NewJob
-
-CHUNK_ROWS = 250
-"""Rows that are sent at a time: 2 % of what the server needs for a batch of 1,000 passes before it has the first."""
 
 _Field = Callable[[Any], bytes]
 
@@ -29,23 +27,34 @@ _MICROSECOND = timedelta(microseconds=1)
 _count, _int4, _int8, _float8, _bool = (Struct(f"!{form}").pack for form in ("h", "ii", "iq", "id", "i?"))
 
 
-async def copy_rows(jobs: Iterable[NewJob], columns: Sequence[str]) -> AsyncIterator[bytes]:
-    """These columns of the jobs, some jobs at a time."""
+async def copy_rows(stretches: Iterable[Columns], columns: Sequence[str]) -> AsyncIterator[bytes]:
+    """These columns of the jobs, a stretch at a time."""
     places = [(_FIELDS[name], NewJob._fields.index(name)) for name in columns]
-    count, given = _count(len(columns)), iter(jobs)
     yield _BEGIN
-    while chunk := list(islice(given, CHUNK_ROWS)):
-        values = tuple(zip(*chunk, strict=True))
-        fields = (_encoded(field, values[place]) for field, place in places)
-        yield b"".join(chain.from_iterable(zip(repeat(count, len(chunk)), *fields, strict=True)))
+    for values in stretches:
+        parts = _parts(_count(len(columns)), [(field, values[place]) for field, place in places])
+        yield b"".join(chain.from_iterable(zip(*parts, strict=True)))
     yield _END
 
 
-def _encoded(field: _Field, values: Sequence[object]) -> Iterable[bytes]:
-    first = values[0]
-    if values.count(first) == len(values):
-        return repeat(_NULL if first is None else field(first), len(values))
-    return [_NULL if value is None else field(value) for value in values]
+def _parts(beginning: bytes, columns: Sequence[tuple[_Field, Sequence[object]]]) -> Iterator[Iterable[bytes]]:
+    """Each row in parts: neighbours in which all rows are alike are one."""
+    alike, rows = beginning, len(columns[0][1])
+    for field, values in columns:
+        first = values[0]
+        if values.count(first) == rows:
+            alike += _encoded(field, first)
+        else:
+            if alike:
+                yield repeat(alike, rows)
+            yield [_encoded(field, value) for value in values]
+            alike = b""
+    if alike:
+        yield repeat(alike, rows)
+
+
+def _encoded(field: _Field, value: object) -> bytes:
+    return _NULL if value is None else field(value)
 
 
 def _text(value: str) -> bytes:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: e2f9d0ad825c4c8463cf925fcc3302973fdb3d02986628e9c75ffc4a1cf630d5
+-- digest: 3ac44ee427c139cc6bbf45e14711eae3970f9633a297b059566a2e4db73f2c83
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -129,7 +129,7 @@ END),
     CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
     CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,queue,replace}'::text[]))))
 )
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off);
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off, fillfactor='50');
 
 -- object: FUNCTION scheduler_claim_keyed(text, text, text[], text[], integer, boolean)
 CREATE FUNCTION scheduler_claim_keyed(me text, of_tenant text, queues text[], tasks text[], at_most integer, alone boolean DEFAULT false) RETURNS SETOF scheduled_jobs
@@ -1512,7 +1512,7 @@ CREATE TABLE vacuum_stats (
 
 -- object: CONSTRAINT scheduled_jobs scheduled_jobs_pkey
 ALTER TABLE ONLY scheduled_jobs
-    ADD CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id);
+    ADD CONSTRAINT scheduled_jobs_pkey PRIMARY KEY (job_id) WITH (fillfactor='50');
 
 -- object: CONSTRAINT scheduler_adopted scheduler_adopted_pkey
 ALTER TABLE ONLY scheduler_adopted
