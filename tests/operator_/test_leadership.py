@@ -218,6 +218,53 @@ async def test_standby_outlives_an_api_server_that_is_away_and_says_so_once(
     assert caplog.text.count("cannot read or take the Lease") == 1
 
 
+async def test_lease_is_taken_over_from_a_holder_who_then_has_the_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    lease, clock = Lease(), Clock()
+    first, other = candidate(lease, "a", clock), candidate(lease, "b", clock)
+    await first.try_once()
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await other.take_over()
+
+    assert waited == [HOLD_SECONDS]
+    with pytest.raises(LeadershipLost, match="held by b"):
+        await first.renew_once()
+    await other.renew_once()
+
+
+async def test_free_lease_is_taken_over_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "sleep", None)
+    lease = Lease()
+
+    await candidate(lease, "a", Clock()).take_over()
+
+    assert lease.record.holder == "a"
+
+
+async def test_lease_renewed_between_look_and_write_is_taken_over_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leadership, "HOLD_SECONDS", 0)
+    lease, clock = Lease(), Clock()
+    first, other = candidate(lease, "a", clock), candidate(lease, "b", clock)
+    await first.try_once()
+    read, renewals = lease.read, [1]
+
+    async def read_late() -> LeaseRecord:
+        record = await read()
+        if renewals:
+            renewals.pop()
+            await first.renew_once()
+        return record
+
+    monkeypatch.setattr(lease, "read", read_late)
+    await other.take_over()
+
+    assert lease.record.holder == "b"
+
+
 @pytest.mark.parametrize("fault", ["away", "hangs"])
 async def test_release_never_keeps_the_end_waiting(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leadership, "RELEASE_SECONDS", 0.01)

@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 
 OWN = {"maintenance", "migrate", "preview", "worker"}
 COMMANDS = (
-    *("crds", "demo", "dev", "lint", "maintenance", "migrate", "operator", "preview", "simulate", "sweep", "worker"),
+    *(
+        "chart",
+        "crds",
+        "demo",
+        "dev",
+        "lint",
+        "maintenance",
+        "migrate",
+        "operator",
+        "preview",
+        "simulate",
+        "sweep",
+        "worker",
+    ),
 )
 
 
