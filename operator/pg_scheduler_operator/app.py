@@ -26,7 +26,7 @@ from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.presence import Presence
 from pg_scheduler_operator.probes import Health, OperatorServer
 from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, retry, until_one_ends
-from pg_scheduler_operator.watch import streams, watch
+from pg_scheduler_operator.watch import Ear, streams, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -161,7 +161,8 @@ class _Operator:
         await asyncio.wait({preparing, opening}, timeout=TABLES_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
-        watched = asyncio.create_task(self._watch(queue, watching))
+        ear = Ear(changed=queue.put, gone=reconciler.gone, is_own=self._resources.echoes.is_own)
+        watched = asyncio.create_task(self._watch(ear, watching))
         stopping = asyncio.create_task(stop.wait())
         await until_one_ends({preparing, working, watched, stopping}, and_end={opening})
 
@@ -188,7 +189,7 @@ class _Operator:
             metrics=self._metrics,
         )
 
-    async def _watch(self, queue: KeyQueue, watching: asyncio.Event) -> None:
+    async def _watch(self, ear: Ear, watching: asyncio.Event) -> None:
         namespaces = self._settings.watch_namespaces
         missing = self._health.lists = streams(namespaces)
 
@@ -197,8 +198,7 @@ class _Operator:
             if is_listed:
                 missing.discard(stream)
 
-        is_own = self._resources.echoes.is_own
-        await watch(queue, namespaces=namespaces, started=watching, told=told, is_own=is_own)
+        await watch(ear, namespaces=namespaces, started=watching, told=told)
 
 
 async def _hold(election: Election, on_lost: Callable[[], NoReturn]) -> None:

@@ -25,7 +25,7 @@ CLEANUP_DEFERRED_AFTER: Final = timedelta(seconds=20)
 
 
 def hold(meta: Meta) -> list[Action]:
-    """Our finalizer, before there is a row that a deletion would have to take along."""
+    """Our finalizer, so that a deletion takes the row along."""
     return [] if meta.is_held else [AddFinalizer(meta=meta)]
 
 

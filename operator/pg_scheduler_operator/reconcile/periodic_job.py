@@ -1,7 +1,8 @@
 """A PeriodicJob and its schedule.
 
 Invariants: a spec that cannot be used leaves the last good schedule running; the object never makes jobs itself, any
-living worker does that from the table.
+living worker does that from the table; it is held before it is told to be ready. Its row comes before either, so that
+thousands of rows wait for no request: what goes while it is not held yet is told by the watch, else found by the sweep.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ def plan(
 ) -> list[Action]:
     """What is to be done; ``refusal`` is why the last attempt to write this generation's row failed."""
     if job.meta.is_deleting:
-        return [_deletion(job), *release(job.meta)] if job.meta.is_held else []
+        return [_deletion(job), *release(job.meta)] if job.meta.is_held or row is not None else []
     desired = _desired(job)
     if isinstance(desired, Refusal):
         refusal = desired
     elif refusal is None and (row is None or _is_behind(row, desired)):
-        return [*hold(job.meta), UpsertSchedule(key=job.meta.key, desired=desired)]
+        return [UpsertSchedule(key=job.meta.key, desired=desired)]
     elif row is not None and _resumes(job.meta, row):
         return [ResumeSchedule(source=job.meta.source)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
