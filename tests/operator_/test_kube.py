@@ -14,7 +14,7 @@ from pg_scheduler_operator.errors import (
     ObjectChanged,
     ObjectGone,
 )
-from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
+from pg_scheduler_operator.gateway.kube import KubeResources, _proxy, api_of, connect
 from pg_scheduler_operator.metrics import Metrics
 from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
@@ -114,9 +114,40 @@ async def test_server_that_asks_to_wait_says_how_long(server: Served) -> None:
 async def test_server_that_is_not_there_is_unreachable() -> None:
     configuration = client.Configuration()
     configuration.host = "http://127.0.0.1:1"
-    async with client.ApiClient(configuration) as api:
+    async with api_of(configuration) as api:
         with pytest.raises(KubernetesUnreachable):
-            await KubeResources(KubeApi(api)).get(META.key)
+            await KubeResources(api).get(META.key)
+
+
+async def test_each_request_carries_the_token_of_its_time(server: Served) -> None:
+    told, api = server
+
+    await KubeResources(api).get(META.key)
+    for token in ("Bearer one", "Bearer two"):
+        told.configuration.api_key["BearerToken"] = token
+        await KubeResources(api).get(META.key)
+
+    assert told.authorizations == [None, "Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "exceptions", "proxy"),
+    [
+        ("http://own:1", "", "http://own:1"),
+        (None, "", "http://everybodys:2"),
+        (None, "10.96.0.1", None),
+        ("http://own:1", "10.96.0.1", "http://own:1"),
+    ],
+)
+def test_proxy_is_the_configurations_else_the_environments(
+    monkeypatch: pytest.MonkeyPatch, configured: str | None, exceptions: str, proxy: str | None
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://everybodys:2")
+    monkeypatch.setenv("no_proxy", exceptions)
+    configuration = client.Configuration()
+    configuration.host, configuration.proxy = "https://10.96.0.1:443", configured
+
+    assert _proxy(configuration) == proxy
 
 
 def page(*uids: str, more: str = "") -> dict[str, Any]:
