@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -18,7 +19,7 @@ from pg_scheduler_operator.metrics import STATUS_BACKLOG, STATUS_BACKLOG_AGE, Me
 from pg_scheduler_operator.status import live_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 K = TypeVar("K", bound=Hashable)
 
@@ -110,6 +111,7 @@ class Pacer(Generic[K]):
         self._heap: list[tuple[_Place, K]] = []
         self._numbers = count()
         self._called: set[K] = set()
+        self._last_served = Rank.REST
         self._somebody_waits = asyncio.Event()
 
     def wait_seconds(self, key: K, *, urgent: bool, rank: Rank = Rank.REST) -> float | None:
@@ -119,7 +121,7 @@ class Pacer(Generic[K]):
             return own_wait
         if key in self._called:
             return 0
-        if not self._line and self._all.wait_seconds() == 0:
+        if rank <= self._last_served and not self._line and self._all.wait_seconds() == 0:
             self._all.take()
             self._called.add(key)
             return 0
@@ -161,6 +163,16 @@ class Pacer(Generic[K]):
         self._written.pop(key, None)
         self._line.pop(key, None)
 
+    @contextmanager
+    def only(self, last: Rank) -> Iterator[None]:
+        """Meanwhile nobody of a later rank is served; they stand in line."""
+        self._last_served = last
+        try:
+            yield
+        finally:
+            self._last_served = Rank.REST
+            self._somebody_waits.set()
+
     async def called(self) -> K:
         """The key whose turn it is next, as soon as there is a token, which is then the key's."""
         while True:
@@ -173,7 +185,9 @@ class Pacer(Generic[K]):
 
     def call(self) -> K | None:
         """Give the first of the line a token, if there is one; which key it was."""
-        while self._heap and self._all.wait_seconds() == 0:
+        while self._heap and self._heap[0][0].rank <= self._last_served:
+            if self._all.wait_seconds() > 0:
+                return None
             place, key = heappop(self._heap)
             if self._line.get(key) is place:  # else it has left the line, or stands further ahead
                 del self._line[key]
@@ -182,7 +196,7 @@ class Pacer(Generic[K]):
                 return key
         if not self._line:
             self._heap.clear()
-            self._somebody_waits.clear()
+        self._somebody_waits.clear()
         return None
 
     def tell(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler_operator.errors import KubernetesUnreachable
+from pg_scheduler_operator.pacing import Pacer, Rank
 from pg_scheduler_operator.reconciler import crowds
 from pg_scheduler_operator.reconciler.crowds import Crowds
 from pg_scheduler_operator.reconciler.queue import KeyQueue
@@ -13,7 +14,7 @@ from pg_scheduler_operator.resources import Key, Kind
 from support.operator_world import FakeCluster, periodic_job, scheduled_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class World:
@@ -24,7 +25,9 @@ class World:
         self.queue = KeyQueue()
         self.worked_on: dict[str, int] = {}
         self.at_once = self.most_at_once = 0
-        self.crowds = Crowds(self.queue, self.cluster, self.work_on)
+        self.pacer: Pacer[Key] = Pacer(lambda: 0.0)
+        self.during: Callable[[Key], None] = lambda _: None
+        self.crowds = Crowds(self.queue, self.cluster, self.pacer, self.work_on)
 
     def put(self, *names: str, kind: Kind = Kind.PERIODIC_JOB) -> None:
         for name in names:
@@ -37,6 +40,7 @@ class World:
         await asyncio.sleep(0)
         assert body["metadata"]["name"] == key.name
         self.worked_on[key.name] = self.worked_on.get(key.name, 0) + 1
+        self.during(key)
         self.at_once -= 1
         self.queue.done(key)
 
@@ -65,6 +69,31 @@ async def test_many_are_worked_off_with_the_bodies_of_the_pages_a_few_at_once(wo
     assert world.worked_on == dict.fromkeys("abcdes", 1)
     assert world.most_at_once == 2
     assert world.queue._waiting == set()
+
+
+async def test_what_has_come_meanwhile_is_worked_off_too_if_it_is_many(world: World) -> None:
+    world.put("a", "b", "c")
+
+    def more(key: Key) -> None:
+        if key.name == "a":
+            world.put("d", "e", "f")
+
+    world.during = more
+
+    assert await world.crowds.run_once() == 6
+    assert world.worked_on == dict.fromkeys("abcdef", 1)
+
+
+@pytest.mark.parametrize(("rank", "wait"), [(Rank.FINISHED, 0), (Rank.READY, None), (Rank.REST, None)])
+async def test_statuses_wait_for_the_crowd_but_for_those_of_ends(world: World, rank: Rank, wait: float | None) -> None:
+    world.put("a", "b", "c")
+    waits: list[float | None] = []
+    world.during = lambda key: waits.append(world.pacer.wait_seconds(key, urgent=True, rank=rank))
+
+    await world.crowds.run_once()
+
+    assert waits == [wait] * 3
+    assert (world.pacer.call() is None) == (wait == 0)
 
 
 async def test_object_that_nobody_asked_for_is_left_alone(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -177,11 +178,27 @@ async def test_caller_waits_until_somebody_waits() -> None:
     assert await calling == "x"
 
 
+async def test_who_was_held_back_is_called_as_soon_as_all_are_served_again() -> None:
+    pacer: Pacer[str] = Pacer(asyncio.get_running_loop().time, per_second=1000, burst=10)
+    with pacer.only(Rank.FINISHED):
+        calling = asyncio.create_task(pacer.called())
+        assert pacer.wait_seconds("a", urgent=True, rank=Rank.READY) is None
+        assert pacer.wait_seconds("b", urgent=True, rank=Rank.FINISHED) is None  # behind nobody who is served
+        assert await calling == "b"
+        calling = asyncio.create_task(pacer.called())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not calling.done()
+
+    assert await calling == "a"
+
+
 KEYS = st.sampled_from("abcdef")
 STEPS = st.lists(
     st.tuples(st.just("ask"), KEYS, st.sampled_from(list(Rank)))
     | st.tuples(st.just("pass"), st.floats(0, 0.2), st.none())
     | st.tuples(st.just("call"), st.none(), st.none())
+    | st.tuples(st.just("only"), st.none(), st.sampled_from(list(Rank)))
     | st.tuples(st.just("forget"), KEYS, st.none()),
     max_size=80,
 )
@@ -192,13 +209,14 @@ def test_no_more_is_written_than_the_bucket_gives_and_nobody_is_left_behind(step
     clock = Clock()
     pacer: Pacer[str] = Pacer(clock, per_second=10, burst=2)
     begin, written = clock.now, 0
-    waiting: set[str] = set()
+    waiting: dict[str, Rank] = {}
+    last, served = Rank.REST, ExitStack()
 
     def turn(key: str, rank: Rank) -> int:
         answer = pacer.wait_seconds(key, urgent=True, rank=rank)
-        waiting.discard(key)
+        before = waiting.pop(key, rank)
         if answer is None:
-            waiting.add(key)
+            waiting[key] = min(before, rank)
         elif answer == 0:
             pacer.written(key)
         pacer.done(key)
@@ -207,17 +225,24 @@ def test_no_more_is_written_than_the_bucket_gives_and_nobody_is_left_behind(step
     for what, value, rank in steps:
         match what:
             case "ask":
-                written += turn(value, rank)
+                count = turn(value, rank)
+                written += count
+                assert not count or rank <= last
             case "pass":
                 clock.now += value
+            case "only":
+                served.close()
+                served.enter_context(pacer.only(rank))
+                last = rank
             case "call":
                 key = pacer.call()
+                assert key is None or waiting[key] <= last
                 written += turn(key, Rank.REST) if key else 0
             case _:
                 pacer.forget(value)
-                waiting.discard(value)
+                waiting.pop(value, None)
         assert written <= 2 + 10 * (clock.now - begin) + 1e-6
-        assert set(pacer._line) == waiting
+        assert pacer._line.keys() == waiting.keys()
 
 
 @given(st.lists(st.floats(0, 10), max_size=50))

@@ -122,9 +122,11 @@ class KubeApi:
 
 def _proxy(configuration: client.Configuration) -> str | None:
     """The configuration's, else the environment's."""
-    url = urlsplit(configuration.host)
-    if configuration.proxy or proxy_bypass(url.hostname or ""):
-        return configuration.proxy
+    own: str | None = configuration.proxy
+    host: str = configuration.host
+    url = urlsplit(host)
+    if own or proxy_bypass(url.hostname or ""):
+        return own
     return getproxies().get(url.scheme)
 
 

@@ -1,7 +1,8 @@
 """Many keys at once, as at the start: their objects are read by the page, not one by one.
 
 Invariants: a key is taken before the pages are read, so that whatever happens to its object later puts it again; one
-that no page has served, be it that the object is gone or that reading fails, goes back to the queue.
+that no page has served, be it that the object is gone or that reading fails, goes back to the queue. Until the crowd is
+worked off, statuses wait but for those of ends: to tell one costs the API server more than all that makes its row.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from pg_scheduler_operator.errors import KubernetesError
+from pg_scheduler_operator.pacing import Rank
 from pg_scheduler_operator.resources import Key, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from pg_scheduler_operator.gateway import Resources
+    from pg_scheduler_operator.pacing import Pacer
     from pg_scheduler_operator.reconciler.queue import KeyQueue
 
 logger = logging.getLogger(__name__)
@@ -25,7 +28,8 @@ logger = logging.getLogger(__name__)
 CROWD: Final = 500
 """A page: what is not more is read faster one by one."""
 
-AT_ONCE: Final = 40
+AT_ONCE: Final = 250
+"""So many share a statement."""
 
 ROUND_SECONDS: Final = 300.0
 """After so long no further page is begun, so that a round that crawls shows as one that ends late."""
@@ -35,21 +39,31 @@ class Crowds:
     """Works off what waits when it is more than a page."""
 
     def __init__(
-        self, queue: KeyQueue, resources: Resources, work_on: Callable[[Key, Mapping[str, Any]], Awaitable[None]]
+        self,
+        queue: KeyQueue,
+        resources: Resources,
+        pacer: Pacer[Key],
+        work_on: Callable[[Key, Mapping[str, Any]], Awaitable[None]],
     ) -> None:
         self._queue = queue
         self._resources = resources
+        self._pacer = pacer
         self._work_on = work_on
 
     async def run_once(self) -> int:
-        """Work off all that waits if it is many; how many were taken."""
-        taken = self._queue.take_all(if_more_than=CROWD)
-        for kind in {key.kind for key in taken}:
-            await self._work_off(kind, {key for key in taken if key.kind is kind})
-        return len(taken)
-
-    async def _work_off(self, kind: Kind, wanted: set[Key]) -> None:
+        """Work off all that waits, and all that has come by then, for as long as it is many; how many were taken."""
+        count = 0
         until = monotonic() + ROUND_SECONDS
+        with self._pacer.only(Rank.FINISHED):
+            while taken := self._queue.take_all(if_more_than=CROWD):
+                count += len(taken)
+                for kind in {key.kind for key in taken}:
+                    await self._work_off(kind, {key for key in taken if key.kind is kind}, until)
+                if monotonic() > until:
+                    break
+        return count
+
+    async def _work_off(self, kind: Kind, wanted: set[Key], until: float) -> None:
         try:
             async for bodies in self._resources.pages(kind):
                 page = {_key_of(kind, body): body for body in bodies}

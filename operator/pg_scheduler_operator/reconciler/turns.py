@@ -84,7 +84,7 @@ class Reconciler:
         self._metrics = metrics
         self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor, metrics)
-        self._crowds = Crowds(queue, resources, self._work_on)
+        self._crowds = Crowds(queue, resources, pacer, self._work_on)
         self._departures = Departures(rows)
         self._seen: dict[_Row, JobState | ScheduleTrace] = {}
         self._turns: dict[Key, float] = {}
