@@ -123,7 +123,7 @@ class KubeApi:
 def _proxy(configuration: client.Configuration) -> str | None:
     """The configuration's, else the environment's."""
     own: str | None = configuration.proxy
-    host: str = configuration.host
+    host: str = configuration.host or ""
     url = urlsplit(host)
     if own or proxy_bypass(url.hostname or ""):
         return own
