@@ -94,11 +94,18 @@ def test_watch_posts_nothing_scans_nothing_and_ends_at_once() -> None:
 
     assert not settings.posting.enabled
     assert settings.scanning.disabled
-    assert settings.watching.server_timeout == 300
-    assert settings.watching.inactivity_timeout == 70
     assert settings.watching.chunk_size == 500
     assert settings.networking.request_timeout == 30
     assert settings.process.ultimate_exiting_timeout is None
+
+
+def test_stream_that_has_fallen_silent_is_renewed_in_time_for_what_it_has_missed() -> None:
+    """Objects are to be taken up within a minute after any fault; a stream that lives has its bookmark before that."""
+    stream = _settings().watching
+
+    assert stream.server_timeout is not None
+    assert stream.inactivity_timeout is not None
+    assert stream.server_timeout < stream.inactivity_timeout < 60
 
 
 async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
