@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     """Is given a stream's name, and whether that was the end of its list."""
 
 WATCH_SECONDS: Final = 30
-"""How long the API server lets a stream be, before whose end it sends a bookmark: one that fell silent misses no more."""
+"""How long the API server lets a stream be, before whose end it sends a bookmark: what fell silent ends soon."""
 INACTIVITY_SECONDS: Final = 40
 """A stream that has outlived that in silence is cut here: the server, or what lies between, does not answer."""
 PAGE: Final = 500
