@@ -34,11 +34,11 @@ class World:
             self.cluster.apply(kind, name, periodic_job() if kind is Kind.PERIODIC_JOB else scheduled_job())
             self.queue.put(Key(kind=kind, namespace="billing", name=name))
 
-    async def work_on(self, key: Key, body: Mapping[str, Any]) -> None:
+    async def work_on(self, key: Key, body: Mapping[str, Any] | None) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)
-        assert body["metadata"]["name"] == key.name
+        assert body is None or body["metadata"]["name"] == key.name
         self.worked_on[key.name] = self.worked_on.get(key.name, 0) + 1
         self.during(key)
         self.at_once -= 1
@@ -49,6 +49,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Three keys are a crowd here."""
     monkeypatch.setattr(crowds, "CROWD", 2)
+    monkeypatch.setattr(crowds, "FEW", 2)
     monkeypatch.setattr(crowds, "AT_ONCE", 2)
     return World()
 
@@ -71,17 +72,31 @@ async def test_many_are_worked_off_with_the_bodies_of_the_pages_a_few_at_once(wo
     assert world.queue._waiting == set()
 
 
-async def test_what_has_come_meanwhile_is_worked_off_too_if_it_is_many(world: World) -> None:
+@pytest.mark.parametrize("came", ["de", "def"])
+async def test_what_has_come_meanwhile_is_worked_off_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, came: str
+) -> None:
+    monkeypatch.setattr(crowds, "FEW", 0)
     world.put("a", "b", "c")
 
     def more(key: Key) -> None:
         if key.name == "a":
-            world.put("d", "e", "f")
+            world.put(*came)
 
     world.during = more
 
-    assert await world.crowds.run_once() == 6
-    assert world.worked_on == dict.fromkeys("abcdef", 1)
+    assert await world.crowds.run_once() == 3 + len(came)
+    assert world.worked_on == dict.fromkeys("abc" + came, 1)
+
+
+async def test_round_ends_with_few(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However steadily they come, statuses are told."""
+    monkeypatch.setattr(crowds, "FEW", 1)
+    world.put("a", "b", "c")
+    world.during = lambda key: world.put(f"{key.name}x") if key.name in {"a", "ax", "axx"} else None
+
+    assert await world.crowds.run_once() == 3
+    assert {key.name for key in world.queue._waiting} == {"ax"}
 
 
 @pytest.mark.parametrize(("rank", "wait"), [(Rank.FINISHED, 0), (Rank.READY, None), (Rank.REST, None)])
@@ -115,8 +130,9 @@ async def test_object_that_is_on_no_page_goes_back_to_the_queue(world: World) ->
     assert (await world.queue.get()).name == "b"
 
 
-async def test_without_pages_all_go_back_to_the_queue(world: World) -> None:
+async def test_without_pages_all_go_back_to_the_queue_and_the_round_ends(world: World) -> None:
     world.put("a", "b", "c")
+    world.put("s", kind=Kind.SCHEDULED_JOB)
 
     def fault(call: str) -> None:
         if call == "pages":
@@ -124,10 +140,11 @@ async def test_without_pages_all_go_back_to_the_queue(world: World) -> None:
 
     world.cluster.fault = fault
 
-    await world.crowds.run_once()
+    with pytest.raises(KubernetesUnreachable):
+        await world.crowds.run_once()
 
     assert world.worked_on == {}
-    assert {(await world.queue.get()).name for _ in "abc"} == {"a", "b", "c"}
+    assert {(await world.queue.get()).name for _ in "abcs"} == {"a", "b", "c", "s"}
 
 
 async def test_round_that_crawls_ends_with_its_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 FIELD_MANAGER: Final = "pgscheduler-operator"
 REQUEST_TIMEOUT_SECONDS: Final = 30
+CONNECTIONS: Final = 20
+"""To greet a server costs more than many requests."""
 PAGE: Final = 500
 
 _JSON: Final = "application/json"
@@ -167,6 +169,7 @@ async def api_of(configuration: client.Configuration, metrics: Metrics | None = 
     The client's connections, which know its certificates, but not its session: that one looks for a proxy and for a
     password at each request, in a thread each, and costs three times as much.
     """
+    configuration.connection_pool_maxsize = CONNECTIONS
     async with client.ApiClient(configuration) as api:
         connector = api.rest_client.pool_manager.connector
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
