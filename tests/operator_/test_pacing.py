@@ -190,7 +190,7 @@ async def test_who_was_held_back_is_called_as_soon_as_all_are_served_again() -> 
         await asyncio.sleep(0)
         assert not calling.done()
 
-    assert await calling == "a"
+    assert await asyncio.wait_for(calling, 10) == "a"
 
 
 KEYS = st.sampled_from("abcdef")
