@@ -115,18 +115,19 @@ class _Operator:
             yield
             return
         namespace, name = self._lease
-        lease = KubeLease(self._api, namespace=namespace, name=name, seconds=LEASE_SECONDS)
-        election = Election(lease, identity=f"{socket.gethostname()}_{token_hex(4)}", metrics=self._metrics)
-        self._metrics.set(LEADER, 0)
-        self._health.stands_by = True
-        await election.acquire(on_look=self._note_api)
-        self._health.stands_by = False
-        self._metrics.set(LEADER, 1)
-        try:
-            async with _beside(_hold(election, on_lost)):
-                yield
-        finally:
-            await election.release()
+        async with connect(self._metrics) as api:  # connections of its own: a renewal waits for no other request
+            lease = KubeLease(api, namespace=namespace, name=name, seconds=LEASE_SECONDS)
+            election = Election(lease, identity=f"{socket.gethostname()}_{token_hex(4)}", metrics=self._metrics)
+            self._metrics.set(LEADER, 0)
+            self._health.stands_by = True
+            await election.acquire(on_look=self._note_api)
+            self._health.stands_by = False
+            self._metrics.set(LEADER, 1)
+            try:
+                async with _beside(_hold(election, on_lost)):
+                    yield
+            finally:
+                await election.release()
 
     def _note_api(self, answers: bool) -> None:
         self._health.api_answers = answers

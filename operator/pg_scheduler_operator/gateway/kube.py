@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FIELD_MANAGER: Final = "pgscheduler-operator"
 REQUEST_TIMEOUT_SECONDS: Final = 30
 CONNECTIONS: Final = 20
-"""To greet a server costs more than many requests."""
+"""At once, to one API server: to open one costs more than many requests."""
 PAGE: Final = 500
 
 _JSON: Final = "application/json"
