@@ -91,12 +91,14 @@ def _names_not_held(tenant: Tenant) -> list[str]:
 
 
 def _rows(tenant: Tenant) -> int:
-    (row,) = tenant.database.fetch("SELECT count(*) FROM scheduler_schedules")
-    return int(row["count"])
+    return len(tenant.schedules())
 
 
 def _row_versions(tenant: Tenant) -> dict[str, str]:
-    found = tenant.database.fetch("SELECT source_name, ctid::text || xmin::text AS version FROM scheduler_schedules")
+    found = tenant.database.fetch(
+        "SELECT source_name, ctid::text || xmin::text AS version FROM scheduler_schedules WHERE tenant = $1",
+        tenant.name,
+    )
     return {row["source_name"]: row["version"] for row in found}
 
 

@@ -138,7 +138,7 @@ class _Operator:
         settings = self._settings
         rows = Rows(self._control, cluster=settings.cluster_name, is_open=False)
         presence = Presence(self._control.operations, self._resources, settings, self._metrics)
-        queue = KeyQueue()
+        queue = KeyQueue(is_own=self._resources.echoes.is_own)
         reconciler = self._reconciler(queue, rows)
         self._health.longest_turn_seconds = lambda: reconciler.longest_turn_seconds
         watching, opened = asyncio.Event(), asyncio.Event()
@@ -162,7 +162,7 @@ class _Operator:
         await asyncio.wait({preparing, opening}, timeout=TABLES_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
-        ear = Ear(changed=queue.put, gone=reconciler.gone, is_own=self._resources.echoes.is_own)
+        ear = Ear(changed=queue.tell, gone=reconciler.gone)
         watched = asyncio.create_task(self._watch(ear, watching))
         stopping = asyncio.create_task(stop.wait())
         await until_one_ends({preparing, working, watched, stopping}, and_end={opening})

@@ -37,14 +37,12 @@ class Ear:
     """Whom events are told.
 
     Attributes:
-        changed: something happened to the object of this key.
+        changed: the object of this key has this version now.
         gone: the object of this key and uid is no more.
-        is_own: says of an object's version whether we have made it, so that there is nothing to be done.
     """
 
-    changed: Callable[[Key], None]
+    changed: Callable[[Key, str], None]
     gone: Callable[[Key, str], None]
-    is_own: Callable[[Key, str], bool]
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Pass on what an event of a list or a watch means."""
@@ -52,8 +50,8 @@ class Ear:
         key = key_of(event["object"])
         if event["type"] == "DELETED":
             self.gone(key, metadata["uid"])
-        elif not self.is_own(key, metadata["resourceVersion"]):
-            self.changed(key)
+        else:
+            self.changed(key, metadata["resourceVersion"])
 
 
 @kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)

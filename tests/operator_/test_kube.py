@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from pg_scheduler_operator.errors import (
 )
 from pg_scheduler_operator.gateway.kube import KubeResources, _proxy, api_of, connect
 from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.reconcile.common import held
 from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
@@ -221,6 +223,22 @@ async def test_finalizers_that_we_have_set_are_known_as_ours(server: Served) -> 
     told.answer(404)
     await resources.get(META.key)
     assert not resources.echoes.is_own(META.key, "2")
+
+
+async def test_both_writes_of_a_turn_are_known_as_ours_whichever_the_watch_tells_of_last(server: Served) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    unheld = replace(META, finalizers=())
+    told.answer(200, changed(finalizers=[FINALIZER]))
+    told.answer(200, changed(finalizers=[FINALIZER], resourceVersion="3"))
+    told.answer(200, changed(finalizers=[FINALIZER], resourceVersion="4"))
+
+    await resources.set_finalizers(unheld, [FINALIZER])
+    await resources.write_status(held(unheld), {}, {"a": 2})
+    assert [resources.echoes.is_own(META.key, version) for version in "1234"] == [False, True, True, False]
+
+    await resources.write_status(META, {"a": 2}, {"a": 3})
+    assert [resources.echoes.is_own(META.key, version) for version in "1234"] == [False, False, True, True]
 
 
 async def test_uids_are_complete_or_an_error(server: Served) -> None:

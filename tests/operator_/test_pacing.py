@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pg_scheduler_operator import pacing
 from pg_scheduler_operator.metrics import STATUS_BACKLOG, STATUS_BACKLOG_AGE, Metrics
 from pg_scheduler_operator.pacing import Bucket, Pacer, Rank, rank_of
 
@@ -191,6 +192,25 @@ async def test_who_was_held_back_is_called_as_soon_as_all_are_served_again() -> 
         assert not calling.done()
 
     assert await asyncio.wait_for(calling, 10) == "a"
+
+
+async def test_no_more_are_called_than_can_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "CALLED", 2)
+    pacer: Pacer[str] = Pacer(asyncio.get_running_loop().time, per_second=1000, burst=100)
+    with pacer.only(Rank.FINISHED):
+        for key in "abcd":
+            pacer.wait_seconds(key, urgent=True, rank=Rank.READY)
+    assert [await pacer.called(), await pacer.called()] == ["a", "b"]
+    calling = asyncio.create_task(pacer.called())
+    await asyncio.sleep(0)
+    assert pacer.call() is None
+
+    pacer.written("b")
+    assert await asyncio.wait_for(calling, 10) == "c"
+    calling = asyncio.create_task(pacer.called())
+    await asyncio.sleep(0)
+    pacer.done("a")  # it had nothing to write
+    assert await asyncio.wait_for(calling, 10) == "d"
 
 
 KEYS = st.sampled_from("abcdef")

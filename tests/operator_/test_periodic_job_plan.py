@@ -19,7 +19,7 @@ from pg_scheduler_operator.reconcile.actions import (
     UpsertSchedule,
 )
 from pg_scheduler_operator.reconcile.periodic_job import plan
-from pg_scheduler_operator.resources import RESUME_REQUESTED_AT, Kind, PeriodicJobSpec, Resource, read
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Kind, PeriodicJobSpec, Resource, read
 from pg_scheduler_operator.status import Reason
 from support.operator_world import NOW, body, job_row, periodic_job, schedule_row
 
@@ -82,7 +82,11 @@ def test_row_of_a_new_schedule_waits_for_no_request() -> None:
 
 
 def test_object_is_held_before_it_is_told_to_be_ready() -> None:
-    assert kinds(plan(job(finalizers=[]), schedule_row(), now=NOW)) == [AddFinalizer, SetStatus]
+    holding, telling = plan(job(finalizers=["theirs"]), schedule_row(), now=NOW)
+
+    assert holding == AddFinalizer(meta=job(finalizers=["theirs"]).meta)
+    assert isinstance(telling, SetStatus)
+    assert telling.meta == job(finalizers=["theirs", FINALIZER]).meta  # else the write would not be known as our own
 
 
 def test_finalizer_taken_off_by_hand_is_put_back() -> None:

@@ -20,40 +20,30 @@ if TYPE_CHECKING:
 class Heard:
     """What an ear has passed on."""
 
-    def __init__(self, *own: str) -> None:
-        self.changed: list[Key] = []
+    def __init__(self) -> None:
+        self.changed: list[tuple[Key, str]] = []
         self.gone: list[tuple[Key, str]] = []
         self.ear = Ear(
-            changed=self.changed.append,
+            changed=lambda *what: self.changed.append(what),
             gone=lambda *what: self.gone.append(what),
-            is_own=lambda _, version: version in own,
         )
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("event", ["ADDED", "MODIFIED", None])
-def test_event_becomes_a_key_whatever_it_says(kind: Kind, event: str | None) -> None:
+def test_event_becomes_a_key_and_a_version_whatever_it_says(kind: Kind, event: str | None) -> None:
     heard = Heard()
 
     heard.ear.hear({"type": event, "object": body(kind, scheduled_job())})
 
-    assert heard.changed == [Key(kind=kind, namespace="billing", name="x")]
+    assert heard.changed == [(Key(kind=kind, namespace="billing", name="x"), "1")]
     assert heard.gone == []
 
 
-def test_event_of_what_we_have_written_is_no_news() -> None:
-    heard = Heard("7")
+def test_end_of_an_object_is_told_with_its_uid() -> None:
+    heard = Heard()
 
-    heard.ear.hear({"type": "MODIFIED", "object": body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="7")})
-    assert heard.changed == []
-    heard.ear.hear({"type": "MODIFIED", "object": body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="8")})
-    assert len(heard.changed) == 1
-
-
-def test_end_of_an_object_is_told_with_its_uid_whoever_has_written_its_last_version() -> None:
-    heard = Heard("7")
-
-    heard.ear.hear({"type": "DELETED", "object": body(Kind.PERIODIC_JOB, periodic_job(), resourceVersion="7")})
+    heard.ear.hear({"type": "DELETED", "object": body(Kind.PERIODIC_JOB, periodic_job())})
 
     assert heard.gone == [(Key(kind=Kind.PERIODIC_JOB, namespace="billing", name="x"), "u1")]
     assert heard.changed == []

@@ -7,6 +7,7 @@ thousands of rows wait for no request: what goes while it is not held yet is tol
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import DeleteSchedule, EmitEvent, ResumeSchedule, UpsertSchedule
 from pg_scheduler_operator.reconcile.common import (
     ENDS,
+    held,
     hold,
     refused,
     release,
@@ -79,8 +81,11 @@ def plan(
     elif row is not None and _resumes(job.meta, row):
         return [ResumeSchedule(source=job.meta.source)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
+    holding = hold(job.meta) if row is not None else []
+    if holding:
+        job = replace(job, meta=held(job.meta))
     return [
-        *(hold(job.meta) if row is not None else []),
+        *holding,
         *warnings(job, refusal, task, task_unknown=task_unknown),
         *_told_of_suspension(job, row),
         *_told_of_schedule(job, row),
