@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OBJECTS = sized(600, full=10_000)
 _ROWS_SECONDS = sized(120, full=30)
 _STATUSES_SECONDS = sized(180, full=430)
-"""At 50 a second they take 12, in full 200."""
+"""The first 400 at once, then 50 a second: 4, in full 200."""
 _MEMORY_MB = 250
 _IDLE_SHARE = 0.1
 
