@@ -53,7 +53,7 @@ async def test_version_that_is_our_own_is_no_news() -> None:
     queue.tell(A, "7")
     assert await is_empty(queue)
     queue.tell(A, "8")
-    assert await queue.get() == A
+    assert await asyncio.wait_for(queue.get(), PATIENCE) == A
 
 
 @pytest.mark.parametrize(("told", "is_news"), [(["7"], False), (["8"], True), (["8", "7"], False), (["7", "8"], True)])
@@ -83,7 +83,7 @@ async def test_key_put_by_others_comes_again_whatever_was_told_of_it() -> None:
 
     queue.done(A)
 
-    assert await queue.get() == A
+    assert await asyncio.wait_for(queue.get(), PATIENCE) == A
 
 
 async def test_one_key_does_not_hold_up_another() -> None:
