@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -148,22 +148,45 @@ async def test_claims_whose_replies_are_lost_are_handed_back_and_run(
         ran.append(n)
 
     scheduler = await started(note, dsn=proxy.dsn)
-    for n in range(5):  # a statement that is new to its connection asks for an answer before it is carried out
-        await scheduler.schedule(note, execution_time=now(), args=(100 + n,), job_id=f"warm-{n}")
-        await until(partial(_completed, pool, n + 1))
-    ran.clear()
-    proxy.swallow_replies()
-    for n in range(3):
-        await scheduler.schedule(note, execution_time=now(), args=(n,), job_id=f"job-{n}")
+    async with _claims_held(pool):
+        for n in range(3):
+            await scheduler.schedule(note, execution_time=now(), args=(n,), job_id=f"job-{n}")
+        await until(lambda: pool.fetchval(_HELD_CLAIMS, _CLAIM_LOCK))
+        proxy.swallow_replies()
     taken = "SELECT count(*) FROM scheduled_jobs WHERE status = 'running' AND worker_id = $1"
     await until(lambda: pool.fetchval(taken, scheduler.worker_id))
     assert ran == []
     proxy.cut()
     proxy.heal()
 
-    await beating_until(scheduler, lambda: _completed(pool, 8))
+    await beating_until(scheduler, lambda: _completed(pool, 3))
     assert sorted(ran) == [0, 1, 2]
     assert await pool.fetchval("SELECT count(*) FROM scheduled_jobs WHERE interruptions > 0") == 0
+
+
+_CLAIM_LOCK = 4711
+_HOLD_CLAIMS = f"""
+    CREATE FUNCTION held_claim() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock_shared({_CLAIM_LOCK}); RETURN NEW; END $$;
+    CREATE TRIGGER held_claim BEFORE UPDATE ON scheduled_jobs FOR EACH ROW
+        WHEN (OLD.status = 'pending' AND NEW.status = 'running') EXECUTE FUNCTION held_claim()
+"""
+_HELD_CLAIMS = """
+    SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE locktype = 'advisory' AND objid = $1::int::oid AND NOT granted AND datname = current_database()
+"""
+
+
+@asynccontextmanager
+async def _claims_held(pool: Pool) -> AsyncIterator[None]:
+    """Claims of this block reach the server and wait there until its end."""
+    async with pool.acquire() as connection:
+        await connection.execute(_HOLD_CLAIMS)
+        await connection.execute("SELECT pg_advisory_lock($1)", _CLAIM_LOCK)
+        try:
+            yield
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", _CLAIM_LOCK)
 
 
 @pytest.mark.parametrize("conflict", [ConflictResolution.IGNORE, ConflictResolution.REPLACE])
