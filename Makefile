@@ -63,7 +63,7 @@ e2e: venv ## the cluster tier, on a real Kubernetes: Linux, as root; builds and 
 	@$(BIN)/python e2e/run.py $(ARGS)
 
 # Tests of `make e2e` that prove the more the longer they run, at the design's figures.
-e2e-long: venv ## the cluster tier in full: 10,000 objects, faults of 30 s, ten minutes without an operator; half an hour
+e2e-long: venv ## the cluster tier in full: 10,000 objects, faults of 30 s, ten minutes without operator or database; an hour
 	@PGSCHEDULER_TEST_SIZE=full $(BIN)/python e2e/run.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 lock: venv ## write requirements/*.txt anew from pyproject.toml
