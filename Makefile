@@ -75,9 +75,10 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 schema: venv ## write worker/pg_scheduler/_store/schema.sql anew from the migrations
 	@PYTHONPATH=tests $(BIN)/python -m support.schema_file
 
-# The wheel as it was released: what the next schema has to serve (docs/how-to/release.md).
-release-fixture: venv ## keep this release's wheel for the tests of later ones
+# The wheel as it was released: what the next schema has to serve; the chart: what the next one upgrades (docs/how-to/release.md).
+release-fixture: venv ## keep this release's wheel and chart for the tests of later ones
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASES)/$(VERSION) .
+	@helm=$$(PYTHONPATH=tests $(BIN)/python -m support.helm)/helm-4.3.1 && $$helm package charts/pgscheduler --destination $(RELEASES)/$(VERSION)
 	@ls -l $(RELEASES)/*
 
 clean: ## remove .venv, build results and caches
