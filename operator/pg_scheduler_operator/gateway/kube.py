@@ -215,8 +215,12 @@ class KubeResources:
 
     async def uids(self) -> Collection[str]:
         """Uids of all objects that are served: complete, or an error."""
-        pages = [page for kind, path in self._lists() async for page in self._pages(path, accept=_METADATA_ONLY)]
-        return {item["metadata"]["uid"] for page in pages for item in page}
+        return {
+            item["metadata"]["uid"]
+            for _, path in self._lists()
+            async for page in self._pages(path, accept=_METADATA_ONLY)
+            for item in page
+        }
 
     async def pages(self, kind: Kind) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
         """All bodies of one kind that are served, as they stand now, page by page."""
