@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cluster.image import PROJECT_IMAGE
-from support.deployments import Deployments, database_secret, wait_until_operator_serves
+from support.deployments import NO_TLS, Deployments, database_secret, wait_until_operator_serves
 from support.paths import ROOT
 from support.tenants import Tenant
 
@@ -56,6 +56,7 @@ def operator_namespace(
     manifest = yaml.safe_load((ROOT / "deploy" / "operator.yaml").read_text())
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     container["image"] = PROJECT_IMAGE
+    container["env"].append(NO_TLS)
     cluster.apply([database_secret(operators_database.pod_dsn), manifest], namespace=operator_rights)
     wait_until_operator_serves(cluster, operator_rights)
     return operator_rights

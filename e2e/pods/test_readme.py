@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.image import PROJECT_IMAGE
+from support.deployments import NO_TLS
 from support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -33,11 +35,14 @@ def blocks() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The folders that the commands name, with the image that the nodes have."""
+    """The folders that the commands name, with the image that the nodes have and the database's lack of TLS."""
     for name in ("crds", "deploy", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for path in (tmp_path / "deploy").rglob("*.yaml"):
         path.write_text(re.sub(r"(image: )pgscheduler:\S+", rf"\g<1>{PROJECT_IMAGE}", path.read_text()))
+        path.write_text(
+            path.read_text().replace("          env:\n", f"          env:\n            - {json.dumps(NO_TLS)}\n")
+        )
     return tmp_path
 
 

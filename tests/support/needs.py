@@ -78,6 +78,7 @@ PROGRAMS: dict[str, Program | Right] = {
         way="Linux: run the tests as root, where cgroups may be made",
     ),
     "faketime": on_path("faketime", debian="faketime", macos="libfaketime"),
+    "openssl": on_path("openssl", debian="openssl", macos="openssl"),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",

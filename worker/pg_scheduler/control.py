@@ -20,6 +20,7 @@ from pg_scheduler._store.dsn import checked_dsn
 from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
 from pg_scheduler._store.sources import JOB_KIND, OwnedJob
+from pg_scheduler._store.tls import secured
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.job_template import Deletion
@@ -266,14 +267,16 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str | Callable[[], str]) -> None:
+    def __init__(self, dsn: str | Callable[[], str], *, allow_insecure: bool = False) -> None:
         """Keep ``dsn``, a ``postgresql://`` URL, or a function that each connection asks for it; connect when needed.
+
+        Over a network the server has to prove its name, as ``sslmode=verify-full`` says, unless ``allow_insecure``.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
-        checked_dsn(dsn if isinstance(dsn, str) else dsn())
-        self._dsn = dsn
+        self._dsn = secured(dsn, allow_insecure=allow_insecure)
+        checked_dsn(self._dsn if isinstance(self._dsn, str) else self._dsn())
         self._parts: _wiring.ControlParts
 
     async def __aenter__(self) -> Control:

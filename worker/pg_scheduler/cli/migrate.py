@@ -17,7 +17,7 @@ from pg_scheduler.control import Control
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if migrations are pending.")
 @output_option
 @click.pass_context
-def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) -> None:
+def migrate(context: click.Context, dsn: str, *, allow_insecure: bool, check: bool, output: Output) -> None:
     """Make the tables, or bring them to this release's schema.
 
     Safe to run from many processes at once. Prints the migrations that were applied (with --check: that are pending).
@@ -26,7 +26,8 @@ def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) ->
     locked for about 8 seconds a million jobs.
     """
     with dsn_in_use():
-        names = asyncio.run(_pending(dsn) if check else _migrate(dsn))
+        control = Control(dsn, allow_insecure=allow_insecure)
+        names = asyncio.run(_pending(control) if check else _migrate(control))
     state = "pending" if check else "applied"
     print_records([{"migration": name, "state": state} for name in names], output)
     if not names:
@@ -34,11 +35,11 @@ def migrate(context: click.Context, dsn: str, *, check: bool, output: Output) ->
     context.exit(EXIT_NO if check and names else 0)
 
 
-async def _migrate(dsn: str) -> list[str]:
-    async with Control(dsn) as control:
+async def _migrate(control: Control) -> list[str]:
+    async with control:
         return list(await control.migrate(progress))
 
 
-async def _pending(dsn: str) -> list[str]:
-    async with Control(dsn) as control:
+async def _pending(control: Control) -> list[str]:
+    async with control:
         return list(await control.pending_migrations())
