@@ -17,7 +17,7 @@ BEGIN
     IF NOT pg_has_role(current_user, 'scheduler_owner', 'MEMBER') THEN
         EXECUTE format('GRANT scheduler_owner TO %I', current_user);
     END IF;
-    GRANT scheduler_reader TO scheduler_operator, scheduler_owner;
+    GRANT scheduler_reader TO scheduler_operator;
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', schema_);
     EXECUTE format('GRANT CREATE ON SCHEMA %I TO scheduler_owner', schema_);
 
@@ -74,8 +74,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 GRANT SELECT, DELETE, UPDATE (finished_at) ON scheduler_tombstones TO scheduler_worker;
 GRANT SELECT ON
     scheduler_adopted, scheduler_concurrency_limits, scheduler_maintenance, scheduler_migrations, scheduler_pool_settings,
-    scheduler_queue_settings, scheduler_jobs_overview, scheduler_ledger, scheduler_living_workers, scheduler_queue_depth,
-    scheduler_schedule_runs
+    scheduler_queue_settings, scheduler_tenant_limits, scheduler_jobs_overview, scheduler_ledger, scheduler_living_workers,
+    scheduler_queue_depth, scheduler_schedule_runs
     TO scheduler_worker;
 GRANT USAGE ON SEQUENCE scheduler_token TO scheduler_worker;
 
@@ -114,11 +114,13 @@ END $$;
 
 -- name: row_level_security
 -- One login a tenant, called as the tenant. The session's user, whom nothing but a superuser changes, and not the current one:
--- so the functions that run in the owner's name keep to the caller's rows as well. Who may read every tenant's rows (the
--- operator, the owner, readers) is who is a member of scheduler_reader, looked up once a statement.
+-- so functions and views, which run in the owner's name, keep to the caller's rows as well, unless that is who may read all
+-- rows himself: looked up once a statement.
 DO $$
 DECLARE
-    policy record;
+    policy   record;
+    sees_all CONSTANT text := '(SELECT pg_has_role(session_user, ''scheduler_reader'', ''MEMBER'')'
+                              ' OR pg_has_role(session_user, ''scheduler_owner'', ''MEMBER''))';
 BEGIN
     FOR policy IN
         SELECT c.relname AS of_table, CASE
@@ -126,13 +128,14 @@ BEGIN
                 format('EXISTS (SELECT FROM scheduled_jobs j WHERE j.job_id = %I.job_id)', c.relname)
             WHEN c.relname = 'scheduler_occurrences' THEN
                 'EXISTS (SELECT FROM scheduler_schedules s WHERE s.id = scheduler_occurrences.schedule_id)'
+            WHEN c.relname = 'scheduler_tenant_limits' THEN 'tenant COLLATE "C" IN (session_user, ''*'')'
             ELSE 'tenant COLLATE "C" = session_user' END AS is_own
         FROM pg_class c
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relname IN (
             'scheduled_jobs', 'scheduler_adopted', 'scheduler_attempts', 'scheduler_concurrency_limits', 'scheduler_keys',
             'scheduler_occurrences', 'scheduler_pool_settings', 'scheduler_pools', 'scheduler_queue_settings',
             'scheduler_queue_starts', 'scheduler_queues', 'scheduler_results', 'scheduler_schedules', 'scheduler_slots',
-            'scheduler_tenant_submissions', 'scheduler_tombstones', 'scheduler_workers')
+            'scheduler_tenant_limits', 'scheduler_tenant_submissions', 'scheduler_tombstones', 'scheduler_workers')
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', policy.of_table);
         EXECUTE format('DROP POLICY IF EXISTS scheduler_own_rows ON %I', policy.of_table);
@@ -143,17 +146,15 @@ BEGIN
                        policy.of_table, policy.is_own);
         EXECUTE format('CREATE POLICY scheduler_rows_of_all ON %I TO scheduler_operator USING (true)', policy.of_table);
         EXECUTE format('CREATE POLICY scheduler_looks ON %I FOR SELECT TO scheduler_reader USING (true)', policy.of_table);
-        EXECUTE format('CREATE POLICY scheduler_doors ON %I TO scheduler_owner '
-                       'USING (%s OR (SELECT pg_has_role(session_user, ''scheduler_reader'', ''MEMBER'')))',
-                       policy.of_table, policy.is_own);
+        EXECUTE format('CREATE POLICY scheduler_doors ON %I TO scheduler_owner USING (%s OR %s)',
+                       policy.of_table, policy.is_own, sees_all);
     END LOOP;
+    -- Ids of custom resources are the operator's to give: a tenant could take them from another before he comes.
+    DROP POLICY IF EXISTS scheduler_reserved_ids ON scheduled_jobs;
+    EXECUTE format('CREATE POLICY scheduler_reserved_ids ON scheduled_jobs AS RESTRICTIVE FOR INSERT '
+                   'TO scheduler_worker, scheduler_enqueue, scheduler_owner '
+                   'WITH CHECK (NOT starts_with(job_id, ''sj-'') AND NOT starts_with(job_id, ''key:'') OR %s)', sees_all);
 END $$;
--- Ids of custom resources are the operator's to give: a tenant could take them from another before he comes.
-DROP POLICY IF EXISTS scheduler_reserved_ids ON scheduled_jobs;
-CREATE POLICY scheduler_reserved_ids ON scheduled_jobs AS RESTRICTIVE FOR INSERT
-    TO scheduler_worker, scheduler_enqueue, scheduler_owner
-    WITH CHECK (NOT starts_with(job_id, 'sj-') AND NOT starts_with(job_id, 'key:')
-                OR (SELECT pg_has_role(session_user, 'scheduler_reader', 'MEMBER')));
 
 -- name: no_row_level_security
 -- Its policies stay and do nothing.
