@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     As = Callable[[str], Awaitable[asyncpg.Pool[asyncpg.Record]]]
 
 ROLE_OF = {
+    "an_owner": "scheduler_owner",
     "the_operator": "scheduler_operator",
     "a_worker": "scheduler_worker",
     "a_submitter": "scheduler_enqueue",
@@ -234,6 +235,25 @@ async def is_gone_or_ended(scheduler: Scheduler, job_id: str) -> bool:
 async def has_run(scheduler: Scheduler, name: str) -> bool:
     status = await scheduler.schedule_status(name)
     return status is not None and status["last_run_at"] is not None
+
+
+async def test_where_nothing_is_to_be_migrated_no_right_to_it_is_needed(dsn: str, as_: As) -> None:
+    await as_("the_operator")
+
+    async with Control(dsn.replace("postgres@", "the_operator@", 1)) as control:
+        assert await control.migrate() == []
+
+
+async def test_an_owners_login_may_migrate_what_the_roles_have_taken_over(dsn: str, as_: As) -> None:
+    await as_("an_owner")
+    owners = dsn.replace("postgres@", "an_owner@", 1)
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("DELETE FROM scheduler_migrations WHERE version = 38")
+    await admin.execute("ALTER TABLE scheduled_jobs DROP CONSTRAINT scheduled_jobs_key_is_of_its_tenant")
+    await admin.close()
+
+    async with Control(owners) as control:
+        assert await control.migrate() == ["ids_of_tenants"]
 
 
 async def test_a_worker_needs_nothing_but_its_role(as_: As) -> None:
