@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 908ba2a7d7bdcc30f81c3760a1121a6edeae35ddf781c4eaa7cbaf9a70ed7e6e
+-- digest: 5a6f9fc2cd1735d34f17b38093056854523db87b300ca310aeb10162b92d80ee
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -838,11 +838,10 @@ END $$;
 
 -- object: FUNCTION scheduler_replace_job(text, text, text, text, text, text, timestamp with time zone, integer, integer, integer, text, double precision, text, text, integer, timestamp with time zone, boolean, boolean, text, text, text, integer, double precision)
 CREATE FUNCTION scheduler_replace_job(given_job_id text, given_tenant text, given_queue text, given_task text, given_job_name text, given_task_data text, given_execution_time timestamp with time zone, given_priority integer, given_max_retries integer, given_misfire_grace_time integer, given_concurrency_key text, given_timeout_seconds double precision, given_retry_policy text, given_on_interrupt text, given_max_interruptions integer, given_expires_at timestamp with time zone, given_keep_result boolean, given_flush_now boolean, given_tags text, given_metadata text, given_on_full text, given_concurrency_limit integer, wake_within_seconds double precision) RETURNS TABLE(status text, soon boolean, overdue boolean)
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql ROWS 1
     AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY
     WITH given AS MATERIALIZED (
         SELECT scheduler_is_late(given_execution_time, given_misfire_grace_time, given_expires_at, scheduler_now()) AS late),
     made AS (
@@ -878,7 +877,10 @@ BEGIN
                   AS soon,
                   execution_time < scheduler_now() - interval '5 seconds' AS overdue
     )
-    SELECT m.status, m.soon, m.overdue FROM made m;
+    SELECT m.status, m.soon, m.overdue INTO status, soon, overdue FROM made m;
+    IF FOUND THEN
+        RETURN NEXT;
+    END IF;
 END $$;
 
 -- object: FUNCTION scheduler_replace_jobs(text[], text[], text[], text[], text[], text[], timestamp with time zone[], integer[], integer[], integer[], text[], double precision[], text[], text[], integer[], timestamp with time zone[], boolean[], boolean[], text[], text[], text[], integer[])

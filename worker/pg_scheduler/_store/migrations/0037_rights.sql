@@ -11,10 +11,9 @@ CREATE FUNCTION scheduler_replace_job(
     given_retry_policy text, given_on_interrupt text, given_max_interruptions integer, given_expires_at timestamptz,
     given_keep_result boolean, given_flush_now boolean, given_tags text, given_metadata text, given_on_full text,
     given_concurrency_limit integer, wake_within_seconds double precision)
-    RETURNS TABLE (status text, soon boolean, overdue boolean) LANGUAGE plpgsql AS $$
+    RETURNS TABLE (status text, soon boolean, overdue boolean) LANGUAGE plpgsql ROWS 1 AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY
     WITH given AS MATERIALIZED (
         SELECT scheduler_is_late(given_execution_time, given_misfire_grace_time, given_expires_at, scheduler_now()) AS late),
     made AS (
@@ -50,7 +49,10 @@ BEGIN
                   AS soon,
                   execution_time < scheduler_now() - interval '5 seconds' AS overdue
     )
-    SELECT m.status, m.soon, m.overdue FROM made m;
+    SELECT m.status, m.soon, m.overdue INTO status, soon, overdue FROM made m;
+    IF FOUND THEN
+        RETURN NEXT;
+    END IF;
 END $$;
 
 -- As scheduler_replace_job, for rows that exist. A value that all jobs share in a column without NULL is given once, and
