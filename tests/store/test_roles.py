@@ -12,10 +12,13 @@ from pg_scheduler import ConflictResolution, JobSpec, Scheduler, Unique, VacuumC
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.control import Control
 from pg_scheduler.errors import JobFailed
+from support.databases import with_database
+from support.own_server import own_server
 from support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     As = Callable[[str], Awaitable[asyncpg.Pool[asyncpg.Record]]]
 
@@ -235,6 +238,26 @@ async def is_gone_or_ended(scheduler: Scheduler, job_id: str) -> bool:
 async def has_run(scheduler: Scheduler, name: str) -> bool:
     status = await scheduler.schedule_status(name)
     return status is not None and status["last_run_at"] is not None
+
+
+async def test_roles_are_made_without_a_superuser(tmp_path: Path, pg: int) -> None:
+    with own_server(tmp_path / "data", release=pg) as server:
+        admin = await asyncpg.connect(server.dsn)
+        await admin.execute("CREATE ROLE dba LOGIN CREATEROLE")
+        await admin.execute("CREATE DATABASE jobs OWNER dba")
+        await admin.close()
+        dsn = with_database(server.dsn, "jobs").replace("postgres@", "dba@", 1)
+
+        async with Control(dsn) as control:
+            await control.migrate()
+            for _ in range(2):
+                await control.make_roles(row_level_security=True)
+
+        dba = await asyncpg.connect(dsn)
+        await dba.execute("CREATE ROLE w_a LOGIN IN ROLE scheduler_worker")
+        await dba.close()
+        async with asyncpg.create_pool(dsn.replace("dba@", "w_a@", 1), min_size=0) as pool:
+            assert await Scheduler(pool, tenant="w_a").schedule(add, args=(1, 1), execution_time=LATER)
 
 
 async def test_where_nothing_is_to_be_migrated_no_right_to_it_is_needed(dsn: str, as_: As) -> None:

@@ -13,7 +13,7 @@ BEGIN
         END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema_, 'scheduler_' || role_);
     END LOOP;
-    IF NOT pg_has_role(current_user, 'scheduler_owner', 'MEMBER') THEN
+    IF NOT pg_has_role(current_user, 'scheduler_owner', 'USAGE') THEN
         EXECUTE format('GRANT scheduler_owner TO %I', current_user);
     END IF;
     GRANT scheduler_reader TO scheduler_operator;
