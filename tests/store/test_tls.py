@@ -15,7 +15,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from pg_scheduler._store.database import Database, connect_to, open_pool, place_of
+from pg_scheduler._store.database import Database, connect_like, connect_to, open_pool, place_of
 from pg_scheduler._store.tls import secured, secured_dsn
 from pg_scheduler.control import Control
 from pg_scheduler.errors import UntrustedServer
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = [needs("postgresql-15"), needs("openssl"), pytest.mark.newest_postgres]
 SECRET = "s3cr3t-canary"  # noqa: S105  a canary, not a password
 RELEASE = 15
+SPEAKS_TLS = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 HBA = ("host all all 0.0.0.0/0 scram-sha-256",)
 
 
@@ -111,7 +112,7 @@ async def connected(dsn: str) -> bool:
     """Whether TLS was spoken; as the commands connect."""
     connection = await connect_to(secured_dsn(dsn, allow_insecure=False), command_timeout=None)
     try:
-        return bool(await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+        return bool(await connection.fetchval(SPEAKS_TLS))
     finally:
         await connection.close()
 
@@ -189,7 +190,10 @@ async def test_a_new_authority_is_taken_by_the_next_connection_of_a_pool_that_li
             await database.fetchval("SELECT 1")
 
         shutil.copyfile(server.foreign.file, trusted)
-        assert await database.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        assert await database.fetchval(SPEAKS_TLS)
+        engines = await connect_like(pool, command_timeout=None)
+        assert await engines.fetchval(SPEAKS_TLS)
+        await engines.close()
     finally:
         await database.close()
 
