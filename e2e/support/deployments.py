@@ -35,10 +35,6 @@ def database_secret(dsn: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"dsn": dsn}}
 
 
-NO_TLS: Manifest = {"name": "PGSCHEDULER_ALLOW_INSECURE", "value": "true"}
-"""For the environment of a container: the PostgreSQL of these tests speaks none."""
-
-
 def wait_until_operator_serves(cluster: Cluster, namespace: str) -> None:
     """Of a Deployment that was just made, or whose pod was just deleted."""
     deployment = ("--namespace", namespace, "deployment/pgscheduler-operator")
