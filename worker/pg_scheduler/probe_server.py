@@ -18,7 +18,7 @@ from pg_scheduler.errors import CannotListen
 
 CLOSE_SECONDS = 0.5
 
-logger = logging.getLogger("pg_scheduler.serving")
+logger = logging.getLogger("pg_scheduler.probes")
 
 
 class ProbeServer:
