@@ -69,7 +69,7 @@ e2e: venv ## the cluster tier, on a real Kubernetes: Linux, as root; builds and 
 	@$(BIN)/python e2e/run.py $(ARGS)
 
 # Tests of `make e2e` that prove the more the longer they run, at the design's figures.
-e2e-long: venv ## the cluster tier in full: 10,000 objects, faults of 30 s, ten minutes without an operator; half an hour
+e2e-long: venv ## the cluster tier in full: 10,000 objects, faults of 30 s, ten minutes without operator or database; an hour
 	@PGSCHEDULER_TEST_SIZE=full $(BIN)/python e2e/run.py -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 lock: venv ## write requirements/*.txt anew from pyproject.toml
@@ -82,9 +82,10 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 schema: venv ## write worker/pg_scheduler/_store/schema.sql anew from the migrations
 	@PYTHONPATH=tests $(BIN)/python -m support.schema_file
 
-# The wheel as it was released: what the next schema has to serve (docs/how-to/release.md).
-release-fixture: venv ## keep this release's wheel for the tests of later ones
+# The wheel as it was released: what the next schema has to serve; the chart: what the next one upgrades (docs/how-to/release.md).
+release-fixture: venv ## keep this release's wheel and chart for the tests of later ones
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASES)/$(VERSION) .
+	@helm=$$(PYTHONPATH=tests $(BIN)/python -m support.helm)/helm-4.3.1 && $$helm package charts/pgscheduler --destination $(RELEASES)/$(VERSION)
 	@ls -l $(RELEASES)/*
 
 clean: ## remove .venv, build results and caches

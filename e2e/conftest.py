@@ -117,5 +117,6 @@ def operator_rights(cluster: Cluster, operators_manifests: list[Manifest]) -> st
     """All of that but the Deployment; the namespace of the ServiceAccount."""
     namespace = {"name": OPERATOR_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
-    cluster.apply(one for one in operators_manifests if one["kind"] != "Deployment")
+    rights = [one for one in operators_manifests if one["kind"] != "Deployment"]
+    cluster.apply(rights, namespace=OPERATOR_NAMESPACE)
     return OPERATOR_NAMESPACE

@@ -80,6 +80,11 @@ def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: C
     cluster.kubectl("-n", "shop", "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
     release.test()
 
+    release.uninstall()
+    release.install(database={"dev": {"enabled": True}})
+    release.test()
+    cluster.kubectl("-n", "shop", "get", "sjob/hello")
+
 
 @pytest.mark.usefixtures("_leaves_nothing")
 def test_the_next_lines_install_it_on_a_database_that_is_there(

@@ -48,10 +48,10 @@ def test_schedule_runs_on_without_operator_and_nothing_runs_twice(
     tenant.wait_for("sjob/deleted sjob/vanished pjob/steady", "condition=Ready")
 
     end(operator)
+    ended_at = monotonic()
     runs = len(tenant.ledger.runs("steady"))
     tenant.kubectl("delete", "sjob/deleted", "--wait=false")  # its finalizer holds it
     _take_away(tenant, "sjob/vanished")
-    ended_at = monotonic()
     tenant.wait(
         f"{ticks} runs without an operator",
         lambda: len(tenant.ledger.runs("steady")) >= runs + ticks,

@@ -64,7 +64,7 @@ class Release:
         return self._run("uninstall", self._name, "--wait")
 
     def is_there(self) -> bool:
-        listed = [str(self._helm), "list", "--namespace", self._namespace, "--short", "--all"]
+        listed = [str(self._helm), "list", "--namespace", self._namespace, "--short"]
         return self._name in output_of(listed, env=self._cluster.env).split()
 
     def _run(self, *arguments: str, values: dict[str, Any] | None = None) -> str:

@@ -26,7 +26,7 @@ from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.presence import Presence
 from pg_scheduler_operator.probes import Health, OperatorServer
 from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, retry, until_one_ends
-from pg_scheduler_operator.watch import streams, watch
+from pg_scheduler_operator.watch import Ear, streams, watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -115,18 +115,19 @@ class _Operator:
             yield
             return
         namespace, name = self._lease
-        lease = KubeLease(self._api, namespace=namespace, name=name, seconds=LEASE_SECONDS)
-        election = Election(lease, identity=f"{socket.gethostname()}_{token_hex(4)}", metrics=self._metrics)
-        self._metrics.set(LEADER, 0)
-        self._health.stands_by = True
-        await election.acquire(on_look=self._note_api)
-        self._health.stands_by = False
-        self._metrics.set(LEADER, 1)
-        try:
-            async with _beside(_hold(election, on_lost)):
-                yield
-        finally:
-            await election.release()
+        async with connect(self._metrics) as api:  # connections of its own: a renewal waits for no other request
+            lease = KubeLease(api, namespace=namespace, name=name, seconds=LEASE_SECONDS)
+            election = Election(lease, identity=f"{socket.gethostname()}_{token_hex(4)}", metrics=self._metrics)
+            self._metrics.set(LEADER, 0)
+            self._health.stands_by = True
+            await election.acquire(on_look=self._note_api)
+            self._health.stands_by = False
+            self._metrics.set(LEADER, 1)
+            try:
+                async with _beside(_hold(election, on_lost)):
+                    yield
+            finally:
+                await election.release()
 
     def _note_api(self, answers: bool) -> None:
         self._health.api_answers = answers
@@ -137,7 +138,7 @@ class _Operator:
         settings = self._settings
         rows = Rows(self._control, cluster=settings.cluster_name, is_open=False)
         presence = Presence(self._control.operations, self._resources, settings, self._metrics)
-        queue = KeyQueue()
+        queue = KeyQueue(is_own=self._resources.echoes.is_own)
         reconciler = self._reconciler(queue, rows)
         self._health.longest_turn_seconds = lambda: reconciler.longest_turn_seconds
         watching, opened = asyncio.Event(), asyncio.Event()
@@ -161,7 +162,8 @@ class _Operator:
         await asyncio.wait({preparing, opening}, timeout=TABLES_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
-        watched = asyncio.create_task(self._watch(queue, watching))
+        ear = Ear(changed=queue.tell, gone=reconciler.gone)
+        watched = asyncio.create_task(self._watch(ear, watching))
         stopping = asyncio.create_task(stop.wait())
         await until_one_ends({preparing, working, watched, stopping}, and_end={opening})
 
@@ -188,7 +190,7 @@ class _Operator:
             metrics=self._metrics,
         )
 
-    async def _watch(self, queue: KeyQueue, watching: asyncio.Event) -> None:
+    async def _watch(self, ear: Ear, watching: asyncio.Event) -> None:
         namespaces = self._settings.watch_namespaces
         missing = self._health.lists = streams(namespaces)
 
@@ -197,8 +199,7 @@ class _Operator:
             if is_listed:
                 missing.discard(stream)
 
-        is_own = self._resources.echoes.is_own
-        await watch(queue, namespaces=namespaces, started=watching, told=told, is_own=is_own)
+        await watch(ear, namespaces=namespaces, started=watching, told=told)
 
 
 async def _hold(election: Election, on_lost: Callable[[], NoReturn]) -> None:

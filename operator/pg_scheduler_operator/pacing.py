@@ -1,13 +1,15 @@
 """How soon a status may be written, and whose comes first when many wait.
 
 Invariants: all objects together keep to one token bucket; what it holds back is a line of keys without statuses, one
-entry an object, and leaves it by rank and then by age. A token that was given to a key is used or given back.
+entry an object, and leaves it by rank and then by age. A token that was given to a key is used or given back. No more
+are called than can write: whoever is called waits for nobody, and the best rank of the moment comes next.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -18,13 +20,15 @@ from pg_scheduler_operator.metrics import STATUS_BACKLOG, STATUS_BACKLOG_AGE, Me
 from pg_scheduler_operator.status import live_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 K = TypeVar("K", bound=Hashable)
 
 COALESCED_SECONDS: Final = 60.0
 PER_SECOND: Final = 50.0
 BURST: Final = 400.0
+CALLED: Final = 20
+"""So many may be called and not have written yet."""
 
 
 class Rank(IntEnum):
@@ -110,7 +114,10 @@ class Pacer(Generic[K]):
         self._heap: list[tuple[_Place, K]] = []
         self._numbers = count()
         self._called: set[K] = set()
+        self._last_served = Rank.REST
         self._somebody_waits = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     def wait_seconds(self, key: K, *, urgent: bool, rank: Rank = Rank.REST) -> float | None:
         """0: ``key`` has a token and is to be written now. Else when to ask again; None: it will be called."""
@@ -119,9 +126,8 @@ class Pacer(Generic[K]):
             return own_wait
         if key in self._called:
             return 0
-        if not self._line and self._all.wait_seconds() == 0:
-            self._all.take()
-            self._called.add(key)
+        if rank <= self._last_served and not self._line and self._all.wait_seconds() == 0:
+            self._give(key)
             return 0
         self._line_up(key, rank)
         return None
@@ -142,17 +148,28 @@ class Pacer(Generic[K]):
         heappush(self._heap, (place, key))
         self._somebody_waits.set()
 
+    def _give(self, key: K) -> None:
+        self._all.take()
+        self._called.add(key)
+        if len(self._called) >= CALLED:
+            self._has_room.clear()
+
+    def _take_away(self, key: K) -> None:
+        self._called.discard(key)
+        if len(self._called) < CALLED:
+            self._has_room.set()
+
     def written(self, key: K) -> None:
         """A write was done with the key's token."""
         _, own = self._written.get(key, (0.0, Bucket(per_second=1, burst=4, clock=self._clock)))
         own.take()
-        self._called.discard(key)
+        self._take_away(key)
         self._written[key] = (self._clock(), own)
 
     def done(self, key: K) -> None:
         """The key's turn has ended; a token that it has not used is another's."""
         if key in self._called:
-            self._called.discard(key)
+            self._take_away(key)
             self._all.give_back()
 
     def forget(self, key: K) -> None:
@@ -161,11 +178,22 @@ class Pacer(Generic[K]):
         self._written.pop(key, None)
         self._line.pop(key, None)
 
+    @contextmanager
+    def only(self, last: Rank) -> Iterator[None]:
+        """Meanwhile nobody of a later rank is served; they stand in line."""
+        self._last_served = last
+        try:
+            yield
+        finally:
+            self._last_served = Rank.REST
+            self._somebody_waits.set()
+
     async def called(self) -> K:
         """The key whose turn it is next, as soon as there is a token, which is then the key's."""
         while True:
             self.tell()
             await self._somebody_waits.wait()
+            await self._has_room.wait()
             await asyncio.sleep(self._all.wait_seconds())
             key = self.call()
             if key is not None:
@@ -173,16 +201,17 @@ class Pacer(Generic[K]):
 
     def call(self) -> K | None:
         """Give the first of the line a token, if there is one; which key it was."""
-        while self._heap and self._all.wait_seconds() == 0:
+        while self._heap and self._heap[0][0].rank <= self._last_served:
+            if self._all.wait_seconds() > 0 or not self._has_room.is_set():
+                return None
             place, key = heappop(self._heap)
             if self._line.get(key) is place:  # else it has left the line, or stands further ahead
                 del self._line[key]
-                self._all.take()
-                self._called.add(key)
+                self._give(key)
                 return key
         if not self._line:
             self._heap.clear()
-            self._somebody_waits.clear()
+        self._somebody_waits.clear()
         return None
 
     def tell(self) -> None:

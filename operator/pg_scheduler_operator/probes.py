@@ -34,7 +34,7 @@ LOOP_LIMITS_SECONDS: Final = {
 }
 """How long a loop's round may take: its pause, the longest back-off, and the time limits of what it asks for."""
 WATCH_LIMIT_SECONDS: Final = 600.0
-"""The API server sends a bookmark a minute; while it is away nothing comes, and a new process would not help soon."""
+"""A stream has a bookmark twice a minute. Without the API server it has none, and no new process would help soon."""
 TURN_LIMIT_SECONDS: Final = 600.0
 
 STARTING: Final = "starting"

@@ -1,15 +1,14 @@
 """Watching Kubernetes: kopf lists, watches, and authenticates; every event becomes a key.
 
-Invariant: events carry no truth. The handlers do nothing but put the key into the queue, whose workers read the object
-themselves: kopf does not repeat a handler that failed, the queue does.
+Invariants: events carry no truth but one, that an object of this uid is gone; whoever works on a key reads the object
+itself. No event goes further into kopf, whose own workers would cost each object of a list a task of its own.
 """
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 from kopf._cogs.clients import watching
@@ -20,52 +19,46 @@ from pg_scheduler_operator.resources import GROUP, VERSION, Key, Kind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-
-    from pg_scheduler_operator.reconciler import KeyQueue
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     Told = Callable[[str, bool], None]
     """Is given a stream's name, and whether that was the end of its list."""
 
-WATCH_SECONDS: Final = 300
-INACTIVITY_SECONDS: Final = 70
+WATCH_SECONDS: Final = 30
+"""How long the API server lets a stream be, before whose end it sends a bookmark: what fell silent ends soon."""
+INACTIVITY_SECONDS: Final = 40
+"""A stream that has outlived that in silence is cut here: the server, or what lies between, does not answer."""
 PAGE: Final = 500
 REQUEST_TIMEOUT_SECONDS: Final = 30
-WORKERS: Final = 20
-IDLE_SECONDS: Final = 0.01
-"""How long a worker of kopf's stays with an object that nothing more happens to: what a list passes on waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memo:
-    """What the handlers are given."""
+class Ear:
+    """Whom events are told.
 
-    queue: KeyQueue
-    is_own: Callable[[Key, str], bool]
+    Attributes:
+        changed: the object of this key has this version now.
+        gone: the object of this key and uid is no more.
+    """
 
+    changed: Callable[[Key, str], None]
+    gone: Callable[[Key, str], None]
 
-class _NoDifferences(kopf.DiffBaseStorage):
-    """Handlers of events are told no differences, for which kopf would copy each object at each event."""
-
-    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
-        del body, extra_fields
-        return cast("kopf.BodyEssence", {})
-
-    def fetch(self, *, body: kopf.Body) -> None:
-        """Nothing was stored."""
-
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """There is nothing to store."""
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Pass on what an event of a list or a watch means."""
+        metadata = event["object"]["metadata"]
+        key = key_of(event["object"])
+        if event["type"] == "DELETED":
+            self.gone(key, metadata["uid"])
+        else:
+            self.changed(key, metadata["resourceVersion"])
 
 
 @kopf.on.event(GROUP, VERSION, Kind.PERIODIC_JOB.plural)
 @kopf.on.event(GROUP, VERSION, Kind.SCHEDULED_JOB.plural)
 @kopf.on.event(GROUP, VERSION, Kind.WORKER_POOL.plural)
-async def changed(body: Mapping[str, Any], memo: Memo, **_: Any) -> None:
-    """Something happened to an object, unless it is what we did ourselves."""
-    key = key_of(body)
-    if not memo.is_own(key, body["metadata"]["resourceVersion"]):
-        memo.queue.put(key)
+async def watched(**_: Any) -> None:
+    """Never called: kopf watches what has a handler."""
 
 
 def key_of(body: Mapping[str, Any]) -> Key:
@@ -85,12 +78,11 @@ def _stream(plural: str, namespace: str | None) -> str:
 
 
 async def watch(
-    queue: KeyQueue,
+    ear: Ear,
     *,
     namespaces: Sequence[str],
     started: asyncio.Event,
     told: Told,
-    is_own: Callable[[Key, str], bool],
 ) -> None:
     """Watch until SIGTERM or SIGINT comes, or the API server says that watching makes no sense any more.
 
@@ -98,21 +90,18 @@ async def watch(
     gives what outlives one five seconds.
 
     Args:
-        queue: gets the keys.
+        ear: is told of each event.
         namespaces: those to watch; all when empty.
         started: set when the watch begins.
         told: called with each sign of life of a stream.
-        is_own: says of an object's version whether we have made it, so that there is nothing to be done.
 
     Raises:
         KubernetesError: the watch has ended and cannot go on.
     """
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it reports each call of the handler
     try:
-        with overheard(told):
+        with overheard(ear, told):
             await kopf.operator(
                 settings=_settings(),
-                memo=Memo(queue=queue, is_own=is_own),
                 identity=Identity(f"{GROUP}/operator"),  # else kopf asks for the user's name, and a pod's user has none
                 standalone=True,
                 clusterwide=not namespaces,
@@ -128,15 +117,18 @@ async def watch(
 
 
 @contextmanager
-def overheard(told: Told) -> Iterator[None]:
-    """Hear what comes out of kopf's streams, in the one place where bookmarks still are: no handler gets them."""
+def overheard(ear: Ear, told: Told) -> Iterator[None]:
+    """Hear what comes out of kopf's streams where it comes out: kopf itself is given only the end of each list."""
     infinite_watch = watching.infinite_watch
 
     async def listening(**arguments: Any) -> AsyncIterator[Any]:
         name = _stream(arguments["resource"].plural, arguments["namespace"])
         async for event in infinite_watch(**arguments):
             told(name, event is watching.Bookmark.LISTED)
-            yield event
+            if isinstance(event, watching.Bookmark):
+                yield event
+            elif event["type"] != "BOOKMARK":
+                ear.hear(event)
 
     watching.infinite_watch = listening
     try:
@@ -153,12 +145,5 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = INACTIVITY_SECONDS
     settings.watching.chunk_size = PAGE
     settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
-    settings.queueing.worker_limit = WORKERS
-    # a handler only puts a key: there is nothing to wait for at the end, and a default kopf takes five seconds to stop
-    settings.queueing.exit_timeout = 0.2
-    settings.queueing.idle_timeout = IDLE_SECONDS
     settings.process.ultimate_exiting_timeout = None
-    settings.persistence.finalizer = f"{GROUP}/kopf"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = _NoDifferences()
     return settings

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMPLETE = {"type": "Complete", "status": "True", "reason": "Completed", "message": ""}
 FAILED = {"type": "Failed", "status": "True", "reason": "UnknownTask", "message": "no worker knows it"}
+NOTHING: dict[str, Any] = {}
 WAITS = {"type": "Complete", "status": "False", "reason": "Pending", "message": "due"}
 
 
@@ -127,17 +128,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_at_once")
 async def test_trial_removes_the_last_one_runs_a_job_and_leaves_nothing(server: Served) -> None:
     told, api = server
-    for status, body in (
-        (200, job(COMPLETE)),  # of the last trial
-        (200, {}),
-        (404, {}),
-        (201, {}),
-        (200, job(WAITS)),
-        (200, job(COMPLETE)),
-        (200, job(COMPLETE)),
-        (200, {}),
-        (404, {}),
-    ):
+    of_the_last = [(200, job(COMPLETE)), (200, NOTHING), (404, NOTHING)]
+    of_this = [(201, NOTHING), (200, job(WAITS)), (200, job(COMPLETE))]
+    for status, body in (*of_the_last, *of_this, *of_the_last):
         told.answer(status, body)
 
     assert "pgscheduler.ping" in await tried(api)
@@ -153,7 +146,7 @@ async def test_trial_removes_the_last_one_runs_a_job_and_leaves_nothing(server: 
 @pytest.mark.usefixtures("_at_once")
 async def test_trial_that_fails_says_what_its_conditions_say(server: Served) -> None:
     told, api = server
-    for status, body in ((404, {}), (201, {}), (200, job(FAILED))):
+    for status, body in ((404, NOTHING), (201, NOTHING), (200, job(FAILED))):
         told.answer(status, body)
 
     with pytest.raises(TrialFailed, match="UnknownTask: no worker knows it"):
@@ -163,7 +156,7 @@ async def test_trial_that_fails_says_what_its_conditions_say(server: Served) -> 
 @pytest.mark.usefixtures("_at_once")
 async def test_trial_that_nobody_looks_at_says_so(server: Served) -> None:
     told, api = server
-    for status, body in ((404, {}), (201, {})):
+    for status, body in ((404, NOTHING), (201, NOTHING)):
         told.answer(status, body)
 
     with pytest.raises(WaitTooShort, match="no operator has looked at it"):

@@ -47,6 +47,45 @@ async def test_key_put_while_it_is_worked_on_comes_again_when_that_is_done() -> 
     assert await is_empty(queue)
 
 
+async def test_version_that_is_our_own_is_no_news() -> None:
+    queue = KeyQueue(is_own=lambda _, version: version == "7")
+
+    queue.tell(A, "7")
+    assert await is_empty(queue)
+    queue.tell(A, "8")
+    assert await asyncio.wait_for(queue.get(), PATIENCE) == A
+
+
+@pytest.mark.parametrize(("told", "is_news"), [(["7"], False), (["8"], True), (["8", "7"], False), (["7", "8"], True)])
+async def test_version_told_before_the_write_that_made_it_was_answered_is_no_news(
+    told: list[str], is_news: bool
+) -> None:
+    """A version that is ours has all that came before it."""
+    own: set[str] = set()
+    queue = KeyQueue(is_own=lambda _, version: version in own)
+    queue.put(A)
+    await queue.get()
+    for version in told:
+        queue.tell(A, version)
+    own.add("7")
+
+    queue.done(A)
+
+    assert await is_empty(queue) is not is_news
+
+
+async def test_key_put_by_others_comes_again_whatever_was_told_of_it() -> None:
+    queue = KeyQueue(is_own=lambda *_: True)
+    queue.put(A)
+    await queue.get()
+    queue.put(A)
+    queue.tell(A, "7")
+
+    queue.done(A)
+
+    assert await asyncio.wait_for(queue.get(), PATIENCE) == A
+
+
 async def test_one_key_does_not_hold_up_another() -> None:
     queue = KeyQueue()
     queue.put(A)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,9 @@ from pg_scheduler_operator.errors import (
     ObjectChanged,
     ObjectGone,
 )
-from pg_scheduler_operator.gateway.kube import KubeApi, KubeResources, connect
+from pg_scheduler_operator.gateway.kube import KubeResources, _proxy, api_of, connect
 from pg_scheduler_operator.metrics import Metrics
+from pg_scheduler_operator.reconcile.common import held
 from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
@@ -114,9 +116,40 @@ async def test_server_that_asks_to_wait_says_how_long(server: Served) -> None:
 async def test_server_that_is_not_there_is_unreachable() -> None:
     configuration = client.Configuration()
     configuration.host = "http://127.0.0.1:1"
-    async with client.ApiClient(configuration) as api:
+    async with api_of(configuration) as api:
         with pytest.raises(KubernetesUnreachable):
-            await KubeResources(KubeApi(api)).get(META.key)
+            await KubeResources(api).get(META.key)
+
+
+async def test_each_request_carries_the_token_of_its_time(server: Served) -> None:
+    told, api = server
+
+    await KubeResources(api).get(META.key)
+    for token in ("Bearer one", "Bearer two"):
+        told.configuration.api_key["BearerToken"] = token
+        await KubeResources(api).get(META.key)
+
+    assert told.authorizations == [None, "Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "exceptions", "proxy"),
+    [
+        ("http://own:1", "", "http://own:1"),
+        (None, "", "http://everybodys:2"),
+        (None, "10.96.0.1", None),
+        ("http://own:1", "10.96.0.1", "http://own:1"),
+    ],
+)
+def test_proxy_is_the_configurations_else_the_environments(
+    monkeypatch: pytest.MonkeyPatch, configured: str | None, exceptions: str, proxy: str | None
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://everybodys:2")
+    monkeypatch.setenv("no_proxy", exceptions)
+    configuration = client.Configuration()
+    configuration.host, configuration.proxy = "https://10.96.0.1:443", configured
+
+    assert _proxy(configuration) == proxy
 
 
 def page(*uids: str, more: str = "") -> dict[str, Any]:
@@ -190,6 +223,22 @@ async def test_finalizers_that_we_have_set_are_known_as_ours(server: Served) -> 
     told.answer(404)
     await resources.get(META.key)
     assert not resources.echoes.is_own(META.key, "2")
+
+
+async def test_both_writes_of_a_turn_are_known_as_ours_whichever_the_watch_tells_of_last(server: Served) -> None:
+    told, api = server
+    resources = KubeResources(api)
+    unheld = replace(META, finalizers=())
+    told.answer(200, changed(finalizers=[FINALIZER]))
+    told.answer(200, changed(finalizers=[FINALIZER], resourceVersion="3"))
+    told.answer(200, changed(finalizers=[FINALIZER], resourceVersion="4"))
+
+    await resources.set_finalizers(unheld, [FINALIZER])
+    await resources.write_status(held(unheld), {}, {"a": 2})
+    assert [resources.echoes.is_own(META.key, version) for version in "1234"] == [False, True, True, False]
+
+    await resources.write_status(META, {"a": 2}, {"a": 3})
+    assert [resources.echoes.is_own(META.key, version) for version in "1234"] == [False, False, True, True]
 
 
 async def test_uids_are_complete_or_an_error(server: Served) -> None:

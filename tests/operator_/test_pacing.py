@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pg_scheduler_operator import pacing
 from pg_scheduler_operator.metrics import STATUS_BACKLOG, STATUS_BACKLOG_AGE, Metrics
 from pg_scheduler_operator.pacing import Bucket, Pacer, Rank, rank_of
 
@@ -177,11 +179,46 @@ async def test_caller_waits_until_somebody_waits() -> None:
     assert await calling == "x"
 
 
+async def test_who_was_held_back_is_called_as_soon_as_all_are_served_again() -> None:
+    pacer: Pacer[str] = Pacer(asyncio.get_running_loop().time, per_second=1000, burst=10)
+    with pacer.only(Rank.FINISHED):
+        calling = asyncio.create_task(pacer.called())
+        assert pacer.wait_seconds("a", urgent=True, rank=Rank.READY) is None
+        assert pacer.wait_seconds("b", urgent=True, rank=Rank.FINISHED) is None  # behind nobody who is served
+        assert await calling == "b"
+        calling = asyncio.create_task(pacer.called())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not calling.done()
+
+    assert await asyncio.wait_for(calling, 10) == "a"
+
+
+async def test_no_more_are_called_than_can_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "CALLED", 2)
+    pacer: Pacer[str] = Pacer(asyncio.get_running_loop().time, per_second=1000, burst=100)
+    with pacer.only(Rank.FINISHED):
+        for key in "abcd":
+            pacer.wait_seconds(key, urgent=True, rank=Rank.READY)
+    assert [await pacer.called(), await pacer.called()] == ["a", "b"]
+    calling = asyncio.create_task(pacer.called())
+    await asyncio.sleep(0)
+    assert pacer.call() is None
+
+    pacer.written("b")
+    assert await asyncio.wait_for(calling, 10) == "c"
+    calling = asyncio.create_task(pacer.called())
+    await asyncio.sleep(0)
+    pacer.done("a")  # it had nothing to write
+    assert await asyncio.wait_for(calling, 10) == "d"
+
+
 KEYS = st.sampled_from("abcdef")
 STEPS = st.lists(
     st.tuples(st.just("ask"), KEYS, st.sampled_from(list(Rank)))
     | st.tuples(st.just("pass"), st.floats(0, 0.2), st.none())
     | st.tuples(st.just("call"), st.none(), st.none())
+    | st.tuples(st.just("only"), st.none(), st.sampled_from(list(Rank)))
     | st.tuples(st.just("forget"), KEYS, st.none()),
     max_size=80,
 )
@@ -192,13 +229,14 @@ def test_no_more_is_written_than_the_bucket_gives_and_nobody_is_left_behind(step
     clock = Clock()
     pacer: Pacer[str] = Pacer(clock, per_second=10, burst=2)
     begin, written = clock.now, 0
-    waiting: set[str] = set()
+    waiting: dict[str, Rank] = {}
+    last, served = Rank.REST, ExitStack()
 
     def turn(key: str, rank: Rank) -> int:
         answer = pacer.wait_seconds(key, urgent=True, rank=rank)
-        waiting.discard(key)
+        before = waiting.pop(key, rank)
         if answer is None:
-            waiting.add(key)
+            waiting[key] = min(before, rank)
         elif answer == 0:
             pacer.written(key)
         pacer.done(key)
@@ -207,17 +245,24 @@ def test_no_more_is_written_than_the_bucket_gives_and_nobody_is_left_behind(step
     for what, value, rank in steps:
         match what:
             case "ask":
-                written += turn(value, rank)
+                count = turn(value, rank)
+                written += count
+                assert not count or rank <= last
             case "pass":
                 clock.now += value
+            case "only":
+                served.close()
+                served.enter_context(pacer.only(rank))
+                last = rank
             case "call":
                 key = pacer.call()
+                assert key is None or waiting[key] <= last
                 written += turn(key, Rank.REST) if key else 0
             case _:
                 pacer.forget(value)
-                waiting.discard(value)
+                waiting.pop(value, None)
         assert written <= 2 + 10 * (clock.now - begin) + 1e-6
-        assert set(pacer._line) == waiting
+        assert pacer._line.keys() == waiting.keys()
 
 
 @given(st.lists(st.floats(0, 10), max_size=50))

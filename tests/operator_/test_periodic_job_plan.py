@@ -19,7 +19,7 @@ from pg_scheduler_operator.reconcile.actions import (
     UpsertSchedule,
 )
 from pg_scheduler_operator.reconcile.periodic_job import plan
-from pg_scheduler_operator.resources import RESUME_REQUESTED_AT, Kind, PeriodicJobSpec, Resource, read
+from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Kind, PeriodicJobSpec, Resource, read
 from pg_scheduler_operator.status import Reason
 from support.operator_world import NOW, body, job_row, periodic_job, schedule_row
 
@@ -77,8 +77,16 @@ def verdicts(actions: list[Action]) -> dict[str, str]:
     }
 
 
-def test_new_schedule_is_held_before_its_row_is_made() -> None:
-    assert kinds(plan(job(finalizers=[]), None, now=NOW)) == [AddFinalizer, UpsertSchedule]
+def test_row_of_a_new_schedule_waits_for_no_request() -> None:
+    assert kinds(plan(job(finalizers=[]), None, now=NOW)) == [UpsertSchedule]
+
+
+def test_object_is_held_before_it_is_told_to_be_ready() -> None:
+    holding, telling = plan(job(finalizers=["theirs"]), schedule_row(), now=NOW)
+
+    assert holding == AddFinalizer(meta=job(finalizers=["theirs"]).meta)
+    assert isinstance(telling, SetStatus)
+    assert telling.meta == job(finalizers=["theirs", FINALIZER]).meta  # else the write would not be known as our own
 
 
 def test_finalizer_taken_off_by_hand_is_put_back() -> None:
@@ -451,8 +459,9 @@ def test_deletion_ends_the_jobs_as_the_spec_says_or_as_its_row_where_it_is_inval
     assert isinstance(release, RemoveFinalizer)
 
 
-def test_deletion_of_an_object_that_we_do_not_hold_is_not_ours() -> None:
-    assert plan(job(finalizers=[], **DELETING), schedule_row(), now=NOW) == []
+def test_deletion_of_an_object_that_we_do_not_hold_yet_takes_its_row_along() -> None:
+    assert kinds(plan(job(finalizers=[], **DELETING), schedule_row(), now=NOW)) == [DeleteSchedule]
+    assert plan(job(finalizers=[], **DELETING), None, now=NOW) == []
 
 
 def test_unknown_task_is_told_and_the_schedule_is_ready() -> None:

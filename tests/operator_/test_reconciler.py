@@ -936,6 +936,80 @@ async def test_sweep_ends_the_jobs_of_a_schedule_as_its_object_had_said(world: W
     assert tuple(row) == ("cancelled", "w")
 
 
+def lose(world: World, key: Key) -> str:
+    """The object goes without asking, as one does that is not held; its uid."""
+    uid: str = world.cluster.objects.pop(key)["metadata"]["uid"]
+    return uid
+
+
+async def schedules(world: World) -> list[str]:
+    rows = await world.pool.fetch("SELECT source_uid FROM scheduler_schedules ORDER BY id")
+    return [row["source_uid"] for row in rows]
+
+
+async def test_row_of_an_object_that_goes_before_it_is_held_goes_with_it(world: World) -> None:
+    world.pacer = world.reconciler._executor._pacer = Pacer(lambda: 0.0, burst=0)
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.reconciler.reconcile(key)
+    assert world.cluster.objects[key]["metadata"]["finalizers"] == []
+    assert len(await schedules(world)) == 1
+    world.reconciler.gone(key, lose(world, key))
+
+    assert world.queue._waiting == {key}
+    await world.reconciler.reconcile(key)
+
+    assert await schedules(world) == []
+
+
+async def test_row_of_an_object_made_anew_stays_when_the_one_before_goes(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.reconciler.reconcile(key)
+    gone = lose(world, key)
+    world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    new = world.cluster.objects[key]["metadata"]["uid"]
+    await world.reconciler.reconcile(key)
+    assert await schedules(world) == [gone, new]
+    world.reconciler.gone(key, gone)
+
+    await world.reconciler.reconcile(key)
+
+    assert await schedules(world) == [new]
+
+
+async def test_object_that_went_after_it_was_read_makes_no_row(world: World) -> None:
+    """A page of a crowd is read long before the last of its objects has its turn."""
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    read_before = await world.cluster.get(key)
+    world.reconciler.gone(key, lose(world, key))
+
+    await world.reconciler.reconcile(key, read_before)
+
+    assert await schedules(world) == []
+
+
+async def test_row_of_an_object_that_went_while_the_database_was_away_goes_when_it_is_back(world: World) -> None:
+    key = world.cluster.apply(Kind.PERIODIC_JOB, "p", periodic_job())
+    await world.reconciler.reconcile(key)
+    world.reconciler.gone(key, lose(world, key))
+    world.rows.away = True
+    with pytest.raises(DatabaseUnreachable):
+        await world.reconciler.reconcile(key)
+    world.rows.away = False
+
+    await world.reconciler.reconcile(key)
+
+    assert await schedules(world) == []
+
+
+async def test_many_that_were_seen_to_go_hold_no_sweep(world: World) -> None:
+    keys = [world.cluster.apply(Kind.PERIODIC_JOB, f"p{number}", periodic_job()) for number in range(12)]
+    await asyncio.gather(*(world.reconciler.reconcile(key) for key in keys))
+    for key in keys:
+        world.reconciler.gone(key, lose(world, key))
+
+    assert await world.sweeper.run_once() == 12
+
+
 async def test_restart_with_nothing_changed_writes_nothing(world: World) -> None:
     keys = [
         world.cluster.apply(Kind.PERIODIC_JOB, f"p{number}", periodic_job(schedule={"cron": ["0 2 * * *"]}))
@@ -985,7 +1059,7 @@ async def test_new_schedule_whose_status_must_wait_is_not_looked_at_again_before
     assert await world.reconciler.reconcile(key) is None
 
     assert world.pacer._line.keys() == {key}  # it will be called
-    assert reads == ["get", "set_finalizers"]
+    assert reads == ["get"]
     assert await world.pool.fetchval("SELECT count(*) FROM scheduler_schedules") == 1
 
 

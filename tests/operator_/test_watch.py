@@ -1,41 +1,72 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import kopf
 import pytest
+from kopf._cogs.clients import watching
 
 from pg_scheduler_operator.errors import KubernetesError
-from pg_scheduler_operator.reconciler import KeyQueue
 from pg_scheduler_operator.resources import Key, Kind
-from pg_scheduler_operator.watch import Memo, _settings, changed, watch
-from support.operator_world import body, scheduled_job
+from pg_scheduler_operator.watch import Ear, _settings, overheard, watch
+from support.operator_world import body, periodic_job, scheduled_job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Heard:
+    """What an ear has passed on."""
+
+    def __init__(self) -> None:
+        self.changed: list[tuple[Key, str]] = []
+        self.gone: list[tuple[Key, str]] = []
+        self.ear = Ear(
+            changed=lambda *what: self.changed.append(what),
+            gone=lambda *what: self.gone.append(what),
+        )
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-async def test_event_becomes_a_key_whatever_it_says(kind: Kind) -> None:
-    queue = KeyQueue()
-    handler: Any = changed
-    memo = Memo(queue=queue, is_own=lambda *_: False)
+@pytest.mark.parametrize("event", ["ADDED", "MODIFIED", None])
+def test_event_becomes_a_key_and_a_version_whatever_it_says(kind: Kind, event: str | None) -> None:
+    heard = Heard()
 
-    for event in ("ADDED", "MODIFIED", "DELETED", None):
-        await handler(body=body(kind, scheduled_job()), memo=memo, type=event)
+    heard.ear.hear({"type": event, "object": body(kind, scheduled_job())})
 
-    assert await queue.get() == Key(kind=kind, namespace="billing", name="x")
-    assert not queue._waiting
+    assert heard.changed == [(Key(kind=kind, namespace="billing", name="x"), "1")]
+    assert heard.gone == []
 
 
-async def test_event_of_what_we_have_written_is_no_news() -> None:
-    queue = KeyQueue()
-    handler: Any = changed
-    key = Key(kind=Kind.SCHEDULED_JOB, namespace="billing", name="x")
-    memo = Memo(queue=queue, is_own=lambda *version: version == (key, "7"))
+def test_end_of_an_object_is_told_with_its_uid() -> None:
+    heard = Heard()
 
-    await handler(body=body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="7"), memo=memo)
-    assert not queue._waiting
-    await handler(body=body(Kind.SCHEDULED_JOB, scheduled_job(), resourceVersion="8"), memo=memo)
-    assert queue._waiting == {key}
+    heard.ear.hear({"type": "DELETED", "object": body(Kind.PERIODIC_JOB, periodic_job())})
+
+    assert heard.gone == [(Key(kind=Kind.PERIODIC_JOB, namespace="billing", name="x"), "u1")]
+    assert heard.changed == []
+
+
+async def test_events_are_heard_and_kopf_is_given_the_end_of_the_list_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is given it would make a task of, for each object."""
+
+    async def stream(**_: object) -> AsyncIterator[Any]:
+        yield {"type": None, "object": body(Kind.PERIODIC_JOB, periodic_job())}
+        yield watching.Bookmark.LISTED
+        yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}
+
+    monkeypatch.setattr(watching, "infinite_watch", stream)
+    heard, signs = Heard(), []
+    arguments: Any = {"resource": SimpleNamespace(plural="periodicjobs"), "namespace": "billing"}
+
+    with overheard(heard.ear, lambda *sign: signs.append(sign)):
+        passed_on = [event async for event in watching.infinite_watch(**arguments)]
+
+    assert passed_on == [watching.Bookmark.LISTED]
+    assert len(heard.changed) == 1
+    assert signs == [("billing/periodicjobs", listed) for listed in (False, True, False)]
 
 
 def test_every_kind_is_watched_and_only_watched() -> None:
@@ -53,32 +84,18 @@ def test_watch_posts_nothing_scans_nothing_and_ends_at_once() -> None:
 
     assert not settings.posting.enabled
     assert settings.scanning.disabled
-    assert settings.watching.server_timeout == 300
-    assert settings.watching.inactivity_timeout == 70
     assert settings.watching.chunk_size == 500
     assert settings.networking.request_timeout == 30
-    assert settings.queueing.worker_limit == 20
-    assert settings.queueing.exit_timeout < 1
     assert settings.process.ultimate_exiting_timeout is None
-    assert settings.persistence.finalizer.startswith("pgscheduler.io/")
 
 
-def test_watch_passes_a_list_on_within_seconds() -> None:
-    """A worker of kopf's is taken up by one object for as long as it idles: so many objects a second at most."""
-    queueing = _settings().queueing
+def test_stream_that_has_fallen_silent_is_renewed_in_time_for_what_it_has_missed() -> None:
+    """Objects are to be taken up within a minute after any fault; a stream that lives has its bookmark before that."""
+    stream = _settings().watching
 
-    assert queueing.worker_limit is not None
-    assert queueing.worker_limit / queueing.idle_timeout >= 1000
-
-
-def test_watch_copies_no_object() -> None:
-    """Differences are for handlers that we do not have; kopf would look for them at each event."""
-    raw: Any = body(Kind.SCHEDULED_JOB, scheduled_job())
-    one = kopf.Body(raw)
-    differences = _settings().persistence.diffbase_storage
-
-    assert differences.fetch(body=one) is None
-    assert differences.build(body=one) == {}
+    assert stream.server_timeout is not None
+    assert stream.inactivity_timeout is not None
+    assert stream.server_timeout < stream.inactivity_timeout < 60
 
 
 async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +105,6 @@ async def test_watch_that_cannot_go_on_is_one_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(kopf, "operator", forbidden)
 
     with pytest.raises(KubernetesError, match=r"the watch has ended\. PermissionError") as caught:
-        await watch(KeyQueue(), namespaces=[], started=asyncio.Event(), told=lambda *_: None, is_own=lambda *_: False)
+        await watch(Heard().ear, namespaces=[], started=asyncio.Event(), told=lambda *_: None)
 
     assert "c4n4ry" not in str(caught.value)

@@ -72,6 +72,7 @@ def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: L
     """
     with needs_extra("operator"):
         from pg_scheduler.cli import logs
+        from pg_scheduler.cli.loops import loop_factory
         from pg_scheduler.cli.stop_signals import StopSignals
         from pg_scheduler_operator import app, settings
         from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
@@ -90,7 +91,8 @@ def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: L
         return signals.exit_code
 
     try:
-        sys.exit(asyncio.run(serve()))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            sys.exit(runner.run(serve()))
     except (KubernetesNotConfigured, KubernetesUnreachable) as error:
         raise unreachable(error) from error
 

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class Echoes:
-    """The newest version that we made of each object."""
+    """The two newest versions that we made of each object: one turn makes no more."""
 
     def __init__(self) -> None:
-        self._versions: dict[Key, str] = {}
+        self._versions: dict[Key, tuple[str, ...]] = {}
 
     def expect(self, meta: Meta, written: Mapping[str, Any]) -> None:
         """A write has made ``written``, where ``meta`` was to stand."""
         there = meta_of(written, meta.cluster)
         if replace(there, resource_version=meta.resource_version) == meta:
-            self._versions[meta.key] = there.resource_version
+            self._versions[meta.key] = (*self._versions.get(meta.key, ())[-1:], there.resource_version)
 
     def is_own(self, key: Key, version: str) -> bool:
         """Whether a version of an object is what we made of it."""
-        return self._versions.get(key) == version
+        return version in self._versions.get(key, ())
 
     def forget(self, key: Key) -> None:
         """The object is gone."""

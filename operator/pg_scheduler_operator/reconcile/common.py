@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,7 @@ from pg_scheduler.errors import code_of
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import AddFinalizer, EmitEvent, RemoveFinalizer, SetStatus
-from pg_scheduler_operator.resources import ErrorSummary
+from pg_scheduler_operator.resources import FINALIZER, ErrorSummary
 from pg_scheduler_operator.status import Notice, Reason, Refusal, is_urgent, merged
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ CLEANUP_DEFERRED_AFTER: Final = timedelta(seconds=20)
 
 
 def hold(meta: Meta) -> list[Action]:
-    """Our finalizer, before there is a row that a deletion would have to take along."""
+    """Our finalizer, so that a deletion takes the row along."""
     return [] if meta.is_held else [AddFinalizer(meta=meta)]
+
+
+def held(meta: Meta) -> Meta:
+    """As ``hold`` leaves it, for the writes that follow: those that meet anything else have met another writer's."""
+    return replace(meta, finalizers=(*meta.finalizers, FINALIZER))
 
 
 def release(meta: Meta) -> list[Action]:

@@ -1,11 +1,13 @@
 """A PeriodicJob and its schedule.
 
 Invariants: a spec that cannot be used leaves the last good schedule running; the object never makes jobs itself, any
-living worker does that from the table.
+living worker does that from the table; it is held before it is told to be ready. Its row comes before either, so that
+thousands of rows wait for no request: what goes while it is not held yet is told by the watch, else found by the sweep.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -18,6 +20,7 @@ from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import DeleteSchedule, EmitEvent, ResumeSchedule, UpsertSchedule
 from pg_scheduler_operator.reconcile.common import (
     ENDS,
+    held,
     hold,
     refused,
     release,
@@ -69,17 +72,20 @@ def plan(
 ) -> list[Action]:
     """What is to be done; ``refusal`` is why the last attempt to write this generation's row failed."""
     if job.meta.is_deleting:
-        return [_deletion(job), *release(job.meta)] if job.meta.is_held else []
+        return [_deletion(job), *release(job.meta)] if job.meta.is_held or row is not None else []
     desired = _desired(job)
     if isinstance(desired, Refusal):
         refusal = desired
     elif refusal is None and (row is None or _is_behind(row, desired)):
-        return [*hold(job.meta), UpsertSchedule(key=job.meta.key, desired=desired)]
+        return [UpsertSchedule(key=job.meta.key, desired=desired)]
     elif row is not None and _resumes(job.meta, row):
         return [ResumeSchedule(source=job.meta.source)]
     task = None if isinstance(job.spec, InvalidSpec) else job.spec.job_template.spec
+    holding = hold(job.meta) if row is not None else []
+    if holding:
+        job = replace(job, meta=held(job.meta))
     return [
-        *(hold(job.meta) if row is not None else []),
+        *holding,
         *warnings(job, refusal, task, task_unknown=task_unknown),
         *_told_of_suspension(job, row),
         *_told_of_schedule(job, row),

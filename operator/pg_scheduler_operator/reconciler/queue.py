@@ -1,7 +1,7 @@
 """The queue of keys.
 
-Invariants: a key is with one worker at a time; one that is put while its object is worked on is worked on again; one
-that failed comes back, at most ``BACKOFF_MAX_SECONDS`` later.
+Invariants: a key is with one worker at a time; one that is put while its object is worked on is worked on again, unless
+that was told of what the work itself has made; one that failed comes back, at most ``BACKOFF_MAX_SECONDS`` later.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from pg_scheduler_operator.resources import Key
 
@@ -27,7 +27,10 @@ def backoff_seconds(failures: int) -> float:
 class KeyQueue:
     """Keys to work on, each at most once, each by one worker at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_own: Callable[[Key, str], bool] = lambda *_: False) -> None:
+        """``is_own`` says of an object's version whether we have made it, so that there is nothing to be done."""
+        self._is_own = is_own
+        self._told: dict[Key, str] = {}
         self._ready: asyncio.PriorityQueue[tuple[bool, int, Key]] = asyncio.PriorityQueue()
         self._numbers = count()
         self._waiting: set[Key] = set()
@@ -42,6 +45,16 @@ class KeyQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._line_up(key, is_late=True)
+
+    def tell(self, key: Key, version: str) -> None:
+        """The object has this version now.
+
+        While it is worked on, that is judged when the work is done: the watch tells of a write before it is answered.
+        """
+        if key in self._active:
+            self._told[key] = version
+        elif not self._is_own(key, version):
+            self.put(key)
 
     def put_first(self, key: Key) -> None:
         """Have a key worked on before all others that wait."""
@@ -110,7 +123,8 @@ class KeyQueue:
 
     def _leave(self, key: Key) -> None:
         self._active.discard(key)
-        if key in self._again:
+        told = self._told.pop(key, None)
+        if key in self._again or (told is not None and not self._is_own(key, told)):
             self._again.discard(key)
             self.put(key)
 

@@ -20,6 +20,7 @@ from pg_scheduler_operator.metrics import QUEUE_DEPTH, RECONCILE_FAILURES, RECON
 from pg_scheduler_operator.reconcile import periodic_job, scheduled_job
 from pg_scheduler_operator.reconcile.common import CLEANUP_DEFERRED_AFTER, is_news, let_go_without_database
 from pg_scheduler_operator.reconciler.crowds import Crowds
+from pg_scheduler_operator.reconciler.departures import Departures
 from pg_scheduler_operator.reconciler.loops import Loop, repeat, report
 from pg_scheduler_operator.reconciler.pools import PoolTurns
 from pg_scheduler_operator.resources import (
@@ -83,7 +84,8 @@ class Reconciler:
         self._metrics = metrics
         self._executor = Executor(resources, targets, rows, pacer, metrics)
         self._pools = PoolTurns(targets, rows, self._executor, metrics)
-        self._crowds = Crowds(queue, resources, self._work_on)
+        self._crowds = Crowds(queue, resources, pacer, self._work_on)
+        self._departures = Departures(rows)
         self._seen: dict[_Row, JobState | ScheduleTrace] = {}
         self._turns: dict[Key, float] = {}
         self._database_answers = True
@@ -92,6 +94,13 @@ class Reconciler:
     def longest_turn_seconds(self) -> float:
         """How long the turn has taken so far that began first; 0 without one."""
         return monotonic() - min(self._turns.values(), default=monotonic())
+
+    def gone(self, key: Key, uid: str) -> None:
+        """An object is no more: that is known, and no sign of a lost list."""
+        if key.kind is Kind.PERIODIC_JOB:
+            self._departures.tell(key, uid)
+            self._sweeper.let_go(uid)
+        self._queue.put(key)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -156,6 +165,8 @@ class Reconciler:
             body: the object if it has just been read, among many.
         """
         refusal: Refusal | None = None
+        if await self._departures.withdraw(key):
+            body = None
         for _ in range(PASSES):
             body = body or await self._resources.get(key)
             if body is None:

@@ -21,6 +21,7 @@ from pg_scheduler.cli import app_loading
 from pg_scheduler.cli.exit_codes import EXIT_STALLED
 from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.first_contact import first_contact
+from pg_scheduler.cli.loops import loop_factory
 from pg_scheduler.cli.ping import add_ping
 from pg_scheduler.cli.stop_signals import StopSignals
 from pg_scheduler.errors import AppNotFound
@@ -70,7 +71,7 @@ def run(settings: WorkerSettings) -> int:
     """
     server = _server(settings)
     apps = [app_loading.load(name) for name in settings.apps]
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(settings, apps, server))
 
 
@@ -189,12 +190,3 @@ async def _close(pool: Pool) -> None:
         await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
     except TimeoutError:
         pool.terminate()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where it is installed, else the standard one."""
-    try:
-        import uvloop  # noqa: PLC0415 (an extra)
-    except ModuleNotFoundError:
-        return None
-    return uvloop.new_event_loop
