@@ -121,12 +121,25 @@ def test_promise_is_the_same_in_readme_and_docs() -> None:
     assert promise in README
 
 
-def test_tests_that_the_documents_name_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / "design-decisions.md").read_text()))
-    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+@pytest.mark.parametrize("page", ["docs/explanation/design-decisions.md", "SECURITY.md"])
+def test_tests_that_the_documents_name_exist(page: str) -> None:
+    named = named_tests((ROOT / page).read_text(encoding="utf-8"))
+    sources = "\n".join(path.read_text() for tier in ("tests", "e2e") for path in (ROOT / tier).rglob("test_*.py"))
 
     assert len(named) > 25
     assert [name for name in named if f"def {name}(" not in sources] == []
+
+
+def test_every_threat_has_a_control_and_a_test() -> None:
+    _, _, table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").partition("|---|---|---|\n")
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+
+    assert len(rows) >= 18
+    assert [threat for threat, control, tests in rows if not (control.strip() and named_tests(tests))] == []
+
+
+def named_tests(text: str) -> set[str]:
+    return set(re.findall(r"`(test_\w+)`", text))
 
 
 def commands_in(text: str) -> set[str]:
