@@ -178,8 +178,14 @@ def test_every_page_is_in_the_index() -> None:
     assert pages - linked == {"index.md"}
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/how-to/run-workers-in-pods.md", "examples/image/Dockerfile"])
+def test_the_image_that_people_are_told_of_is_of_this_release(file: str) -> None:
+    told = re.findall(r"pgscheduler:(\d[\d.]*\d)", (ROOT / file).read_text(encoding="utf-8"))
+
+    assert set(told) == {pg_scheduler.__version__}
+
+
 def test_readme_names_this_release() -> None:
-    assert set(re.findall(r"pgscheduler:(\d[\d.]*\d)", README)) == {pg_scheduler.__version__}
     assert f"**Status: {pg_scheduler.__version__}," in README
 
 
