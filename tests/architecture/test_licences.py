@@ -47,9 +47,13 @@ def test_licence_of_a_package_in_the_image_is_one_that_we_may_pass_on(package: s
 def _licence(package: str) -> str:
     """In SPDX's words: what the package says in them, else its classifiers, else its free text."""
     told = metadata.metadata(package)
-    if expression := told.get("License-Expression"):
-        return str(expression)
+    if expression := _first(told.get_all("License-Expression")):
+        return expression
     prefix = "License :: OSI Approved :: "
     classifiers = [line.removeprefix(prefix) for line in told.get_all("Classifier", []) if line.startswith(prefix)]
-    spoken = classifiers or [str(told.get("License", ""))]
+    spoken = classifiers or [_first(told.get_all("License"))]
     return " AND ".join(_SPOKEN.get(name, name) for name in spoken)
+
+
+def _first(values: list[str] | None) -> str:
+    return values[0] if values else ""
