@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from cluster.postgres import Database, Databases
 
 OPERATOR_NAMESPACE = "pgscheduler"
-_OPERATOR_ALONE = {"database": {"existingSecret": "pgscheduler-database"}, "worker": {"enabled": False}}
+_OPERATOR_ALONE = {
+    "database": {"existingSecret": "pgscheduler-database", "allowInsecure": True},
+    "worker": {"enabled": False},
+}
 
 
 def pytest_sessionstart() -> None:

@@ -35,7 +35,7 @@ def values(**more: Any) -> dict[str, Any]:
         "extraVolumes": [{"name": "tasks", "configMap": {"name": _LEDGER}}],
         "extraVolumeMounts": [{"name": "tasks", "mountPath": "/tasks"}],
     }
-    return {"database": {"existingSecret": "pgscheduler-database"}, "worker": worker, **more}
+    return {"database": {"existingSecret": "pgscheduler-database", "allowInsecure": True}, "worker": worker, **more}
 
 
 def _make_older(cluster: Cluster) -> None:

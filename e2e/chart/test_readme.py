@@ -24,6 +24,7 @@ _SECONDS = 240
 _PLACEHOLDER = "postgresql://user:password@host:5432/database"
 _OWN_IMAGE = "--set worker.image.repository=registry.example.com/billing --set worker.image.tag=v1"
 _OWN_TASKS = "billing.tasks"
+_DATABASE = "--set database.existingSecret=billing-database"  # of these tests, which speaks no TLS
 
 
 def blocks() -> list[str]:
@@ -93,10 +94,15 @@ def test_the_next_lines_install_it_on_a_database_that_is_there(
     lines = blocks()[1].replace(_PLACEHOLDER, database.pod_dsn)
     assert _OWN_IMAGE in lines
     assert _OWN_TASKS in lines
+    assert _DATABASE in lines
     repository, _, tag = PROJECT_IMAGE.rpartition(":")
     own_image = f"--set worker.image.repository={repository} --set worker.image.tag={tag}"
 
-    shell(lines.replace(_OWN_IMAGE, own_image).replace(_OWN_TASKS, "pg_scheduler_operator.examples.tasks"))
+    shell(
+        lines.replace(_OWN_IMAGE, own_image)
+        .replace(_OWN_TASKS, "pg_scheduler_operator.examples.tasks")
+        .replace(_DATABASE, f"{_DATABASE} --set database.allowInsecure=true")
+    )
     shell("kubectl -n billing rollout status deployment/billing-pgscheduler-default --timeout=90s")
 
     Release(cluster, "billing", program(NEWEST_HELM), name="billing").test()

@@ -73,7 +73,7 @@ async def run_operator(
         if http is not None:
             await stack.enter_async_context(OperatorServer(health, *http))
         api = await stack.enter_async_context(connect(health.metrics))
-        control = await stack.enter_async_context(Control(settings.read_dsn))
+        control = await stack.enter_async_context(Control(settings.read_dsn, allow_insecure=settings.allow_insecure))
         operator = _Operator(settings, health, api, control)
         await stack.enter_async_context(_beside(operator.watch_database()))
         await stack.enter_async_context(operator.leading(on_lost))

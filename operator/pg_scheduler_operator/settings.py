@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         default=None,
         description="A file with that URL, instead; read again for each connection, so that a password may change.",
     )
+    allow_insecure: bool = Field(
+        default=False,
+        description="Connect over a network without TLS, or without a proof of who answers, if the URL says no better.",
+    )
     cluster_name: Name = Field(
         default="default",
         description="Stored in each row; differs between clusters of one database, where it must be set.",

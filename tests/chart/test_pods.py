@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chart.conftest import Render
 
 READ_BY_THE_LIBRARY = {
+    "PGSSLROOTCERT",
     *("PGSCHEDULER_POOL", "PGSCHEDULER_POD_NAME", "PGSCHEDULER_POD_UID"),
     *("PGSCHEDULER_POD_NAMESPACE", "PGSCHEDULER_NODE_NAME"),
 }
@@ -105,6 +106,28 @@ def test_the_database_is_a_file_of_its_secret(render: Render, name: str) -> None
     assert volume["secret"]["secretName"] == "shop-app"
     assert volume["secret"]["items"] == [{"key": "uri", "path": "dsn"}]
     assert variables(container)["PGSCHEDULER_DSN_FILE"] == f"{mount['mountPath']}/dsn"
+
+
+@pytest.mark.parametrize("name", [OPERATOR, WORKER])
+def test_the_servers_authority_is_a_file_of_its_secret(render: Render, name: str) -> None:
+    body = deployment(render, name, "database.existingSecret=shop-app", "database.caSecret.name=shop-ca")
+    container = container_of(body)
+    (volume,) = [one for one in body["spec"]["template"]["spec"]["volumes"] if one["name"] == "database-ca"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "database-ca"]
+
+    assert volume["secret"]["secretName"] == "shop-ca"
+    assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert variables(container)["PGSSLROOTCERT"] == f"{mount['mountPath']}/ca.crt"
+
+
+@pytest.mark.parametrize("name", [OPERATOR, WORKER])
+def test_a_server_has_to_prove_its_name_unless_somebody_says_otherwise(render: Render, name: str) -> None:
+    def allowed(*sets: str) -> bool:
+        return variables(container_of(deployment(render, name, *sets))).get("PGSCHEDULER_ALLOW_INSECURE") == "true"
+
+    assert not allowed()
+    assert allowed("database.existingSecret=db", "database.allowInsecure=true")
+    assert allowed("database.dev.enabled=true")
 
 
 @pytest.mark.parametrize("name", [OPERATOR, WORKER])

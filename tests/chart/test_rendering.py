@@ -104,6 +104,7 @@ def test_a_digest_and_an_image_of_ones_own_reach_their_pods(render: Render) -> N
     ("sets", "says", "is_silent_of"),
     [
         (("database.dev.enabled=true",), ("WARNING", "one pod, no backups"), ()),
+        (("database.existingSecret=db", "database.allowInsecure=true"), ("WARNING: database.allowInsecure",), ()),
         ((), ("helm test shop -n ns", "kubectl -n ns apply", "crds.upgrade=true"), ("WARNING",)),
         (("crds.upgrade=true",), (), ("pgscheduler crds",)),
         (("watchNamespaces={a,b}",), ("serves the namespaces a, b", "which is not among watchNamespaces"), ()),

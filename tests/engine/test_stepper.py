@@ -86,7 +86,10 @@ MUTANTS = {
         attribute(OwnWorker, "takes", lambda self, job: self._slots.free > 0 and job.concurrency_key is None),
         "I5 .* starts before it is due|starts among",
     ),
-    "replace under the old token": (statement("replace_job", " token = 0,", ""), "I3 a replaced job keeps its token"),
+    "replace under the old token": (
+        function("scheduler_replace_job", " token = 0,", ""),
+        "I3 a replaced job keeps its token",
+    ),
     "cancel of the ended": (
         statement("cancel_job", "status IN ('pending', 'waiting', 'running')", "status <> 'cancelled'"),
         "cancel_job is not allowed",

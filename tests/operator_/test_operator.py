@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.config import kube_config
 
+from pg_scheduler.errors import InvalidDsn
 from pg_scheduler_operator import app, leadership
 from pg_scheduler_operator.errors import NameTaken
 from pg_scheduler_operator.gateway import kube
@@ -333,3 +334,14 @@ async def _metric(operator: Running, name: str) -> float:
 
 async def _leads(operator: Running) -> bool:
     return await _metric(operator, "leader") == 1
+
+
+async def test_database_that_proves_no_name_is_refused_unless_that_is_allowed(run: Run) -> None:
+    anybody = "postgresql://app@0.0.0.0:1/app?sslmode=disable"
+
+    async with run(dsn=anybody) as operator:
+        with pytest.raises(InvalidDsn, match="sslmode=disable"):
+            await operator.task
+
+    async with run(dsn=anybody, allow_insecure=True) as operator:
+        await until(partial(operator.says, "readyz", (503, "database")))

@@ -95,6 +95,7 @@ PROGRAMS: dict[str, Program | Right | Helm] = {
     ),
     "faketime": on_path("faketime", debian="faketime", macos="libfaketime"),
     "helm": Helm(),
+    "openssl": on_path("openssl", debian="openssl", macos="openssl"),
     "pgbouncer": on_path("pgbouncer", debian="pgbouncer", macos="pgbouncer"),
     "postgresql-15": Program(
         file="initdb",

@@ -20,3 +20,9 @@ def connected_to(port: int) -> Iterator[socket.socket]:
         with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as end:
             if end.family == socket.AF_INET and end.getpeername()[1] == port:
                 yield end
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])

@@ -90,6 +90,32 @@ def test_dsn_in_the_wrong_place_is_not_repeated(pgscheduler: RunCommand) -> None
         assert SECRET not in ended.out + ended.err, ended
 
 
+NOBODY_THERE = f"postgresql://app:{SECRET}@0.0.0.0:1/app?sslmode=disable"
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        ("migrate", "PGSCHEDULER_DSN"),
+        ("maintenance status", "PGSCHEDULER_DSN"),
+        ("sweep", "PGSCHEDULER_DSN"),
+        ("worker --database-wait 0", "PGSCHEDULER_DSN"),
+        ("worker --database-wait 0", "PGSCHEDULER_DIRECT_DSN"),
+    ],
+)
+def test_no_password_goes_to_whoever_answers_unless_that_is_allowed(command: str, variable: str) -> None:
+    env = {"PGSCHEDULER_DSN": "postgresql://app@127.0.0.1:1/app", variable: NOBODY_THERE}
+
+    refused = CliRunner().invoke(group, command.split(), env=env)
+    by_option = CliRunner().invoke(group, [*command.split(), "--allow-insecure"], env=env)
+    by_variable = CliRunner().invoke(group, command.split(), env=env | {"PGSCHEDULER_ALLOW_INSECURE": "true"})
+
+    assert "error PGS-005: sslmode=disable would trust whoever answers" in refused.stderr
+    assert refused.exit_code == 2
+    assert [allowed.exit_code for allowed in (by_option, by_variable)] == [3, 3]
+    assert SECRET not in refused.output + by_option.output + by_variable.output
+
+
 any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 passwords = any_text.map(lambda text: SECRET + text)
 templates = st.sampled_from(

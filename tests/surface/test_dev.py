@@ -107,8 +107,8 @@ async def test_saved_code_is_run_by_a_new_worker(
     await dev.says("tasks.py has changed")
     (tmp_path / "manifests" / "now.yaml").write_text(MANIFEST.replace("2999", "2020").replace("FIRST", "code"))
 
-    await until((tmp_path / "noted").exists)
-    assert (tmp_path / "noted").read_text() == "mended code"
+    noted = tmp_path / "noted"
+    assert await until(lambda: noted.exists() and noted.read_text()) == "mended code"  # a file is there before its text
     await until(lambda: _alive(database, 1))
 
 

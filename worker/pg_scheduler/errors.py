@@ -30,6 +30,7 @@
     |-- CannotListen                 the address of a worker's probes and metrics is not to be had
     |-- DatabaseUnreachable          nobody answers there, or not to us          (.sqlstate)
     |   |-- DatabaseBusy             it has undone the statement: a lock, a time limit, no connection left
+    |   |-- UntrustedServer          it does not prove who it is, or there is nothing to check that with
     |   |-- TransactionLost          the connection of a job's transaction was lost before its commit
     |   `-- StorageFull              its disk is full: it reads, and writes nothing
     |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
@@ -166,6 +167,15 @@ class StorageFull(DatabaseUnreachable):
     """The server's disk is full: it answers and writes nothing. Nothing was written."""
 
     code = "PGS-021"
+
+
+class UntrustedServer(DatabaseUnreachable):
+    """Whoever answers there does not prove to be the database server, or there is nothing to check that with.
+
+    No password was sent. The files of certificates are read for each connection: the next one may succeed.
+    """
+
+    code = "PGS-018"
 
 
 class DatabaseNotReady(PgSchedulerError):

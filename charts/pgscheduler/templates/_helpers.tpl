@@ -81,13 +81,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
     defaultMode: 0440
     items:
       - {key: {{ include "pgscheduler.database.key" . }}, path: dsn}
+{{- with .Values.database.caSecret }}
+{{- if .name }}
+- name: database-ca
+  secret:
+    secretName: {{ .name }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .key }}, path: ca.crt}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "pgscheduler.database.mount" -}}
 - {name: database, mountPath: /etc/pgscheduler/database, readOnly: true}
+{{- if .Values.database.caSecret.name }}
+- {name: database-ca, mountPath: /etc/pgscheduler/database-ca, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{- define "pgscheduler.database.env" -}}
 - name: PGSCHEDULER_DSN_FILE
   value: /etc/pgscheduler/database/dsn
+{{- if .Values.database.caSecret.name }}
+- name: PGSSLROOTCERT
+  value: /etc/pgscheduler/database-ca/ca.crt
+{{- end }}
+{{- if or .Values.database.allowInsecure .Values.database.dev.enabled }}
+- name: PGSCHEDULER_ALLOW_INSECURE
+  value: "true"
+{{- end }}
 {{- end -}}

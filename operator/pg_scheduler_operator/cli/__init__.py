@@ -103,15 +103,19 @@ def operator(*, http: tuple[str, int] | None, adopt_by_name: bool, log_format: L
 @click.option("--cluster", metavar="NAME", help="Of this cluster only.")
 @output_option
 @click.pass_context
-def sweep(context: click.Context, dsn: str, *, confirm: bool, cluster: str | None, output: Output) -> None:
+def sweep(
+    context: click.Context, dsn: str, *, allow_insecure: bool, confirm: bool, cluster: str | None, output: Output
+) -> None:
     """Show the sweeps that operators hold: too many objects are gone at once for their rows to be withdrawn unasked.
 
     Exit code 1 means that one is held and not confirmed.
     """
+    from pg_scheduler.control import Control
     from pg_scheduler_operator.cli.sweeps import held_sweeps, record
 
     with dsn_in_use():
-        sweeps = asyncio.run(held_sweeps(dsn, cluster=cluster, confirm=confirm))
+        control = Control(dsn, allow_insecure=allow_insecure)
+        sweeps = asyncio.run(held_sweeps(control, cluster=cluster, confirm=confirm))
     print_records([record(sweep) for sweep in sweeps], output)
     if not sweeps:
         progress("no sweep is held")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler.control import Control
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pg_scheduler.control import Control
     from pg_scheduler.operations import HeldSweep
 
 
-async def held_sweeps(dsn: str, *, cluster: str | None, confirm: bool) -> Sequence[HeldSweep]:
+async def held_sweeps(control: Control, *, cluster: str | None, confirm: bool) -> Sequence[HeldSweep]:
     """Those of one cluster or of all, as they stand once they are confirmed, if they are to be."""
-    async with Control(dsn) as control:
+    async with control:
         if confirm:
             await control.operations.confirm_sweeps(cluster)
         sweeps = await control.operations.held_sweeps()

@@ -189,9 +189,16 @@ class BulkStore:
         own = await connect_like(self._pool, command_timeout=None)
         try:
             with translated(self._db.place):
-                yield await _writer(own, copies=own.get_settings().client_encoding == "UTF8")  # of copy_rows
+                yield await _writer(own, copies=await _takes_copies(own))
         finally:
             await own.close(timeout=1)
+
+
+async def _takes_copies(connection: Connection) -> bool:
+    """Whether the bytes of ``copy_rows`` are the server's, and it takes a COPY: none where rows have policies."""
+    if connection.get_settings().client_encoding != "UTF8":
+        return False
+    return not await connection.fetchval(QUERIES["has_policies"])
 
 
 async def _writer(connection: Connection, *, copies: bool) -> BulkWriter:

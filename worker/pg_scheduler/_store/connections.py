@@ -15,6 +15,7 @@ import asyncpg
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.keepalive import keep_alive, reset_and_keep_alive
+from pg_scheduler._store.tls import Dsn, require_authority
 from pg_scheduler.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def place_of(pool: Pool) -> str:
     )
 
 
-async def open_pool(
-    dsn: str | Callable[[], str], *, size: int, eager: bool, command_timeout: float | None = None
-) -> Pool:
+async def open_pool(dsn: Dsn, *, size: int, eager: bool, command_timeout: float | None = None) -> Pool:
     """A pool of at most ``size`` connections; ``eager`` opens the first one now, else none until one is needed.
 
     A function is asked for the DSN at each connection: a password may change while the pool lives.
@@ -74,7 +73,7 @@ async def open_pool(
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout,
-            connect=_kept_alive(asyncpg.connect if isinstance(dsn, str) else _asking(dsn)),
+            connect=_kept_alive(_asking(dsn)),
             reset=reset_and_keep_alive,
         )
         if eager:
@@ -82,9 +81,11 @@ async def open_pool(
     return pool
 
 
-def _asking(dsn: Callable[[], str]) -> _Connect:
+def _asking(dsn: Dsn) -> _Connect:
     async def connect(_: str, *args: Any, **options: Any) -> "asyncpg.Connection[Record]":
-        return await asyncpg.connect(checked_dsn(dsn()), *args, **options)
+        now = checked_dsn(dsn if isinstance(dsn, str) else dsn())
+        require_authority(now)
+        return await asyncpg.connect(now, *args, **options)
 
     return connect
 
@@ -110,7 +111,7 @@ async def open_pool_like(
     connect = attrgetter("_connect")(pool)
     if dsn is not None:
         args, kwargs = (checked_dsn(dsn),), {name: kwargs[name] for name in _NOT_OF_THE_PLACE if name in kwargs}
-        connect = asyncpg.connect
+        connect = _asking(dsn)
     options = {**kwargs, "timeout": connect_timeout, "command_timeout": command_timeout}
     with translated(where(dsn) if dsn else place_of(pool)):
         own = await asyncpg.create_pool(
@@ -158,7 +159,7 @@ async def connect_to(dsn: str, *, command_timeout: float | None) -> "asyncpg.Con
     """
     dsn = checked_dsn(dsn)
     with translated(where(dsn)):
-        return await _kept_alive(asyncpg.connect)(dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=command_timeout)
+        return await _kept_alive(_asking(dsn))(dsn, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=command_timeout)
 
 
 class _KeptAlive:

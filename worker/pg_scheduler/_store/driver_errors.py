@@ -5,6 +5,7 @@ which stands in ``_domain.sqlstates``. What is a mistake of ours passes as it is
 statement, nor the server's own text, which may quote one.
 """
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import asyncpg
 
 from pg_scheduler._domain.sqlstates import Fault, fault_of
+from pg_scheduler._store.tls import untrusted
 from pg_scheduler.errors import (
     DatabaseBusy,
     DatabaseNotReady,
@@ -50,6 +52,8 @@ def translated(place: str, connection: "Connection | None" = None) -> Iterator[N
             raise
         raise DatabaseUnreachable("cannot reach PostgreSQL: the connection was lost", why=place, fix=_FIX) from error
     except (OSError, TimeoutError) as error:
+        if doubt := untrusted(error, place):
+            raise doubt from error
         raise DatabaseUnreachable(f"cannot reach PostgreSQL: {_reason(error)}", why=place, fix=_FIX) from error
     except asyncpg.PostgresError as error:
         _raise_ours(error, place)
@@ -130,6 +134,7 @@ def _reason(error: BaseException) -> str:
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no answer in time"),
+    (ssl.SSLError, "TLS does not come about"),
     (ConnectionRefusedError, "connection refused"),
     (FileNotFoundError, "no server listens on that socket"),
     (ConnectionError, "the connection was reset"),

@@ -28,7 +28,14 @@ Switch = Literal["on", "off", "status"]
 @output_option
 @click.pass_context
 def maintenance(
-    context: click.Context, dsn: str, *, switch: Switch, reason: str, restored: bool, output: Output
+    context: click.Context,
+    dsn: str,
+    *,
+    allow_insecure: bool,
+    switch: Switch,
+    reason: str,
+    restored: bool,
+    output: Output,
 ) -> None:
     """Let nobody claim a job or plan a tick until it is off again: over restarts, and for workers that start meanwhile.
 
@@ -38,15 +45,16 @@ def maintenance(
     if switch != "on" and (reason or restored):
         raise click.UsageError("--reason and --restored go with on")
     with dsn_in_use():
-        state = asyncio.run(_switched(dsn, switch, reason=reason, restored=restored))
+        control = Control(dsn, allow_insecure=allow_insecure)
+        state = asyncio.run(_switched(control, switch, reason=reason, restored=restored))
     print_records([_record(state)], output)
     if state.since is not None and state.running:
         progress(f"{state.running} jobs still run; ask again with: pgscheduler maintenance status")
     context.exit(EXIT_NO if switch == "status" and state.since is not None else 0)
 
 
-async def _switched(dsn: str, switch: Switch, *, reason: str, restored: bool) -> Maintenance:
-    async with Control(dsn) as control:
+async def _switched(control: Control, switch: Switch, *, reason: str, restored: bool) -> Maintenance:
+    async with control:
         if switch == "on":
             await control.operations.begin_maintenance(by=_who(), reason=reason)
         if restored:

@@ -20,8 +20,11 @@ from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pg_scheduler._store.tls import Dsn
+
 DSN_VARIABLE = "PGSCHEDULER_DSN"
 DSN_FILE_VARIABLE = "PGSCHEDULER_DSN_FILE"
+ALLOW_INSECURE_VARIABLE = "PGSCHEDULER_ALLOW_INSECURE"
 PORT_MAX = 65_535
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
@@ -53,8 +56,18 @@ def http_address(context: click.Context, parameter: click.Parameter, value: str 
     return given["ipv6"] or given["host"], int(given["port"])
 
 
+def _allow_insecure_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--allow-insecure",
+        is_flag=True,
+        envvar=ALLOW_INSECURE_VARIABLE,
+        show_envvar=True,
+        help="Connect over a network without TLS, or without a proof of who answers, if the URL says no better.",
+    )(function)
+
+
 def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--dsn``, required, passed on as ``dsn``."""
+    """``--dsn``, required, and ``--allow-insecure``: passed on as ``dsn`` and ``allow_insecure``."""
     return click.option(
         "--dsn",
         required=True,
@@ -63,12 +76,13 @@ def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="Database, as postgresql://user:password@host:5432/database. Other users of this machine may see options, "
         "so prefer the variable.",
-    )(function)
+    )(_allow_insecure_option(function))
 
 
 def dsn_or_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--dsn`` and ``--dsn-file``, of which ``dsn_given`` takes the one that was given."""
+    """``--dsn``, ``--dsn-file`` and ``--allow-insecure``, of which ``dsn_given`` makes what to connect to."""
     for option in (
+        _allow_insecure_option,
         click.option(
             "--dsn-file",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -90,7 +104,7 @@ def dsn_or_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def dsn_given(context: click.Context, dsn: str | None, dsn_file: Path | None) -> str | Callable[[], str]:
+def dsn_given(context: click.Context, dsn: str | None, dsn_file: Path | None) -> Dsn:
     """The string, or what reads it from its file each time."""
     if dsn is not None and dsn_file is not None:
         raise click.UsageError("give --dsn or --dsn-file, not both")

@@ -134,7 +134,8 @@ def worker(context: click.Context, /, log_format: logs.LogFormat, **options: Any
     SIGTERM or Ctrl-C: claim nothing more, let running jobs end, hand back the rest. A second one ends it at once.
     """
     dsn = dsn_given(context, options.pop("dsn"), options.pop("dsn_file"))
+    allow_insecure = options.pop("allow_insecure")
     _require_no_option_of_the_factory(context, options["apps"])
     logs.configure(log_format)
     with dsn_in_use():
-        context.exit(run(WorkerSettings(dsn=dsn, **options)))
+        context.exit(run(WorkerSettings.secured(dsn, allow_insecure=allow_insecure, **options)))

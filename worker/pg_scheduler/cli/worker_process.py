@@ -12,11 +12,12 @@ import logging
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pg_scheduler._store.connections import open_pool, place_of
 from pg_scheduler._store.database import Database
 from pg_scheduler._store.ledger import LedgerStore
+from pg_scheduler._store.tls import secured, secured_dsn
 from pg_scheduler.cli import app_loading
 from pg_scheduler.cli.exit_codes import EXIT_STALLED
 from pg_scheduler.cli.extras import needs_extra
@@ -28,10 +29,11 @@ from pg_scheduler.errors import AppNotFound
 from pg_scheduler.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pg_scheduler._serving.server import WorkerServer
     from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.tls import Dsn
     from pg_scheduler.cli.app_loading import App
     from pg_scheduler.errors import MainLoopStalled
 
@@ -47,7 +49,7 @@ class WorkerSettings:
     """What the command line says of a worker."""
 
     apps: Sequence[str]
-    dsn: str | Callable[[], str]
+    dsn: Dsn
     direct_dsn: str | None
     tenant: str
     queues: Sequence[str]
@@ -58,6 +60,19 @@ class WorkerSettings:
     database_wait_seconds: float
     http: tuple[str, int] | None
     until_stdin_closes: bool
+
+    @classmethod
+    def secured(cls, dsn: Dsn, *, allow_insecure: bool, direct_dsn: str | None, **others: Any) -> WorkerSettings:
+        """Settings of a worker that sends its password to no server which does not prove its name.
+
+        Raises:
+            InvalidDsn: a connection string asks for less.
+        """
+        return cls(
+            dsn=secured(dsn, allow_insecure=allow_insecure),
+            direct_dsn=direct_dsn and secured_dsn(direct_dsn, allow_insecure=allow_insecure),
+            **others,
+        )
 
 
 def run(settings: WorkerSettings) -> int:

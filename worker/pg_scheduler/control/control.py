@@ -10,8 +10,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pg_scheduler._store import migrator
+from pg_scheduler._store import migrator, roles
 from pg_scheduler._store.dsn import checked_dsn
+from pg_scheduler._store.tls import secured
 from pg_scheduler._wiring.control import ControlParts, wire_control
 from pg_scheduler.control.reading import buried_job, deletion_of, job_state, schedule_state, schedule_traces, source_of
 from pg_scheduler.control.states import RESULT_BYTES_MAX, Changes, Cursor
@@ -43,14 +44,16 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str | Callable[[], str]) -> None:
+    def __init__(self, dsn: str | Callable[[], str], *, allow_insecure: bool = False) -> None:
         """Keep ``dsn``, a ``postgresql://`` URL, or a function that each connection asks for it; connect when needed.
+
+        Over a network the server has to prove its name, as ``sslmode=verify-full`` says, unless ``allow_insecure``.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
-        checked_dsn(dsn if isinstance(dsn, str) else dsn())
-        self._dsn = dsn
+        self._dsn = secured(dsn, allow_insecure=allow_insecure)
+        checked_dsn(self._dsn if isinstance(self._dsn, str) else self._dsn())
         self._parts: ControlParts
 
     async def __aenter__(self) -> Control:
@@ -70,6 +73,15 @@ class Control:
         """
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
+
+    async def make_roles(self, *, row_level_security: bool | None = None) -> None:
+        """Make the roles ``scheduler_owner``, ``_operator``, ``_worker``, ``_enqueue`` and ``_reader``, or renew them.
+
+        Args:
+            row_level_security: True lets members of ``scheduler_worker`` and ``scheduler_enqueue`` see and change only
+                rows of the tenant that is called as their login; False ends that; None leaves it as it is.
+        """
+        await roles.make(self._parts.database, row_level_security=row_level_security)
 
     @property
     def operations(self) -> Operations:

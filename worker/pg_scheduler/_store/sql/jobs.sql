@@ -79,44 +79,11 @@ SELECT h.job_id, m.status, CASE WHEN m.soon AND m.overdue THEN pg_notify('schedu
 FROM holder h LEFT JOIN made m ON true;
 
 -- name: replace_job
--- A running attempt is fenced off and told to stop; the row is claimed again when its worker says it has. A new job has
--- token 0: it is judged anew when it is first claimed, and no outcome carries that token.
-WITH given AS MATERIALIZED (
-    SELECT scheduler_is_late($7::timestamptz, $10::int, $16::timestamptz, scheduler_now()) AS late),
-made AS (
-    INSERT INTO scheduled_jobs AS j (job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries,
-                                     misfire_grace_time, concurrency_key, timeout_seconds, retry_policy, on_interrupt,
-                                     max_interruptions, expires_at, keep_result, flush_now, tags, metadata,
-                                     on_full, concurrency_limit, status, finished_at, error_message)
-    SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7, $8::int, $9::int, $10, $11::text,
-           $12::float8, $13::text::json, $14::text, $15::int, $16, $17::bool, $18::bool, $19::text::json, $20::text::json,
-           $21::text, $22::int,
-           CASE WHEN late THEN 'expired' ELSE 'pending' END, CASE WHEN late THEN scheduler_now() END,
-           CASE WHEN late THEN 'expired: too late when it was submitted' END
-    FROM given
-    ON CONFLICT (job_id) DO UPDATE SET
-        tenant = excluded.tenant, queue = excluded.queue, task = excluded.task, job_name = excluded.job_name,
-        task_data = excluded.task_data, execution_time = excluded.execution_time, priority = excluded.priority,
-        max_retries = excluded.max_retries, misfire_grace_time = excluded.misfire_grace_time,
-        concurrency_key = excluded.concurrency_key, timeout_seconds = excluded.timeout_seconds,
-        retry_policy = excluded.retry_policy, on_interrupt = excluded.on_interrupt,
-        max_interruptions = excluded.max_interruptions, expires_at = excluded.expires_at,
-        keep_result = excluded.keep_result, flush_now = excluded.flush_now, tags = excluded.tags,
-        metadata = excluded.metadata, on_full = excluded.on_full, concurrency_limit = excluded.concurrency_limit,
-        suspended = false, status = excluded.status, finished_at = excluded.finished_at,
-        error_message = excluded.error_message, token = 0,
-        stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
-        stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-        stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
-        attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
-    WHERE j.source_uid IS NULL
-    RETURNING status, status = 'pending' AND execution_time <= scheduler_now() + make_interval(secs => $23) AS soon,
-              execution_time < scheduler_now() - interval '5 seconds' AS overdue
-)
+-- The function is in migration 0037 and says how.
 SELECT status, CASE WHEN soon AND overdue THEN pg_notify('scheduler_overdue', '') IS NULL END,
        CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END,
        CASE WHEN $22 IS NOT NULL THEN scheduler_set_limits(ARRAY[$2], ARRAY[$11], ARRAY[$22]) IS NULL END
-FROM made;
+FROM scheduler_replace_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23);
 
 -- name: job_status
 -- What stands under a taken id, for the caller's message.
@@ -404,37 +371,6 @@ ON CONFLICT (job_id) DO NOTHING
 RETURNING job_id, status;
 
 -- name: replace_jobs
--- As replace_job, for rows that exist, given as to insert_jobs; those of custom resources stay as they are.
-UPDATE scheduled_jobs j SET
-    tenant = b.tenant, queue = b.queue, task = b.task, job_name = b.job_name, task_data = b.task_data::json,
-    execution_time = b.execution_time, priority = b.priority, max_retries = b.max_retries,
-    misfire_grace_time = b.misfire_grace_time, concurrency_key = b.concurrency_key, timeout_seconds = b.timeout_seconds,
-    retry_policy = b.retry_policy::json, on_interrupt = b.on_interrupt, max_interruptions = b.max_interruptions,
-    expires_at = b.expires_at, keep_result = b.keep_result, flush_now = b.flush_now, tags = b.tags::json,
-    metadata = b.metadata::json, on_full = b.on_full, concurrency_limit = b.concurrency_limit,
-    suspended = false, token = 0,
-    status = CASE WHEN l.late THEN 'expired' ELSE 'pending' END, finished_at = CASE WHEN l.late THEN scheduler_now() END,
-    error_message = CASE WHEN l.late THEN 'expired: too late when it was submitted' END,
-    stopping_worker = CASE WHEN j.status = 'running' THEN j.worker_id ELSE j.stopping_worker END,
-    stop_asked_at = CASE WHEN j.status = 'running' THEN scheduler_now() ELSE j.stop_asked_at END,
-    stopping_token = CASE WHEN j.status = 'running' THEN j.token ELSE j.stopping_token END,
-    attempt = 0, retry_count = 0, interruptions = 0, started_at = NULL
-FROM (
-    SELECT job_id, coalesce(tenant, ($2::text[])[1]) AS tenant, coalesce(queue, ($3::text[])[1]) AS queue,
-           coalesce(task, ($4::text[])[1]) AS task, coalesce(job_name, ($5::text[])[1]) AS job_name,
-           coalesce(task_data, ($6::text[])[1]) AS task_data,
-           coalesce(execution_time, ($7::timestamptz[])[1]) AS execution_time,
-           coalesce(priority, ($8::int[])[1]) AS priority, coalesce(max_retries, ($9::int[])[1]) AS max_retries,
-           misfire_grace_time, concurrency_key, timeout_seconds, retry_policy,
-           coalesce(on_interrupt, ($14::text[])[1]) AS on_interrupt, max_interruptions, expires_at,
-           coalesce(keep_result, ($17::bool[])[1]) AS keep_result, coalesce(flush_now, ($18::bool[])[1]) AS flush_now,
-           tags, metadata, coalesce(on_full, ($21::text[])[1]) AS on_full, concurrency_limit
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::int[],
-                $9::int[], $10::int[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::int[],
-                $16::timestamptz[], $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::int[])
-         u(job_id, tenant, queue, task, job_name, task_data, execution_time, priority, max_retries, misfire_grace_time,
-           concurrency_key, timeout_seconds, retry_policy, on_interrupt, max_interruptions, expires_at, keep_result,
-           flush_now, tags, metadata, on_full, concurrency_limit)) b,
-     LATERAL (SELECT scheduler_is_late(b.execution_time, b.misfire_grace_time, b.expires_at, scheduler_now()) AS late) l
-WHERE j.job_id = b.job_id AND j.source_uid IS NULL
-RETURNING j.job_id, j.status;
+-- As replace_job, for rows that exist, given as to insert_jobs.
+SELECT job_id, status
+FROM scheduler_replace_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22);

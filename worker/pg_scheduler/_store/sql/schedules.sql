@@ -56,9 +56,7 @@ WHERE tenant = $1 AND source_kind = $2 AND source_cluster = $3 AND source_uid = 
 
 -- name: take_back_ticks
 -- Ticks inserted ahead of time: their rule, template or leave to run has changed, and the ticker plans them anew.
-DELETE FROM scheduled_jobs
-WHERE schedule_id = $1 AND tick_at > $2 AND status = 'pending' AND attempt = 0
-RETURNING tick_at, previous_tick_at;
+SELECT tick_at, previous_tick_at FROM scheduler_take_back_ticks($1, $2);
 
 -- name: forget_ticks
 -- What was taken back has never been planned.

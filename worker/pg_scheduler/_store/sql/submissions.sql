@@ -7,3 +7,7 @@ WITH moved AS (
     RETURNING job_id, execution_time <= scheduler_now() + make_interval(secs => $3) AS soon)
 SELECT job_id, CASE WHEN soon THEN pg_notify('scheduler_overdue', '') IS NULL END,
        CASE WHEN soon THEN pg_notify('scheduler_wakeup', '') IS NULL END FROM moved;
+
+-- name: has_policies
+-- Whether policies say which jobs this user sees; a COPY into such a table is refused.
+SELECT row_security_active('scheduled_jobs');
