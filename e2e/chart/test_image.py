@@ -32,7 +32,7 @@ _OUR_MEGABYTES = 160
 _PROBE = Path(__file__).parents[1] / "support" / "inside_image.py"
 _REPOSITORY, _, _TAG = USERS_IMAGE.rpartition(":")
 _VALUES: dict[str, Any] = {
-    "database": {"existingSecret": "pgscheduler-database"},
+    "database": {"existingSecret": "pgscheduler-database", "allowInsecure": True},
     "podSecurityContext": {
         "runAsNonRoot": True,
         "runAsUser": _UID,
