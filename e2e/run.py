@@ -56,7 +56,8 @@ def _prepare(options: argparse.Namespace, progress: Progress, *, pods: bool) -> 
     if not pods:
         return Kit(binaries=binaries, helm=helm)
     project = options.image or image.project(_REPOSITORY, progress)
-    return Kit(binaries=binaries, helm=helm, images=(image.pause(progress), project))
+    users = image.of_user(_REPOSITORY, project, progress)
+    return Kit(binaries=binaries, helm=helm, images=(image.pause(progress), project, users))
 
 
 def _helm() -> Path:

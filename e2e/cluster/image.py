@@ -1,6 +1,6 @@
-"""The images that nodes load: pause, and the project's own, built from its Dockerfile without Docker or a registry.
+"""The images that nodes load: pause, the project's own and a user's, built from their Dockerfiles without Docker.
 
-Invariant: the Dockerfile is built as it stands, only on a base made here from Debian's packages in place of the one it
+Invariant: a Dockerfile is built as it stands, only on a base made here from Debian's packages in place of the one it
 names. An archive is named by a hash over everything that goes in, so what is tested is always the tree as it is. Builds
 run in a mount namespace of their own: one that is killed leaves no mount behind.
 """
@@ -18,11 +18,13 @@ from cluster.processes import run_logged
 from pg_scheduler import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cluster.progress import Progress
 
 PROJECT_IMAGE = f"docker.io/library/pgscheduler:{__version__}"  # what chart and README mean by pgscheduler:VERSION
+USERS_IMAGE = "registry.example.com/billing:v1"  # as README and examples call it
+_USERS_FOLDER = Path("examples", "image")
 # What the Dockerfile may copy. A path that does not exist is left out, and is a change once it does.
 _INPUTS = (
     "Dockerfile",
@@ -67,7 +69,7 @@ def project(repository: Path, progress: Progress) -> Path:
     """An archive of the image that the repository's Dockerfile describes."""
     base = _base(progress)
     folder = cache.folder() / "project"
-    target = folder / f"{cache.digest(base.name, *_contents(repository))}.tar"
+    target = folder / f"{cache.digest(base.name, *_contents(repository, _INPUTS))}.tar"
     if not target.exists():
         with progress.phase("build the project's image", slow=True), cache.making(target) as work:
             _build(repository, base, work, work / target.name)
@@ -75,8 +77,25 @@ def project(repository: Path, progress: Progress) -> Path:
     return target
 
 
-def _contents(repository: Path) -> Iterator[str | bytes]:
-    for name in _INPUTS:
+def of_user(repository: Path, project: Path, progress: Progress) -> Path:
+    """An archive of the image that a user's Dockerfile, the example, makes of the project's."""
+    folder = cache.folder() / "users"
+    source = repository / _USERS_FOLDER
+    target = folder / f"{cache.digest(project.name, *_contents(source, ['.']))}.tar"
+    if not target.exists():
+        with progress.phase("build a user's image", slow=True), cache.making(target) as work:
+            steps = (
+                ["pull", "--quiet", f"docker-archive:{project}"],
+                ["bud", "--isolation", "chroot", "--pull-never", "--tag", USERS_IMAGE, str(source)],
+                ["push", "--quiet", USERS_IMAGE, f"docker-archive:{work / target.name}:{USERS_IMAGE}"],
+            )
+            _buildah(steps, work)
+        cache.keep_newest(folder.glob("*.tar"), keep=_ARCHIVES_KEPT)
+    return target
+
+
+def _contents(repository: Path, inputs: Sequence[str]) -> Iterator[str | bytes]:
+    for name in inputs:
         path = repository / name
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
@@ -112,17 +131,21 @@ def _base_name(archive: Path) -> str:
 
 
 def _build(repository: Path, base: Path, work: Path, target: Path) -> None:
-    env = _buildah_environment(work)
     steps = (
         ["pull", "--quiet", f"oci-archive:{base}"],
         [
             *("bud", "--isolation", "chroot", "--pull-never", "--layers"),
-            *("--build-arg", f"BASE_IMAGE={_base_name(base)}"),
+            *("--build-arg", f"BASE_IMAGE={_base_name(base)}", "--build-arg", f"VERSION={__version__}"),
             *_volumes(work),
             *("--tag", PROJECT_IMAGE, "--file", str(repository / "Dockerfile"), str(repository)),
         ],
         ["push", "--quiet", PROJECT_IMAGE, f"docker-archive:{target}:{PROJECT_IMAGE}"],
     )
+    _buildah(steps, work)
+
+
+def _buildah(steps: Iterable[list[str]], work: Path) -> None:
+    env = _buildah_environment(work)
     for step in steps:
         run_logged(["buildah", *step], cache.folder() / "image.log", env=env, isolated=True)
 

@@ -47,6 +47,8 @@ def _lay_out() -> None:
         mounts.memory(Path(folder))
     for name in ("lock", "containerd", "netns", "kubelet"):
         (Path("/run") / name).mkdir()
+    # The sandbox's own is below the /run of before; runc wants it for an exec.
+    Path(os.environ["TMPDIR"]).mkdir(parents=True)
     mounts.stand_in_sysctls()
 
 

@@ -152,8 +152,8 @@ def start_operator(
 def start_worker(tenant: Tenant, programs: Programs) -> StartProgram:
     """Start a worker of the test's namespace, or of another; unless `wait=False`, it runs jobs when this returns."""
 
-    def start(*apps: str, of: str = tenant.name, wait: bool = True) -> Program:
-        env = {"PGSCHEDULER_DSN": tenant.database.dsn, "PGSCHEDULER_TENANT": of, **_WORKER}
+    def start(*apps: str, of: str = tenant.name, wait: bool = True, **variables: str) -> Program:
+        env = {"PGSCHEDULER_DSN": tenant.database.dsn, "PGSCHEDULER_TENANT": of, **_WORKER, **variables}
         program = programs.start("worker", "worker", *(apps or [str(TASKS_FILE)]), env=env)
         if wait:
             program.says(" started with ")

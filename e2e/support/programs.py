@@ -25,6 +25,7 @@ from cluster.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from http.client import HTTPResponse
 
 _SCRIPT = Path(sys.executable).with_name("pgscheduler")
 _ENDS_IN_SECONDS = 10
@@ -72,13 +73,17 @@ class Program:
 
     def answers(self, page: str) -> int:
         """With what status its server answers; it was started with PGSCHEDULER_HTTP."""
-        (address,) = _ADDRESS.findall(self.log)
         try:
-            with urlopen(f"{address}/{page}", timeout=_ENDS_IN_SECONDS) as response:  # noqa: S310 - our own process
+            with self._open(page) as response:
                 status: int = response.status
                 return status
         except HTTPError as refusal:
             return refusal.code
+
+    def tells(self, page: str) -> str:
+        """What its server answers with."""
+        with self._open(page) as response:
+            return str(response.read(), "utf-8")
 
     def terminate(self) -> None:
         """Ask it to end, as Kubernetes does."""
@@ -95,6 +100,11 @@ class Program:
         self.check()
         self.is_expected = False
         self.component.kill()
+
+    def _open(self, page: str) -> HTTPResponse:
+        (address,) = _ADDRESS.findall(self.log)
+        opened: HTTPResponse = urlopen(f"{address}/{page}", timeout=_ENDS_IN_SECONDS)  # noqa: S310 - our own process
+        return opened
 
 
 class Programs:

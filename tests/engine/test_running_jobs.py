@@ -220,10 +220,12 @@ async def test_a_row_that_cannot_be_decoded_fails_alone(world: World, started: M
     await until_status(world, fine, "completed")
 
 
-async def test_an_unknown_task_stays_pending(world: World, started: MakeScheduler, record: Recorder) -> None:
+@pytest.mark.parametrize("task", ["shop.unknown", "os.abort", "os:abort", "__import__"])
+async def test_an_unknown_task_stays_pending(world: World, started: MakeScheduler, record: Recorder, task: str) -> None:
+    """Python's own functions among them: a name is looked up among the tasks and nowhere else."""
     scheduler = await started(record.note)
 
-    unknown = await scheduler.schedule_job("shop.unknown", now(), {"args": [1]})
+    unknown = await scheduler.schedule_job(task, now(), {"args": []})
     known = await scheduler.schedule(record.note, execution_time=now())
 
     await until_status(world, known, "completed")

@@ -121,12 +121,25 @@ def test_promise_is_the_same_in_readme_and_docs() -> None:
     assert promise in README
 
 
-def test_tests_that_the_documents_name_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (DOCS / "explanation" / "design-decisions.md").read_text()))
-    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+@pytest.mark.parametrize("page", ["docs/explanation/design-decisions.md", "SECURITY.md"])
+def test_tests_that_the_documents_name_exist(page: str) -> None:
+    named = named_tests((ROOT / page).read_text(encoding="utf-8"))
+    sources = "\n".join(path.read_text() for tier in ("tests", "e2e") for path in (ROOT / tier).rglob("test_*.py"))
 
     assert len(named) > 25
     assert [name for name in named if f"def {name}(" not in sources] == []
+
+
+def test_every_threat_has_a_control_and_a_test() -> None:
+    _, _, table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").partition("|---|---|---|\n")
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+
+    assert len(rows) >= 18
+    assert [threat for threat, control, tests in rows if not (control.strip() and named_tests(tests))] == []
+
+
+def named_tests(text: str) -> set[str]:
+    return set(re.findall(r"`(test_\w+)`", text))
 
 
 def commands_in(text: str) -> set[str]:
@@ -165,8 +178,14 @@ def test_every_page_is_in_the_index() -> None:
     assert pages - linked == {"index.md"}
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/how-to/run-workers-in-pods.md", "examples/image/Dockerfile"])
+def test_the_image_that_people_are_told_of_is_of_this_release(file: str) -> None:
+    told = re.findall(r"pgscheduler:(\d[\d.]*\d)", (ROOT / file).read_text(encoding="utf-8"))
+
+    assert set(told) == {pg_scheduler.__version__}
+
+
 def test_readme_names_this_release() -> None:
-    assert set(re.findall(r"pgscheduler:(\d[\d.]*\d)", README)) == {pg_scheduler.__version__}
     assert f"**Status: {pg_scheduler.__version__}," in README
 
 

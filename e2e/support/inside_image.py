@@ -1,0 +1,69 @@
+"""What a process sees of the image it runs in, as JSON: for `python -` in a pod."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from pg_scheduler.cli.group import pgscheduler
+
+_OURS = Path(sys.prefix)
+_NEVER_OPENED = (".a", ".c", ".h", ".pyi", ".pyx", ".pxd")
+
+
+def _size(root: Path) -> int:
+    """Of its files, on its own file system, those with several names once."""
+    device, sizes = root.lstat().st_dev, {}
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = [name for name in folders if (here / name).lstat().st_dev == device]
+        for name in files:
+            found = (here / name).lstat()
+            if found.st_dev == device:
+                sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        (folder / "written").touch()
+    except OSError:
+        return False
+    return True
+
+
+def _helps() -> dict[str, int]:
+    return {
+        name: subprocess.run(["pgscheduler", name, "--help"], capture_output=True, check=False).returncode
+        for name in pgscheduler.list_commands(click.Context(pgscheduler))
+    }
+
+
+def _process() -> dict[str, str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+process = _process()
+print(
+    json.dumps(
+        {
+            "user": [os.getuid(), os.getgid()],
+            "capabilities": int(process["CapEff"], 16) | int(process["CapBnd"], 16),
+            "gains_privileges": process["NoNewPrivs"] != "1",
+            "writable": [str(place) for place in (Path("/"), Path("/app"), _OURS, Path("/tmp")) if _can_write(place)],  # noqa: S108
+            "packages": {found.name: found.version for found in distributions()},
+            "parts_list": json.loads((_OURS / "share" / "sbom.cdx.json").read_text()),
+            "programs": sorted(path.name for path in (_OURS / "bin").iterdir()),
+            "has_pip": find_spec("pip") is not None,
+            "left_over": [str(path) for path in _OURS.rglob("*") if path.suffix in _NEVER_OPENED],
+            "helps": _helps(),
+            "bytes": {"all": _size(Path("/")), "ours": _size(_OURS)},
+        }
+    )
+)
