@@ -40,7 +40,7 @@ def test_many_periodic_jobs_cost_one_write_each_and_a_restart_none(
     first = start_operator()
     tenant.wait("all rows", lambda: _rows(tenant) == _OBJECTS, timeout_seconds=_ROWS_SECONDS)
     rows_seconds, rows_cpu_seconds, told_by_then = monotonic() - began_at, first.cpu_seconds, statuses()
-    tenant.wait("all statuses", lambda: statuses() == _OBJECTS, timeout_seconds=_STATUSES_SECONDS)
+    tenant.wait("all statuses", lambda: statuses() >= _OBJECTS, timeout_seconds=_STATUSES_SECONDS)
     progress.say(
         f"{_OBJECTS} PeriodicJobs, cold start: rows after {rows_seconds:.1f} s and {rows_cpu_seconds:.1f} s of CPU"
         f" ({told_by_then} statuses by then), statuses after {monotonic() - began_at:.1f} s and"
