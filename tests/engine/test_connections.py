@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.conftest import MakeScheduler
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
     from pg_scheduler._store.jobs import Ahead
 
 KEEPALIVES = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from engine.conftest import MakeScheduler
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
     from support.world import World
 
 

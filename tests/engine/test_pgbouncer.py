@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
 
 pytestmark = needs("pgbouncer")
 

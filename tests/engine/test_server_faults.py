@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
     from support.world import World
 
 

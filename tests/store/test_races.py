@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.connections import Connection
     from pg_scheduler._store.database import Statements
+    from pg_scheduler._store.driver import Connection
 
     Rows = list[asyncpg.Record]
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.connections import Connection
     from pg_scheduler._store.database import Answered
+    from pg_scheduler._store.driver import Connection
 
 SURFACE = {
     "scheduler_enqueue": "SELECT scheduler_enqueue($2, args => $3, run_at => $4, job_id => $1,"

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from pg_scheduler._domain.jobs import NewJob
     from pg_scheduler._engine.config import EngineConfig
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
     from pg_scheduler._store.jobs import Ahead
     from pg_scheduler.context import JobContext
     from support.job_history import Judge

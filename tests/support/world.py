@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LEASE_SECONDS = 30.0

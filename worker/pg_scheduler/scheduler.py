@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 
 class Scheduler:

@@ -26,7 +26,7 @@ from pg_scheduler.errors import InvalidArgument, JobExists
 from pg_scheduler.job_spec import JobSpec
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 BATCH_MAX = 100_000
 LANES = 2

@@ -22,7 +22,8 @@ from pg_scheduler._engine.lease import Lease, boot_seconds
 from pg_scheduler._engine.main_loop import MainLoopWatch
 from pg_scheduler._engine.service import sleep
 from pg_scheduler._engine.slots import Slots, StopReason
-from pg_scheduler._store.connections import Pool, close_quietly, connect_like, place_of
+from pg_scheduler._store.connections import close_quietly, connect_like, place_of
+from pg_scheduler._store.driver import Pool
 from pg_scheduler._store.workers import LeaseStore, WorkerCard
 from pg_scheduler.errors import DatabaseUnreachable, MainLoopStalled
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pg_scheduler._domain.schedules import CODE, ScheduleDefinition, ScheduleKey
 from pg_scheduler._engine.job_ids import new_job_id
-from pg_scheduler._store.connections import Connection
+from pg_scheduler._store.driver import Connection
 from pg_scheduler._store.schedules import ScheduleStore, ScheduleView
 from pg_scheduler.errors import TenantLimitExceeded
 from pg_scheduler.periodic import PeriodicJobConfig

@@ -26,7 +26,7 @@ from pg_scheduler.job_status import JobStatus
 from pg_scheduler.tasks import Registry, TaskFunction, task_options
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 TASKS_MAX = 1_000
 """Functions whose keys are at hand without a look into the registry."""

@@ -18,8 +18,8 @@ from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
 from pg_scheduler._engine.periodic_jobs import PeriodicJobs
 from pg_scheduler._engine.service import keep_running
-from pg_scheduler._store.connections import Connection
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Connection
 from pg_scheduler._store.schedules import Due, Halted, Replanned, ScheduleStore, Unreadable
 from pg_scheduler.errors import DatabaseUnreachable
 

@@ -22,7 +22,7 @@ from pg_scheduler._store.queries import statements_of
 from pg_scheduler.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 JOBS, STATS = "scheduled_jobs", "vacuum_stats"
 ADOPTED_VERSIONS = (1, 2)

@@ -13,9 +13,10 @@ from pg_scheduler._domain.drafts import Columns, Drafts
 from pg_scheduler._domain.jobs import NULLABLE_COLUMNS, NewJob
 from pg_scheduler._domain.misfire import is_late
 from pg_scheduler._domain.options import UniqueKey
-from pg_scheduler._store.connections import Connection, Pool, connect_like
+from pg_scheduler._store.connections import connect_like
 from pg_scheduler._store.copy_rows import copy_rows
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Connection, Pool
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseUnreachable

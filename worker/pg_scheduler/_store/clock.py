@@ -8,7 +8,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pg_scheduler._store.connections import Connection, Pool, Record, connect_like, place_of
+from pg_scheduler._store.connections import connect_like, place_of
+from pg_scheduler._store.driver import Connection, Pool, Record
 from pg_scheduler._store.keepalive import of_own_session
 from pg_scheduler._store.kept import KeptConnection
 from pg_scheduler._store.queries import QUERIES

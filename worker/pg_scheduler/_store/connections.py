@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from pg_scheduler._store.driver import Connection, Pool, Record
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.keepalive import keep_alive, reset_and_keep_alive
@@ -21,11 +22,6 @@ from pg_scheduler.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from asyncpg.pool import PoolConnectionProxy
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-Record: TypeAlias = asyncpg.Record
 _Connect: TypeAlias = "Callable[..., Coroutine[Any, Any, asyncpg.Connection[Record]]]"
 
 CONNECT_TIMEOUT_SECONDS = 5.0

@@ -12,15 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from pg_scheduler._store.connections import (
-    CONNECT_TIMEOUT_SECONDS,
-    Connection,
-    Pool,
-    Record,
-    connect_to,
-    require_loop,
-    require_pool,
-)
+from pg_scheduler._store.connections import CONNECT_TIMEOUT_SECONDS, connect_to, require_loop, require_pool
+from pg_scheduler._store.driver import Connection, Pool, Record
 from pg_scheduler._store.driver_errors import NOTIFY_QUEUE_FULL, translated
 from pg_scheduler._store.dsn import where
 from pg_scheduler.errors import DatabaseBusy

@@ -7,8 +7,8 @@ from math import ceil
 
 from pg_scheduler._domain.schedules import StoredSchedule
 from pg_scheduler._domain.ticking import plan_ticks
-from pg_scheduler._store.connections import Record
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.migration_files import migrations
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import stored_schedule

@@ -27,7 +27,7 @@ from pg_scheduler.errors import (
 )
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 NOTIFY_QUEUE_FULL = "54000"
 """The SQLSTATE of a ``DatabaseBusy``: a session that listens and stays in a transaction has kept so many notifications

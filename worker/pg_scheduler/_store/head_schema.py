@@ -14,7 +14,7 @@ from pg_scheduler._store.migration_files import digest
 from pg_scheduler._store.queries import QUERIES
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 _DIGEST = re.compile(r"^-- digest: ([0-9a-f]{64})$", re.MULTILINE)
 _OBJECT = re.compile(r"^-- object: (?P<kind>[A-Z ]+?) (?P<name>[^A-Z ].*)$", re.MULTILINE)

@@ -13,8 +13,8 @@ from pg_scheduler._domain.jobs import ClaimedJob, NewJob
 from pg_scheduler._domain.options import UniqueKey
 from pg_scheduler._domain.outcomes import ErrorRecord, KeptResult
 from pg_scheduler._domain.shares import WorkerSettings
-from pg_scheduler._store.connections import Connection, Record
 from pg_scheduler._store.database import Answered, Statements
+from pg_scheduler._store.driver import Connection, Record
 from pg_scheduler._store.driver_errors import NOTIFY_QUEUE_FULL, translated
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import DatabaseBusy

@@ -14,7 +14,7 @@ from pg_scheduler._store.queries import QUERIES
 if TYPE_CHECKING:
     import asyncpg
 
-    from pg_scheduler._store.connections import Connection
+    from pg_scheduler._store.driver import Connection
 
 IDLE_SECONDS = 10
 INTERVAL_SECONDS = 5

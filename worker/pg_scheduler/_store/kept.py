@@ -6,8 +6,9 @@ between. So a claim can be sent and the jobs of the one before it be run while t
 
 from typing import TYPE_CHECKING, Any
 
-from pg_scheduler._store.connections import Record, close_quietly
+from pg_scheduler._store.connections import close_quietly
 from pg_scheduler._store.database import Answered
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.keepalive import of_own_session
 from pg_scheduler.errors import DatabaseBusy, DatabaseUnreachable

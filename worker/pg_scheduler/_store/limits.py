@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 
 from pg_scheduler._domain.gaps import shortest_gap_seconds
 from pg_scheduler._domain.schedules import ScheduleDefinition
-from pg_scheduler._store.connections import Connection
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Connection
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import TenantLimitExceeded
 from pg_scheduler.tenant_limits import TenantLimits

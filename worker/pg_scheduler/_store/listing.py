@@ -6,8 +6,8 @@ Invariant: a listing holds one page in memory, however many jobs it goes over.
 import json
 from collections.abc import AsyncIterator
 
-from pg_scheduler._store.connections import Record
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.job_priority import JobPriority

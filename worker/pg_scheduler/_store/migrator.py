@@ -30,7 +30,7 @@ from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from pg_scheduler._store.connections import Connection, Pool, Record
+    from pg_scheduler._store.driver import Connection, Pool, Record
 
 LOCK_PATIENCE_SECONDS = 120.0
 """How long a step tries to get its locks, two seconds at a time, before it gives up."""

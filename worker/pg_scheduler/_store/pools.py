@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from pg_scheduler._store.connections import Record
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.pool_settings import PoolSettings, PoolState, QueueSettings, RateLimit
 

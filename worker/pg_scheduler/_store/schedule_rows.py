@@ -9,7 +9,7 @@ from pg_scheduler import recurrence
 from pg_scheduler._domain.policies import History, Policy
 from pg_scheduler._domain.rules import Bounds, Cron, Interval, Rule
 from pg_scheduler._domain.schedules import Grid, ScheduleDefinition, ScheduleKey, StoredSchedule, Template
-from pg_scheduler._store.connections import Record
+from pg_scheduler._store.driver import Record
 from pg_scheduler.errors import InvalidSchedule
 from pg_scheduler.job_template import Deletion
 from pg_scheduler.listing import ScheduleInfo

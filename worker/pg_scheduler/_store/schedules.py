@@ -27,8 +27,8 @@ from pg_scheduler._domain.schedules import (
     suspension,
 )
 from pg_scheduler._domain.ticking import Plan
-from pg_scheduler._store.connections import Connection
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Connection
 from pg_scheduler._store.limits import require_intervals
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import columns, columns_of, key_columns, schedule_info, stored_schedule

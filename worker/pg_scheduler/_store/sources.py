@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pg_scheduler._domain.schedules import ScheduleKey, Template
-from pg_scheduler._store.connections import Record
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler._store.schedule_rows import columns_of
 from pg_scheduler.job_template import Deletion

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import asyncpg
 
 from pg_scheduler._domain.jobs import ClaimedJob
-from pg_scheduler._store.connections import CONNECT_TIMEOUT_SECONDS, Connection, Pool, place_of
+from pg_scheduler._store.connections import CONNECT_TIMEOUT_SECONDS, place_of
+from pg_scheduler._store.driver import Connection, Pool
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.queries import QUERIES

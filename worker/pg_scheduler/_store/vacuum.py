@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pg_scheduler._store.connections import Record
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Record
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.vacuum import VacuumPolicy, VacuumTrigger

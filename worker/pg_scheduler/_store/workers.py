@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from pg_scheduler._store.connections import Connection
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Connection
 from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.queries import QUERIES
 

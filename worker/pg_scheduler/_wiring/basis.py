@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pg_scheduler._engine.calls import Middleware
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.own_worker import OwnWorker
-from pg_scheduler._store.connections import Pool
+from pg_scheduler._store.driver import Pool
 from pg_scheduler._store.wakeups import Bell
 from pg_scheduler._wiring.lines import Addresses
 from pg_scheduler._wiring.submission import SubmissionParts, wire_submission

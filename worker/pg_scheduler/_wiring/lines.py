@@ -7,8 +7,9 @@ from typing import Any
 
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._store.clock import in_haste
-from pg_scheduler._store.connections import Connection, Pool, connect_like, connect_to, open_pool_like, place_of
+from pg_scheduler._store.connections import connect_like, connect_to, open_pool_like, place_of
 from pg_scheduler._store.database import Database, Statements
+from pg_scheduler._store.driver import Connection, Pool
 from pg_scheduler._store.dsn import checked_dsn, where
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.kept import KeptConnection

@@ -18,8 +18,9 @@ from pg_scheduler._engine.schedules import Schedules
 from pg_scheduler._engine.submission import Submission
 from pg_scheduler._engine.vacuumer import Vacuumer
 from pg_scheduler._store.bulk import BulkStore
-from pg_scheduler._store.connections import Pool, connect_like, place_of
+from pg_scheduler._store.connections import connect_like, place_of
 from pg_scheduler._store.database import Database
+from pg_scheduler._store.driver import Pool
 from pg_scheduler._store.jobs import JobStore
 from pg_scheduler._store.listing import ListingStore, QueueStore
 from pg_scheduler._store.older_package import OlderPackageStore

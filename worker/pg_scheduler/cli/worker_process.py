@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pg_scheduler._serving.server import WorkerServer
-    from pg_scheduler._store.connections import Pool
+    from pg_scheduler._store.driver import Pool
     from pg_scheduler._store.tls import Dsn
     from pg_scheduler.cli.app_loading import App
     from pg_scheduler.errors import MainLoopStalled

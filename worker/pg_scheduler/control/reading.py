@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from pg_scheduler._store.connections import Record
+    from pg_scheduler._store.driver import Record
 
 
 def source_of(row: Record, cluster: str) -> Source:
