@@ -75,14 +75,18 @@ class Node:
             self._machine.check()
 
     def is_ready(self) -> bool:
-        """By the kubelet that was started last: what the node's former life left in its status does not count."""
+        """By the kubelet that was started last: what the node's former life left in its status does not count.
+
+        Also without a taint: the one of a node that is not ready goes a moment later, and evicts pods until then.
+        """
         found = self._api.get(f"/api/v1/nodes/{self.name}")
-        conditions = found["status"].get("conditions", []) if found else []
+        if found is None or found["spec"].get("taints"):
+            return False
         return any(
             condition["type"] == "Ready"
             and condition["status"] == "True"
             and datetime.fromisoformat(condition["lastHeartbeatTime"]) >= self._started_at
-            for condition in conditions
+            for condition in found["status"].get("conditions", [])
         )
 
     def _prepare(self, kit: Kit, authority: Authority) -> NodePlan:
