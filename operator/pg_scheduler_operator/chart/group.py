@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pg_scheduler.cli.extras import needs_extra
 from pg_scheduler.cli.output import progress
 from pg_scheduler.cli.reporting import unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pg_scheduler_operator.gateway.kube import KubeApi
 
 NAMESPACE = click.option("--namespace", required=True, help="Namespace of the Helm release.")
 
@@ -29,18 +35,11 @@ def apply_crds() -> None:
     """Bring the cluster's custom resource definitions to this version; a definition that is not there is an error."""
     with needs_extra("operator"):
         from pg_scheduler_operator.chart.crds import apply_all
-        from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
-        from pg_scheduler_operator.gateway.kube import connect
 
-    async def work() -> None:
-        async with connect() as api:
-            async for name in apply_all(api):
-                progress(f"applied: {name}")
+    async def work(api: KubeApi) -> str:
+        return f"applied: {', '.join([name async for name in apply_all(api)])}"
 
-    try:
-        asyncio.run(work())
-    except (KubernetesNotConfigured, KubernetesUnreachable) as error:
-        raise unreachable(error) from error
+    _run(work)
 
 
 @chart.command()
@@ -55,17 +54,11 @@ def release(namespace: str, lease: str, watched: tuple[str, ...]) -> None:
     """
     with needs_extra("operator"):
         from pg_scheduler_operator.chart.release import release_objects
-        from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
-        from pg_scheduler_operator.gateway.kube import connect
 
-    async def work() -> int:
-        async with connect() as api:
-            return await release_objects(api, namespace=namespace, lease=lease, watched=watched)
+    async def work(api: KubeApi) -> str:
+        return f"released: {await release_objects(api, namespace=namespace, lease=lease, watched=watched)} objects"
 
-    try:
-        progress(f"released: {asyncio.run(work())} objects")
-    except (KubernetesNotConfigured, KubernetesUnreachable) as error:
-        raise unreachable(error) from error
+    _run(work)
 
 
 @chart.command()
@@ -76,15 +69,22 @@ def test(namespace: str, name: str, timeout: float) -> None:
     """Let a worker run pgscheduler.ping by a ScheduledJob; exit code 1 says that it did not, and how far it came."""
     with needs_extra("operator"):
         from pg_scheduler_operator.chart.trial import run_trial
+
+    _run(lambda api: run_trial(api, namespace=namespace, name=name, timeout_seconds=timeout))
+
+
+def _run(work: Callable[[KubeApi], Coroutine[None, None, str]]) -> None:
+    """Let it speak to the API server, and say what came of it."""
+    with needs_extra("operator"):
         from pg_scheduler_operator.errors import KubernetesNotConfigured, KubernetesUnreachable
         from pg_scheduler_operator.gateway.kube import connect
 
-    async def work() -> str:
+    async def connected() -> str:
         async with connect() as api:
-            return await run_trial(api, namespace=namespace, name=name, timeout_seconds=timeout)
+            return await work(api)
 
     try:
-        progress(asyncio.run(work()))
+        progress(asyncio.run(connected()))
     except (KubernetesNotConfigured, KubernetesUnreachable) as error:
         raise unreachable(error) from error
 
