@@ -15,6 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pg_scheduler.control import Control
+from pg_scheduler.errors import MigrationNeeded
 from pg_scheduler_operator.errors import LeadershipLost
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
 from pg_scheduler_operator.gateway.lease import KubeLease
@@ -52,7 +53,8 @@ async def run_operator(
 ) -> None:
     """Serve custom resources until SIGTERM, SIGINT, or ``stop``.
 
-    A database that does not answer is waited for; so are CRDs that are not there yet, and the Lease.
+    A database that does not answer is waited for; so are CRDs that are not there yet, tables that somebody else is to
+    make, and the Lease.
 
     Args:
         settings: what to serve.
@@ -76,6 +78,7 @@ async def run_operator(
         control = await stack.enter_async_context(Control(settings.read_dsn, allow_insecure=settings.allow_insecure))
         operator = _Operator(settings, health, api, control)
         await stack.enter_async_context(_beside(operator.watch_database()))
+        await operator.wait_for_tables()
         await stack.enter_async_context(operator.leading(on_lost))
         await operator.serve(ready, stop or asyncio.Event())
 
@@ -106,6 +109,23 @@ class _Operator:
                 self._metrics.set(DATABASE_UP, answers)
 
         await repeat(Loop.DATABASE, look, LOOK_SECONDS, at_most_seconds=LOOK_SECONDS, metrics=self._metrics)
+
+    async def wait_for_tables(self) -> None:
+        """Where somebody else makes them, let who leads go on until then: an older release can serve the old ones."""
+        if not self._settings.migrate:
+            await retry("migrations", self._bring_tables)
+
+    async def _bring_tables(self) -> None:
+        """Make or update the tables, or see that somebody else has."""
+        if self._settings.migrate:
+            await self._control.migrate()
+            return
+        try:
+            await self._control.require_migrated()
+        except MigrationNeeded as error:
+            self._health.tables_lack = error.what
+            raise
+        self._health.tables_lack = None
 
     @asynccontextmanager
     async def leading(self, on_lost: Callable[[], NoReturn]) -> AsyncIterator[None]:
@@ -144,7 +164,7 @@ class _Operator:
         watching, opened = asyncio.Event(), asyncio.Event()
 
         async def prepare() -> None:
-            await retry("migrations", self._control.migrate)
+            await retry("migrations", self._bring_tables)
             await presence.begin()
             await retry("the tenants' limits", self._set_limits)
             rows.open()

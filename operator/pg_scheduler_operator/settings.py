@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         default=False,
         description="Connect over a network without TLS, or without a proof of who answers, if the URL says no better.",
     )
+    migrate: bool = Field(
+        default=True,
+        description="Make or update the tables at the start; false: wait until somebody has, by pgscheduler migrate.",
+    )
     cluster_name: Name = Field(
         default="default",
         description="Stored in each row; differs between clusters of one database, where it must be set.",

@@ -16,13 +16,17 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.config import kube_config
 
+from pg_scheduler._store import migrator
+from pg_scheduler.control import Control
 from pg_scheduler.errors import InvalidDsn
 from pg_scheduler_operator import app, leadership
 from pg_scheduler_operator.errors import NameTaken
 from pg_scheduler_operator.gateway import kube
+from pg_scheduler_operator.reconciler import loops
 from pg_scheduler_operator.resources import Kind
 from pg_scheduler_operator.settings import Settings
 from support.api_writes import is_allowed
+from support.databases import EMPTY
 from support.kube_server import LEASE_PATH, OURS, ApiServer
 from support.operator_world import periodic_job, scheduled_job, worker_pool
 from support.proxy import Proxy
@@ -268,6 +272,24 @@ async def test_without_its_database_an_operator_is_live_and_not_ready_and_makes_
 
             await operator.ready()
             await until(lambda: api.condition(path, "Ready") == "True")
+
+
+async def test_operator_that_is_not_to_migrate_waits_for_the_tables_and_leaves_the_lease_to_others(
+    run: Run, api: ApiServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "backoff_seconds", lambda _: 0.05)
+    dsn = new_database(template=EMPTY)
+    lacking = f"schema 0 < {migrator.head_version()}: {len(migrator.migrations())} migrations are pending"
+    async with run(dsn=dsn, migrate=False) as operator:
+        await until(partial(operator.says, "readyz", (503, lacking)))
+        assert await operator.get("livez") == (200, "ok")
+        assert not api.writes
+        async with Control(dsn) as somebody:
+            assert await somebody.pending_migrations()
+
+            await somebody.migrate()
+
+        await operator.ready()
 
 
 async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> None:

@@ -74,6 +74,15 @@ class Control:
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
 
+    async def require_migrated(self) -> None:
+        """Change nothing, and refuse tables that lack something this release needs.
+
+        Raises:
+            MigrationNeeded: they are missing or older, with the versions.
+        """
+        async with self._parts.database.connection() as connection:
+            await migrator.require_head(connection)
+
     async def make_roles(self, *, row_level_security: bool | None = None) -> None:
         """Make the roles ``scheduler_owner``, ``_operator``, ``_worker``, ``_enqueue`` and ``_reader``, or renew them.
 

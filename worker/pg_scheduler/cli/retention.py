@@ -1,0 +1,109 @@
+"""Which jobs that have ended a worker keeps, as a person writes it: ``7d``, ``last 1000``, ``forever``.
+
+Invariant: what is taken can be stored and counted by the database; anything else is refused with its option.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+DAYS_MAX: Final = 36_500
+ROWS_MAX: Final = 1_000_000_000
+SHOWN_LENGTH: Final = 40
+
+_DAYS: Final = re.compile(r"([0-9]{1,5})d")
+_ROWS: Final = re.compile(r"last ([0-9]{1,10})")
+
+
+class Kept(click.ParamType):
+    """Which rows of one end are kept."""
+
+    name = "retention"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> VacuumPolicy:
+        if value == "forever":
+            return VacuumPolicy.never()
+        if (days := _number(_DAYS, value, DAYS_MAX)) is not None:
+            return VacuumPolicy.after_days(days)
+        if (rows := _number(_ROWS, value, ROWS_MAX)) is not None:
+            return VacuumPolicy.keep_last(rows)
+        raise click.BadParameter(
+            f"{value[:SHOWN_LENGTH]!r} does not say what is kept: give days, 0d to {DAYS_MAX}d, or the newest of each"
+            f" job name, 'last 0' to 'last {ROWS_MAX}', or forever",
+            ctx,
+            param,
+        )
+
+
+class Days(click.ParamType):
+    """A number of days."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        days = _number(_DAYS, value, DAYS_MAX)
+        if days is None:
+            what = f"{value[:SHOWN_LENGTH]!r} is no number of days: give 0d to {DAYS_MAX}d"
+            raise click.BadParameter(what, ctx, param)
+        return days
+
+
+def _number(form: re.Pattern[str], value: str, most: int) -> int | None:
+    given = form.fullmatch(value)
+    return int(given[1]) if given and int(given[1]) <= most else None
+
+
+def _kept(end: str, variable: str, default: str) -> Callable[..., Any]:
+    return click.option(
+        f"--retention-{end}",
+        type=Kept(),
+        envvar=variable,
+        show_envvar=True,
+        default=default,
+        show_default=True,
+        metavar="WHAT",
+        help=f"Which {end} jobs are kept: such as 30d from their end, 'last 1000' of each job name, or forever.",
+    )
+
+
+_OPTIONS: Final = {
+    "completed": _kept("completed", "PGSCHEDULER_RETENTION_COMPLETED", "1d"),
+    "failed": _kept("failed", "PGSCHEDULER_RETENTION_FAILED", "7d"),
+    "cancelled": _kept("cancelled", "PGSCHEDULER_RETENTION_CANCELLED", "3d"),
+    "expired": _kept("expired", "PGSCHEDULER_RETENTION_EXPIRED", "3d"),
+    "keys_days": click.option(
+        "--retention-keys",
+        "retention_keys_days",
+        type=Days(),
+        envvar="PGSCHEDULER_RETENTION_KEYS",
+        show_envvar=True,
+        default="90d",
+        show_default=True,
+        metavar="DAYS",
+        help="How long the end of a ScheduledJob, and so its idempotencyKey, is remembered.",
+    ),
+}
+"""By the fields of a VacuumConfig."""
+
+RETENTION_OPTIONS: Final = tuple(f"retention_{field}" for field in _OPTIONS)
+"""Under these names they reach the command."""
+
+
+def retention_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--retention-completed`` and its like, of which ``retention_given`` makes one config."""
+    for option in reversed(_OPTIONS.values()):
+        function = option(function)
+    return function
+
+
+def retention_given(options: MutableMapping[str, Any]) -> VacuumConfig:
+    """Take them out of a command's ``options``."""
+    return VacuumConfig(**{field: options.pop(f"retention_{field}") for field in _OPTIONS})
