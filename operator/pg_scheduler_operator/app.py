@@ -27,6 +27,7 @@ from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.presence import Presence
 from pg_scheduler_operator.probes import Health, OperatorServer
 from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, retry, until_one_ends
+from pg_scheduler_operator.revisions import Revisions
 from pg_scheduler_operator.watch import Ear, streams, watch
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def run_operator(
         if http is not None:
             await stack.enter_async_context(OperatorServer(health, *http))
         api = await stack.enter_async_context(connect(health.metrics))
-        control = await stack.enter_async_context(Control(settings.read_dsn, allow_insecure=settings.allow_insecure))
+        control = await stack.enter_async_context(_control(settings))
         operator = _Operator(settings, health, api, control)
         await stack.enter_async_context(_beside(operator.watch_database()))
         await operator.wait_for_tables()
@@ -182,10 +183,11 @@ class _Operator:
         await asyncio.wait({preparing, opening}, timeout=TABLES_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
+        looking = asyncio.create_task(Revisions(self._resources, self._metrics).run())
         ear = Ear(changed=queue.tell, gone=reconciler.gone)
         watched = asyncio.create_task(self._watch(ear, watching))
         stopping = asyncio.create_task(stop.wait())
-        await until_one_ends({preparing, working, watched, stopping}, and_end={opening})
+        await until_one_ends({preparing, working, looking, watched, stopping}, and_end={opening})
 
     async def _set_limits(self) -> None:
         settings = self._settings
@@ -220,6 +222,12 @@ class _Operator:
                 missing.discard(stream)
 
         await watch(ear, namespaces=namespaces, started=watching, told=told)
+
+
+def _control(settings: Settings) -> Control:
+    return Control(
+        settings.read_dsn, allow_insecure=settings.allow_insecure, reads_error_text=settings.status_error_text
+    )
 
 
 async def _hold(election: Election, on_lost: Callable[[], NoReturn]) -> None:

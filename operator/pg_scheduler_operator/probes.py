@@ -28,6 +28,7 @@ LOOP_LIMITS_SECONDS: Final = {
     Loop.CHANGES: 120.0,
     Loop.CROWD: 1800.0,
     Loop.DATABASE: 120.0,
+    Loop.KINDS: 900.0,
     Loop.LEASE: 60.0,
     Loop.PRESENCE: 120.0,
     Loop.SWEEP: 900.0,

@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         default=50, gt=0, le=1000, description="Statuses written a second at most, once the burst is used up."
     )
     status_writes_burst: float = Field(default=400, ge=1, le=100_000, description="Statuses written at once.")
+    status_error_text: bool = Field(
+        default=False,
+        description="Show 256 characters of the last error's text in statuses, for all who may read the object. "
+        "It may hold data of the job.",
+    )
 
     tenant_limits: Annotated[Mapping[Literal["*"] | Name, TenantLimits], NoDecode] = Field(
         default={},

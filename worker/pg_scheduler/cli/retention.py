@@ -15,32 +15,26 @@ from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
-DAYS_MAX: Final = 36_500
-ROWS_MAX: Final = 1_000_000_000
 SHOWN_LENGTH: Final = 40
 
-_DAYS: Final = re.compile(r"([0-9]{1,5})d")
-_ROWS: Final = re.compile(r"last ([0-9]{1,10})")
+_DAYS: Final = re.compile(r"([0-9]{1,4})d")
+_NEWEST: Final = re.compile(r"last ([0-9]{1,9})")
 
 
 class Kept(click.ParamType):
-    """Which rows of one end are kept."""
+    """Which jobs of one end are kept."""
 
     name = "retention"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> VacuumPolicy:
         if value == "forever":
             return VacuumPolicy.never()
-        if (days := _number(_DAYS, value, DAYS_MAX)) is not None:
-            return VacuumPolicy.after_days(days)
-        if (rows := _number(_ROWS, value, ROWS_MAX)) is not None:
-            return VacuumPolicy.keep_last(rows)
-        raise click.BadParameter(
-            f"{value[:SHOWN_LENGTH]!r} does not say what is kept: give days, 0d to {DAYS_MAX}d, or the newest of each"
-            f" job name, 'last 0' to 'last {ROWS_MAX}', or forever",
-            ctx,
-            param,
-        )
+        if days := _DAYS.fullmatch(value):
+            return VacuumPolicy.after_days(int(days[1]))
+        if newest := _NEWEST.fullmatch(value):
+            return VacuumPolicy.keep_last(int(newest[1]))
+        what = f"{value[:SHOWN_LENGTH]!r} does not say what is kept"
+        raise click.BadParameter(f"{what}: give 0d to 9999d, 'last 0' to 'last 999999999', or forever", ctx, param)
 
 
 class Days(click.ParamType):
@@ -49,16 +43,9 @@ class Days(click.ParamType):
     name = "days"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        days = _number(_DAYS, value, DAYS_MAX)
-        if days is None:
-            what = f"{value[:SHOWN_LENGTH]!r} is no number of days: give 0d to {DAYS_MAX}d"
-            raise click.BadParameter(what, ctx, param)
-        return days
-
-
-def _number(form: re.Pattern[str], value: str, most: int) -> int | None:
-    given = form.fullmatch(value)
-    return int(given[1]) if given and int(given[1]) <= most else None
+        if days := _DAYS.fullmatch(value):
+            return int(days[1])
+        raise click.BadParameter(f"{value[:SHOWN_LENGTH]!r} is no number of days: give 0d to 9999d", ctx, param)
 
 
 def _kept(end: str, variable: str, default: str) -> Callable[..., Any]:
