@@ -21,37 +21,29 @@ _DAYS: Final = re.compile(r"([0-9]{1,4})d")
 _NEWEST: Final = re.compile(r"last ([0-9]{1,9})")
 
 
-class Kept(click.ParamType):
-    """Which jobs of one end are kept."""
-
-    name = "retention"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> VacuumPolicy:
-        if value == "forever":
-            return VacuumPolicy.never()
-        if days := _DAYS.fullmatch(value):
-            return VacuumPolicy.after_days(int(days[1]))
-        if newest := _NEWEST.fullmatch(value):
-            return VacuumPolicy.keep_last(int(newest[1]))
-        what = f"{value[:SHOWN_LENGTH]!r} does not say what is kept"
-        raise click.BadParameter(f"{what}: give 0d to 9999d, 'last 0' to 'last 999999999', or forever", ctx, param)
+def _kept(context: click.Context, parameter: click.Parameter, value: str) -> VacuumPolicy:
+    del context, parameter
+    if value == "forever":
+        return VacuumPolicy.never()
+    if days := _DAYS.fullmatch(value):
+        return VacuumPolicy.after_days(int(days[1]))
+    if newest := _NEWEST.fullmatch(value):
+        return VacuumPolicy.keep_last(int(newest[1]))
+    what = f"{value[:SHOWN_LENGTH]!r} does not say what is kept"
+    raise click.BadParameter(f"{what}: give 0d to 9999d, 'last 0' to 'last 999999999', or forever")
 
 
-class Days(click.ParamType):
-    """A number of days."""
-
-    name = "days"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if days := _DAYS.fullmatch(value):
-            return int(days[1])
-        raise click.BadParameter(f"{value[:SHOWN_LENGTH]!r} is no number of days: give 0d to 9999d", ctx, param)
+def _days(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    del context, parameter
+    if days := _DAYS.fullmatch(value):
+        return int(days[1])
+    raise click.BadParameter(f"{value[:SHOWN_LENGTH]!r} is no number of days: give 0d to 9999d")
 
 
-def _kept(end: str, variable: str, default: str) -> Callable[..., Any]:
+def _option(end: str, variable: str, default: str) -> Callable[..., Any]:
     return click.option(
         f"--retention-{end}",
-        type=Kept(),
+        callback=_kept,
         envvar=variable,
         show_envvar=True,
         default=default,
@@ -62,14 +54,14 @@ def _kept(end: str, variable: str, default: str) -> Callable[..., Any]:
 
 
 _OPTIONS: Final = {
-    "completed": _kept("completed", "PGSCHEDULER_RETENTION_COMPLETED", "1d"),
-    "failed": _kept("failed", "PGSCHEDULER_RETENTION_FAILED", "7d"),
-    "cancelled": _kept("cancelled", "PGSCHEDULER_RETENTION_CANCELLED", "3d"),
-    "expired": _kept("expired", "PGSCHEDULER_RETENTION_EXPIRED", "3d"),
+    "completed": _option("completed", "PGSCHEDULER_RETENTION_COMPLETED", "1d"),
+    "failed": _option("failed", "PGSCHEDULER_RETENTION_FAILED", "7d"),
+    "cancelled": _option("cancelled", "PGSCHEDULER_RETENTION_CANCELLED", "3d"),
+    "expired": _option("expired", "PGSCHEDULER_RETENTION_EXPIRED", "3d"),
     "keys_days": click.option(
         "--retention-keys",
         "retention_keys_days",
-        type=Days(),
+        callback=_days,
         envvar="PGSCHEDULER_RETENTION_KEYS",
         show_envvar=True,
         default="90d",
