@@ -223,7 +223,7 @@ class Scheduler:
         """Start to run jobs and schedules; nothing happens when it runs already.
 
         Raises:
-            SchemaMismatch: with ``auto_migrate=False``, when migrations are pending.
+            MigrationNeeded: with ``auto_migrate=False``, when migrations are pending.
             DatabaseUnreachable: nobody answers there.
         """
         await self._worker.start(self.vacuum_config if self.vacuum_enabled else None)
