@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from asyncpg import InsufficientPrivilegeError
 
+from cluster.processes import CommandError
 from support.deployments import database_secret
 from support.ledger import TASKS_FILE
 from support.objects import scheduled_job, task
@@ -119,12 +121,19 @@ def serving(tenant: Tenant, databases: Databases) -> Iterator[Database]:
 def test_a_job_migrates_before_operator_and_workers_whose_login_may_not(
     tenant: Tenant, serving: Database, release: Release
 ) -> None:
-    tenant.apply(database_secret(serving.pod_dsn), database_secret(tenant.database.pod_dsn, name="owner"))
+    wrong = tenant.database.pod_dsn.replace(":" + str(urlsplit(tenant.database.pod_dsn).password), ":wr0ng")
+    tenant.apply(database_secret(serving.pod_dsn), database_secret(wrong, name="owner"))
     database = {"existingSecret": "pgscheduler-database", "allowInsecure": True}
     by_a_job = {"database": database, "migrations": {"run": "job", "existingSecret": "owner"}}
     with pytest.raises(InsufficientPrivilegeError):
         serving.execute("CREATE TABLE mine ()")
 
+    with pytest.raises(CommandError, match="pre-install") as refused:
+        release.install(**by_a_job)
+    assert "wr0ng" not in str(refused.value)
+    release.uninstall()
+
+    tenant.apply(database_secret(tenant.database.pod_dsn, name="owner"))
     release.install(**by_a_job)
     release.test()
 

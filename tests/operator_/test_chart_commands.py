@@ -101,6 +101,17 @@ async def test_release_of_a_kind_that_is_gone_is_no_error(cluster: ApiServer, ap
     assert await release(api) == 1
 
 
+async def test_release_of_an_installation_that_failed_before_it_had_a_lease_has_nothing_to_do(
+    cluster: ApiServer, api: KubeApi
+) -> None:
+    del cluster.objects[LEASE_PATH]
+    cluster.apply(Kind.PERIODIC_JOB, "never-held", {})
+
+    assert await release(api) == 0
+
+    assert not cluster.writes
+
+
 async def test_release_without_its_lease_touches_nothing(cluster: ApiServer, api: KubeApi) -> None:
     path = held(cluster, Kind.PERIODIC_JOB, "report")
     del cluster.objects[LEASE_PATH]

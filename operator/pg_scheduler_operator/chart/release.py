@@ -31,15 +31,22 @@ HELD_KINDS: Final = (Kind.PERIODIC_JOB, Kind.SCHEDULED_JOB)
 async def release_objects(api: KubeApi, *, namespace: str, lease: str, watched: Collection[str]) -> int:
     """Take the Lease, then the finalizer off every object; how many.
 
+    Without a Lease and without an object that is held there is nothing to do: the installation failed in a hook.
+
     Raises:
-        KubernetesError: the Lease is not there, or the rights are missing.
+        KubernetesError: the Lease is not there and objects are held, by whomever, or the rights are missing.
         LeadershipLost: somebody took the Lease back, and may serve.
     """
     election = Election(
         KubeLease(api, namespace=namespace, name=lease, seconds=LEASE_SECONDS), identity="uninstall", metrics=Metrics()
     )
-    await election.take_over()
     resources = KubeResources(api, namespaces=watched)
+    try:
+        await election.take_over()
+    except ObjectGone:
+        if await _all_held(resources):
+            raise
+        return 0
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(election.hold())
         released = 0
@@ -51,7 +58,7 @@ async def release_objects(api: KubeApi, *, namespace: str, lease: str, watched: 
 
 async def _release_once(resources: KubeResources) -> int:
     """Let go what has the finalizer; 0 says that nothing has."""
-    held = [meta for kind in HELD_KINDS async for meta in _held(resources, kind)]
+    held = await _all_held(resources)
     room = asyncio.Semaphore(AT_ONCE)
 
     async def release(meta: Meta) -> None:
@@ -63,6 +70,10 @@ async def _release_once(resources: KubeResources) -> int:
         for meta in held:
             group.create_task(release(meta))
     return len(held)
+
+
+async def _all_held(resources: KubeResources) -> list[Meta]:
+    return [meta for kind in HELD_KINDS async for meta in _held(resources, kind)]
 
 
 async def _held(resources: KubeResources, kind: Kind) -> AsyncIterator[Meta]:
