@@ -15,7 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pg_scheduler.control import Control
-from pg_scheduler.errors import MigrationNeeded
+from pg_scheduler.errors import SchemaMismatch
 from pg_scheduler_operator.errors import LeadershipLost
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
 from pg_scheduler_operator.gateway.lease import KubeLease
@@ -123,7 +123,7 @@ class _Operator:
             return
         try:
             await self._control.require_migrated()
-        except MigrationNeeded as error:
+        except SchemaMismatch as error:
             self._health.tables_lack = error.what
             raise
         self._health.tables_lack = None

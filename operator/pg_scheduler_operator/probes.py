@@ -52,7 +52,7 @@ class Health:
     Attributes:
         stands_by: the Lease is another's.
         has_tables: the tables are those of this release.
-        tables_lack: what they lack that somebody else is to bring; None where that is nothing, or not known.
+        tables_lack: why they cannot be served until somebody else has changed them; None where nothing is known.
         lists: the watches whose list is still to come; None before there are watches.
         api_answers: what a standby's last look at the Lease has found.
         longest_turn_seconds: asks how long the turn has taken so far that began first.
