@@ -24,18 +24,26 @@ if TYPE_CHECKING:
 
 _PREVIOUS = kept_releases.previous()
 _JOBS = [f"job-{number}" for number in range(6)]
-_TICK = "tick"
+_TICK, _SPARE = "tick", "spare"
 _KEPT = 10_000  # rows of the schedule: all of them
 # What the release after this one leaves: more than anybody here knows, and nothing that keeps them from reading.
 _OF_A_LATER_RELEASE = (
     "ALTER TABLE scheduled_jobs ADD COLUMN of_a_later_release integer DEFAULT 0",
     "INSERT INTO scheduler_migrations (version, name, sha256, min_reader) VALUES (9001, 'later', 'x', 1)",
 )
+_FIELD = "ofALaterRelease"
+_CRD_WITH_IT = [
+    {
+        "op": "add",
+        "path": f"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{_FIELD}",
+        "value": {"type": "string"},
+    }
+]
 _TICKS = """
 SELECT count(*) AS ticks, extract(epoch FROM max(j.tick_at) - min(j.tick_at)) + 1 AS seconds,
     count(*) FILTER (WHERE j.status = 'completed') AS completed, count(r.result) AS results
-FROM scheduled_jobs j LEFT JOIN scheduler_results r USING (job_id)
-WHERE j.tenant = $1 AND j.schedule_id IS NOT NULL
+FROM scheduled_jobs j JOIN scheduler_schedules s ON s.id = j.schedule_id LEFT JOIN scheduler_results r USING (job_id)
+WHERE j.tenant = $1 AND s.source_name = $2
 """
 _INTERRUPTED = "SELECT job_id FROM scheduled_jobs WHERE tenant = $1 AND interruptions > 0"
 
@@ -59,10 +67,11 @@ def test_jobs_and_ticks_outlive_the_way_from_the_previous_release_and_back(
 
     repository, _, tag = PROJECT_IMAGE.rpartition(":")
     to_this_image = f" --set image.repository={repository} --set image.tag={tag}"
-    release.install(_PREVIOUS.chart, **with_ledger(image={"repository": kept_releases.RELEASES_REPOSITORY}))
+    values = with_ledger(workers=1, image={"repository": kept_releases.RELEASES_REPOSITORY})
+    release.install(_PREVIOUS.chart, **values)
     assert _images(tenant) == {_PREVIOUS.image}
-    tenant.apply(_ticking(), *(_holding(name) for name in _JOBS))
-    tenant.wait("all run", lambda: {*_JOBS, _TICK} <= {run.label for run in tenant.ledger.all_runs()})
+    tenant.apply(_ticking(), periodic_job(_SPARE), *(_holding(name) for name in _JOBS))
+    tenant.wait("all run", lambda: {*_JOBS, _TICK, _SPARE} <= {run.label for run in tenant.ledger.all_runs()})
 
     typed("Upgrade", to_this_image)
     assert _images(tenant) == {PROJECT_IMAGE}
@@ -74,12 +83,17 @@ def test_jobs_and_ticks_outlive_the_way_from_the_previous_release_and_back(
     _end(tenant, *_JOBS[2:4])
     tenant.apply(scheduled_job("of-the-previous-release"))
     tenant.wait_for("sjob/of-the-previous-release", "condition=Complete")
-    _more_ticks(tenant)
+    _more_ticks(tenant, _TICK)
+    _say_more_than_it_knows(tenant)
+    assert _FIELD in tenant.condition(f"pjob/{_SPARE}", "Stalled")["message"]
+    _more_ticks(tenant, _SPARE)
+    tenant.patch(f"pjob/{_SPARE}", **{_FIELD: None})
+    tenant.wait_for(f"pjob/{_SPARE}", "condition=Ready")
 
     typed("Upgrade", to_this_image)
     assert _images(tenant) == {PROJECT_IMAGE}
     _end(tenant, *_JOBS[4:])
-    _more_ticks(tenant)
+    _more_ticks(tenant, _TICK)
 
     tenant.patch(f"pjob/{_TICK}", suspend=True)
     tenant.wait("nothing runs", lambda: all(run.has_ended for run in tenant.ledger.runs(_TICK)[-3:]))
@@ -125,12 +139,25 @@ def _end(tenant: Tenant, *names: str) -> None:
         assert tenant.get(f"sjob/{name}")["status"]["result"] == name
 
 
-def _more_ticks(tenant: Tenant) -> None:
-    before = len(tenant.ledger.runs(_TICK))
-    tenant.wait("the schedule goes on", lambda: len(tenant.ledger.runs(_TICK)) > before)
+def _say_more_than_it_knows(tenant: Tenant) -> None:
+    """Use a field that the kinds of a later release have."""
+
+    def is_kept() -> bool:
+        tenant.patch(f"pjob/{_SPARE}", **{_FIELD: "x"})
+        return _FIELD in tenant.get(f"pjob/{_SPARE}")["spec"]
+
+    tenant.kubectl("patch", "crd", "periodicjobs.pgscheduler.io", "--type=json", "--patch", json.dumps(_CRD_WITH_IT))
+    tenant.wait("the field is kept", is_kept)
+    tenant.wait_for(f"pjob/{_SPARE}", "condition=Stalled")
+
+
+def _more_ticks(tenant: Tenant, name: str) -> None:
+    """From now on; those that are planned already do not count."""
+    before = len(tenant.ledger.runs(name))
+    tenant.wait("the schedule goes on", lambda: len(tenant.ledger.runs(name)) > before + 2)
 
 
 def _every_tick_has_ended(tenant: Tenant) -> bool:
-    (row,) = tenant.database.fetch(_TICKS, tenant.name)
+    (row,) = tenant.database.fetch(_TICKS, tenant.name, _TICK)
     ticks, seconds, completed, results = row
     return bool(ticks == seconds == completed == results)

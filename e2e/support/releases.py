@@ -39,15 +39,14 @@ def program(version: str) -> Path:
     return Kit.from_environment().helm / f"helm-{version}"
 
 
-def with_ledger(**more: Any) -> dict[str, Any]:
-    """Two workers that know the ledger's tasks, from the ConfigMap and the Secret of `ledger_and_secret`."""
+def with_ledger(*, workers: int = 2, **more: Any) -> dict[str, Any]:
+    """Workers that know the ledger's tasks, from the ConfigMap and the Secret of `ledger_and_secret`."""
+    scaling = {"minReplicas": workers, "maxReplicas": workers}
     worker = {
         "apps": [f"/tasks/{TASKS_FILE.name}"],
         "shutdownSeconds": 3,
-        "slots": 5,
-        "pools": {
-            "default": {"spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "drain": {"timeoutSeconds": 3}}}
-        },
+        "slots": 10,
+        "pools": {"default": {"spec": {"autoscaling": scaling, "drain": {"timeoutSeconds": 3}}}},
         "extraVolumes": [{"name": "tasks", "configMap": {"name": _LEDGER}}],
         "extraVolumeMounts": [{"name": "tasks", "mountPath": "/tasks"}],
     }
