@@ -56,6 +56,7 @@ def lines_of(section: str) -> str:
     return found[0]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize("helm", [MIDDLE_HELM], indirect=True)
 def test_jobs_and_ticks_outlive_the_way_from_the_previous_release_and_back(
