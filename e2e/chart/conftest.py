@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.paths import ROOT
-from support.releases import NEWEST_HELM, Release, program
+from support.releases import NEWEST_HELM, Release, ledger_and_secret, program
 from support.tenants import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cluster.cluster import Cluster
     from cluster.postgres import Database
+    from support.releases import Shell
+
+_SECONDS = 240
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +39,13 @@ def helm(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def shell(cluster: Cluster, helm: str, tmp_path: Path) -> Shell:
+    """Lines run in a checkout, by somebody who has helm and kubectl."""
+    (tmp_path / "helm").symlink_to(program(helm))
+    return lambda lines: cluster.shell(f"PATH={tmp_path}:$PATH\n{lines}", folder=ROOT, timeout_seconds=_SECONDS)
+
+
+@pytest.fixture
 def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
     release = Release(cluster, namespace, program(helm))
     yield release
@@ -48,3 +59,9 @@ def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
 def tenant(cluster: Cluster, namespace: str, database: Database) -> Tenant:
     """The release's own namespace as that of a tenant."""
     return Tenant(cluster, namespace, database)
+
+
+@pytest.fixture
+def prepared(tenant: Tenant) -> None:
+    """What the values `with_ledger` name."""
+    tenant.apply(*ledger_and_secret(tenant.database.pod_dsn))

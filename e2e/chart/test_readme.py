@@ -12,15 +12,13 @@ from support.paths import ROOT
 from support.releases import NEWEST_HELM, Release, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cluster.cluster import Cluster
     from cluster.postgres import Database
+    from support.releases import Shell
 
-    Shell = Callable[[str], str]
-
-_SECONDS = 240
 _PLACEHOLDER = "postgresql://user:password@host:5432/database"
 _OWN_IMAGE = "--set worker.image.repository=registry.example.com/billing --set worker.image.tag=v1"
 _OWN_TASKS = "billing.tasks"
@@ -32,13 +30,6 @@ def blocks() -> list[str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"^## In Kubernetes\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
     return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def shell(cluster: Cluster, tmp_path: Path) -> Shell:
-    """Lines run in a checkout, by somebody who has helm and kubectl."""
-    (tmp_path / "helm").symlink_to(program(NEWEST_HELM))
-    return lambda lines: cluster.shell(f"PATH={tmp_path}:$PATH\n{lines}", folder=ROOT, timeout_seconds=_SECONDS)
 
 
 @pytest.fixture

@@ -42,27 +42,28 @@ async def release_objects(api: KubeApi, *, namespace: str, lease: str, watched: 
     resources = KubeResources(api, namespaces=watched)
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(election.hold())
-        released = 0
-        while count := await _release_once(resources):
-            released += count
+        released: set[str] = set()
+        while held := [meta for kind in HELD_KINDS async for meta in _held(resources, kind)]:
+            released |= await _release_once(resources, held)
         holding.cancel()
-    return released
+    return len(released)
 
 
-async def _release_once(resources: KubeResources) -> int:
-    """Let go what has the finalizer; 0 says that nothing has."""
-    held = [meta for kind in HELD_KINDS async for meta in _held(resources, kind)]
+async def _release_once(resources: KubeResources, held: Collection[Meta]) -> set[str]:
+    """Let go what has the finalizer; the uids of what has it no more."""
     room = asyncio.Semaphore(AT_ONCE)
+    released: set[str] = set()
 
     async def release(meta: Meta) -> None:
         async with room:
             with suppress(ObjectGone, ObjectChanged):  # seen anew in the next round
                 await resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
+                released.add(meta.uid)
 
     async with asyncio.TaskGroup() as group:
         for meta in held:
             group.create_task(release(meta))
-    return len(held)
+    return released
 
 
 async def _held(resources: KubeResources, kind: Kind) -> AsyncIterator[Meta]:
