@@ -63,7 +63,7 @@ print(
             "has_pip": find_spec("pip") is not None,
             "left_over": [str(path) for path in _OURS.rglob("*") if path.suffix in _NEVER_OPENED],
             "helps": _helps(),
-            "bytes": {"all": _size(Path("/")), "ours": _size(_OURS)},
+            "bytes": {"base": _size(Path("/")) - _size(_OURS), "ours": _size(_OURS)},
         }
     )
 )
