@@ -5,6 +5,7 @@ Invariant: one release at a time, for its operator serves all namespaces; a test
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from support.tenants import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cluster.cluster import Cluster
     from cluster.postgres import Database
@@ -48,3 +50,21 @@ def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
 def tenant(cluster: Cluster, namespace: str, database: Database) -> Tenant:
     """The release's own namespace as that of a tenant."""
     return Tenant(cluster, namespace, database)
+
+
+@pytest.fixture
+def volume(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
+    """What a cluster with a storage class would make for a claim."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    folder.chmod(0o777)
+    name = f"volume-{secrets.token_hex(4)}"
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": str(folder)},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+    yield
+    cluster.kubectl("delete", "persistentvolume", name, "--wait=false")

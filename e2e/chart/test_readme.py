@@ -42,23 +42,6 @@ def shell(cluster: Cluster, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def _volume(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
-    """What a cluster with a storage class would make for a claim."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o777)
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": str(folder)},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "volume"}, "spec": spec})
-    yield
-    cluster.kubectl("delete", "persistentvolume", "volume", "--wait=false")
-
-
-@pytest.fixture
 def _leaves_nothing(cluster: Cluster) -> Iterator[None]:
     yield
     for namespace in ("shop", "billing"):
@@ -68,7 +51,7 @@ def _leaves_nothing(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 
 
-@pytest.mark.usefixtures("_volume", "_leaves_nothing")
+@pytest.mark.usefixtures("volume", "_leaves_nothing")
 def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: Cluster, shell: Shell) -> None:
     shown = shell(blocks()[0])
 

@@ -22,7 +22,7 @@ _SCRIPT = ROOT / "e2e" / "kind" / "run.sh"
 _PROGRAMS = ("docker", "go", "helm", "kubectl")
 _COREUTILS = ("bash", "cat", "dirname", "git", "mktemp", "rm", "sed")
 _IMAGE = f"pgscheduler:{pg_scheduler.__version__}"
-# Writes down what it is asked, says that there are the kind clusters CLUSTERS, and fails at the call that FAILS_AT begins.
+# Writes down what it is asked; kind has the clusters CLUSTERS; it fails at the call that FAILS_AT begins.
 _STUB = """#!/bin/bash
 call="${0##*/} $*"
 echo "$call" >> "$CALLS"
