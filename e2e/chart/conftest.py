@@ -42,8 +42,7 @@ def release(cluster: Cluster, namespace: str, helm: str) -> Iterator[Release]:
     yield release
     if release.is_there():
         release.uninstall()
-    # What one Helm has made is not what another one would make: each finds a cluster without our kinds.
-    cluster.kubectl("delete", "--filename", str(ROOT / "crds"), "--ignore-not-found")
+    _forget_our_kinds(cluster)
 
 
 @pytest.fixture
@@ -68,3 +67,20 @@ def volume(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
     cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
     yield
     cluster.kubectl("delete", "persistentvolume", name, "--wait=false")
+
+
+@pytest.fixture
+def leaves_nothing(cluster: Cluster) -> Iterator[None]:
+    """Of what our pages tell people to make, however far the test came."""
+    yield
+    for namespace in ("shop", "billing"):
+        release = Release(cluster, namespace, program(NEWEST_HELM), name=namespace)
+        if release.is_there():
+            release.uninstall()
+        cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+    _forget_our_kinds(cluster)
+
+
+def _forget_our_kinds(cluster: Cluster) -> None:
+    """What one Helm has made is not what another one would make: each finds a cluster without them."""
+    cluster.kubectl("delete", "--filename", str(ROOT / "crds"), "--ignore-not-found")

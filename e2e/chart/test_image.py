@@ -107,6 +107,7 @@ def test_image_has_what_its_commands_need_and_no_more(seen: dict[str, Any]) -> N
         "pgscheduler",
     ]
     assert seen["left_over"] == []
+    assert seen["compiled_at_start"] == []
     assert seen["bytes"]["ours"] <= _OUR_MEGABYTES * 1e6
     assert {name for name, exit_code in seen["helps"].items() if exit_code != 0} == set()
     assert {"operator", "worker", "migrate", "chart"} <= seen["helps"].keys()

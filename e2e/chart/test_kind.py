@@ -33,11 +33,10 @@ def programs(cluster: Cluster, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("volume")
+@pytest.mark.usefixtures("volume", "leaves_nothing")
 def test_the_kind_script_comes_from_an_empty_cluster_to_a_job_and_back(cluster: Cluster, programs: Path) -> None:
     shown = cluster.shell(f"PATH={programs}:$PATH\ne2e/kind/run.sh", folder=ROOT, timeout_seconds=_SECONDS)
 
     assert "scheduledjob.pgscheduler.io/hello condition met" in shown
     assert shown.endswith("=== all is well\n=== delete the cluster\n")
     assert "shop" not in cluster.kubectl("get", "namespaces", "--output=name")
-    cluster.kubectl("delete", "--filename", str(ROOT / "crds"))

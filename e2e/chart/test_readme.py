@@ -12,7 +12,7 @@ from support.paths import ROOT
 from support.releases import NEWEST_HELM, Release, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from cluster.cluster import Cluster
@@ -41,17 +41,7 @@ def shell(cluster: Cluster, tmp_path: Path) -> Shell:
     return lambda lines: cluster.shell(f"PATH={tmp_path}:$PATH\n{lines}", folder=ROOT, timeout_seconds=_SECONDS)
 
 
-@pytest.fixture
-def _leaves_nothing(cluster: Cluster) -> Iterator[None]:
-    yield
-    for namespace in ("shop", "billing"):
-        release = Release(cluster, namespace, program(NEWEST_HELM), name=namespace)
-        if release.is_there():
-            release.uninstall()
-        cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
-
-
-@pytest.mark.usefixtures("volume", "_leaves_nothing")
+@pytest.mark.usefixtures("volume", "leaves_nothing")
 def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: Cluster, shell: Shell) -> None:
     shown = shell(blocks()[0])
 
@@ -70,7 +60,7 @@ def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: C
     cluster.kubectl("-n", "shop", "get", "sjob/hello")
 
 
-@pytest.mark.usefixtures("_leaves_nothing")
+@pytest.mark.usefixtures("leaves_nothing")
 def test_the_next_lines_install_it_on_a_database_that_is_there(
     cluster: Cluster, shell: Shell, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """e2e/kind/run.sh where there is no Docker: what it asks of docker, go, helm and kubectl, each of them a stub.
 
-It is the one script that is tested so: nothing here can start a container the way Docker does.
+It is the one script that is tested so: nothing here can start a container the way Docker does. In the cluster tier
+e2e/chart/test_kind.py runs it by the real helm and kubectl.
 """
 
 from __future__ import annotations
