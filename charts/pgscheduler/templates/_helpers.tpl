@@ -112,3 +112,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
   value: "true"
 {{- end }}
 {{- end -}}
+
+{{/* Asked each second, so that a pod is ready as soon as its process is; patient, so that one long breath costs nothing. */}}
+{{- define "pgscheduler.probes.start" }}
+startupProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 1
+  failureThreshold: 120
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 1
+  failureThreshold: 15
+{{- end }}
