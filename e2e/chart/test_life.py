@@ -6,12 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from asyncpg import InsufficientPrivilegeError
 
 from support.objects import scheduled_job, task
 from support.releases import NEWEST_HELM, OLDEST_HELM, with_ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cluster.cluster import Cluster
+    from cluster.postgres import Database, Databases
     from support.releases import Release
     from support.tenants import Tenant
 
@@ -76,3 +80,29 @@ def test_a_release_is_installed_tested_upgraded_rolled_back_and_uninstalled_and_
     assert not any(one["metadata"].get("finalizers") for one in left)
     assert len(tenant.rows("job-0")) == 1
     cluster.kubectl("delete", "namespace", tenant.name, "--timeout=60s", timeout_seconds=70)
+
+
+@pytest.fixture
+def serving(tenant: Tenant, databases: Databases) -> Iterator[Database]:
+    """The tenant's database under a login that cannot make a table."""
+    with databases.served(tenant.database) as served:
+        yield served
+
+
+def test_a_job_migrates_before_operator_and_workers_whose_login_may_not(
+    tenant: Tenant, serving: Database, release: Release
+) -> None:
+    tenant.apply(database_secret(serving.pod_dsn), database_secret(tenant.database.pod_dsn, name="owner"))
+    database = {"existingSecret": "pgscheduler-database", "allowInsecure": True}
+    by_a_job = {"database": database, "migrations": {"run": "job", "existingSecret": "owner"}}
+    with pytest.raises(InsufficientPrivilegeError):
+        serving.execute("CREATE TABLE mine ()")
+
+    release.install(**by_a_job)
+    release.test()
+
+    tables = tenant.database.fetch("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert [row["tableowner"] for row in tables] == [tenant.database.name]
+    release.upgrade(**by_a_job, podAnnotations={"step": "two"})
+    release.test()
+    assert tenant.kubectl("get", "jobs,serviceaccounts", "--output=name").count("migrations") == 0

@@ -60,6 +60,26 @@ class Databases:
         finally:
             self._execute(f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
 
+    @contextmanager
+    def served(self, owned: Database) -> Iterator[Database]:
+        """The same database under a login that reads and writes what its owner makes from now on, and makes nothing."""
+        name, password = f"{owned.name}_serving", secrets.token_hex(8)
+        self._execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+        things = ("TABLES", "SEQUENCES")
+        owned.execute(*(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {these} TO {name}" for these in things))
+        try:
+            yield Database(
+                name=owned.name,
+                dsn=f"postgresql://{name}:{password}@{_LOCAL}:{PORT}/{owned.name}",
+                pod_dsn=f"postgresql://{name}:{password}@{self._gateway}:{PORT}/{owned.name}",
+            )
+        finally:
+            owned.execute(
+                *(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON {these} FROM {name}" for these in things),
+                *(f"REVOKE ALL ON ALL {these} IN SCHEMA public FROM {name}" for these in things),
+            )
+            self._execute(f"DROP ROLE {name}")
+
     def _execute(self, *statements: str) -> None:
         asyncio.run(_execute(self.superuser_dsn, statements))
 

@@ -30,8 +30,8 @@ _LEAVE_DEAD_NODES = [
 ]
 
 
-def database_secret(dsn: str) -> Manifest:
-    metadata = {"name": "pgscheduler-database"}
+def database_secret(dsn: str, *, name: str = "pgscheduler-database") -> Manifest:
+    metadata = {"name": name}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"dsn": dsn}}
 
 

@@ -15,6 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pg_scheduler.control import Control
+from pg_scheduler.errors import MigrationNeeded
 from pg_scheduler_operator.errors import LeadershipLost
 from pg_scheduler_operator.gateway.kube import KubeResources, connect
 from pg_scheduler_operator.gateway.lease import KubeLease
@@ -26,6 +27,7 @@ from pg_scheduler_operator.pacing import Pacer
 from pg_scheduler_operator.presence import Presence
 from pg_scheduler_operator.probes import Health, OperatorServer
 from pg_scheduler_operator.reconciler import KeyQueue, Loop, Reconciler, Sweeper, repeat, retry, until_one_ends
+from pg_scheduler_operator.revisions import Revisions
 from pg_scheduler_operator.watch import Ear, streams, watch
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ async def run_operator(
 ) -> None:
     """Serve custom resources until SIGTERM, SIGINT, or ``stop``.
 
-    A database that does not answer is waited for; so are CRDs that are not there yet, and the Lease.
+    A database that does not answer is waited for; so are CRDs that are not there yet, tables that somebody else is to
+    make, and the Lease.
 
     Args:
         settings: what to serve.
@@ -73,9 +76,10 @@ async def run_operator(
         if http is not None:
             await stack.enter_async_context(OperatorServer(health, *http))
         api = await stack.enter_async_context(connect(health.metrics))
-        control = await stack.enter_async_context(Control(settings.read_dsn, allow_insecure=settings.allow_insecure))
+        control = await stack.enter_async_context(_control(settings))
         operator = _Operator(settings, health, api, control)
         await stack.enter_async_context(_beside(operator.watch_database()))
+        await operator.wait_for_tables()
         await stack.enter_async_context(operator.leading(on_lost))
         await operator.serve(ready, stop or asyncio.Event())
 
@@ -106,6 +110,23 @@ class _Operator:
                 self._metrics.set(DATABASE_UP, answers)
 
         await repeat(Loop.DATABASE, look, LOOK_SECONDS, at_most_seconds=LOOK_SECONDS, metrics=self._metrics)
+
+    async def wait_for_tables(self) -> None:
+        """Where somebody else makes them, let who leads go on until then: an older release can serve the old ones."""
+        if not self._settings.migrate:
+            await retry("migrations", self._bring_tables)
+
+    async def _bring_tables(self) -> None:
+        """Make or update the tables, or see that somebody else has."""
+        if self._settings.migrate:
+            await self._control.migrate()
+            return
+        try:
+            await self._control.require_migrated()
+        except MigrationNeeded as error:
+            self._health.tables_lack = error.what
+            raise
+        self._health.tables_lack = None
 
     @asynccontextmanager
     async def leading(self, on_lost: Callable[[], NoReturn]) -> AsyncIterator[None]:
@@ -144,7 +165,7 @@ class _Operator:
         watching, opened = asyncio.Event(), asyncio.Event()
 
         async def prepare() -> None:
-            await retry("migrations", self._control.migrate)
+            await retry("migrations", self._bring_tables)
             await presence.begin()
             await retry("the tenants' limits", self._set_limits)
             rows.open()
@@ -162,10 +183,11 @@ class _Operator:
         await asyncio.wait({preparing, opening}, timeout=TABLES_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         working = asyncio.create_task(reconciler.run())
         await asyncio.sleep(0)  # the workers exist now: kopf cancels, at its end, tasks that are younger than itself
+        looking = asyncio.create_task(Revisions(self._resources, self._metrics).run())
         ear = Ear(changed=queue.tell, gone=reconciler.gone)
         watched = asyncio.create_task(self._watch(ear, watching))
         stopping = asyncio.create_task(stop.wait())
-        await until_one_ends({preparing, working, watched, stopping}, and_end={opening})
+        await until_one_ends({preparing, working, looking, watched, stopping}, and_end={opening})
 
     async def _set_limits(self) -> None:
         settings = self._settings
@@ -200,6 +222,12 @@ class _Operator:
                 missing.discard(stream)
 
         await watch(ear, namespaces=namespaces, started=watching, told=told)
+
+
+def _control(settings: Settings) -> Control:
+    return Control(
+        settings.read_dsn, allow_insecure=settings.allow_insecure, reads_error_text=settings.status_error_text
+    )
 
 
 async def _hold(election: Election, on_lost: Callable[[], NoReturn]) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from pg_scheduler_operator.errors import UnsupportedSchema
 from pg_scheduler_operator.resources import (
+    CRD_REVISION,
     GROUP,
     NAME_MAX,
     VERSION,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.resources import Model
 
 Schema = dict[str, Any]
+
+REVISION: Final = 1
+"""Rises with each change of a CRD, and is on each: by it an operator knows older ones. Those up to 0.4.0 have none."""
 
 _KEPT: Final[Sequence[str]] = (
     "type", "description", "default", "enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum",
@@ -211,7 +215,7 @@ def _crd(definition: Definition) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "metadata": {"name": kind.crd_name, "annotations": {CRD_REVISION: str(REVISION)}},
         "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
     }
 

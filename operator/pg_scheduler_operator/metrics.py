@@ -135,11 +135,16 @@ UNROUTABLE_JOBS: Final = Definition(
     labels=("namespace", "pool"),
     meaning="Due jobs of the pool's namespace whose task no living worker knows, or whose queue none serves.",
 )
+CRDS_OUTDATED: Final = Definition(
+    name="pgscheduler_operator_crds_outdated",
+    kind="gauge",
+    meaning="CRDs of the cluster that are older than this release.",
+)
 
 METRICS: Final = (
     *(LEADER, RECONCILE_SECONDS, RECONCILE_FAILURES, QUEUE_DEPTH, STATUS_WRITES, STATUS_BACKLOG, STATUS_BACKLOG_AGE),
     *(API_ERRORS, WATCH_AGE, LOOP_AGE, LOOP_FAILURES, DATABASE_UP, SWEEP_AGE, SWEEP_HELD_ROWS),
-    *(SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS, LATE_SECONDS, UNROUTABLE_JOBS),
+    *(SCALE_IN_HELD, SCALE_IN_MARKED_PODS, SCALE_IN_WRONG_VICTIMS, LATE_SECONDS, UNROUTABLE_JOBS, CRDS_OUTDATED),
 )
 """All of them, in the order of the reference; a new one is added here."""
 

@@ -28,6 +28,7 @@ LOOP_LIMITS_SECONDS: Final = {
     Loop.CHANGES: 120.0,
     Loop.CROWD: 1800.0,
     Loop.DATABASE: 120.0,
+    Loop.KINDS: 900.0,
     Loop.LEASE: 60.0,
     Loop.PRESENCE: 120.0,
     Loop.SWEEP: 900.0,
@@ -51,6 +52,7 @@ class Health:
     Attributes:
         stands_by: the Lease is another's.
         has_tables: the tables are those of this release.
+        tables_lack: what they lack that somebody else is to bring; None where that is nothing, or not known.
         lists: the watches whose list is still to come; None before there are watches.
         api_answers: what a standby's last look at the Lease has found.
         longest_turn_seconds: asks how long the turn has taken so far that began first.
@@ -59,6 +61,7 @@ class Health:
     metrics: Metrics
     stands_by: bool = False
     has_tables: bool = False
+    tables_lack: str | None = None
     lists: set[str] | None = None
     api_answers: bool = False
     longest_turn_seconds: Callable[[], float] = field(default=lambda: 0.0)
@@ -77,14 +80,19 @@ def why_not_live(health: Health) -> str | None:
 
 def why_not_ready(health: Health) -> str | None:
     """What is missing for serving, or for taking over; None when nothing is."""
-    metrics = health.metrics
     if dead := why_not_live(health):
         return dead
-    if not metrics.values(DATABASE_UP).get(()):
+    if not health.metrics.values(DATABASE_UP).get(()):
         return DATABASE
+    if health.tables_lack is not None:
+        return health.tables_lack
     if health.stands_by:
         return None if health.api_answers else API
-    if not metrics.values(LEADER).get(()):
+    return _why_not_serving(health)
+
+
+def _why_not_serving(health: Health) -> str | None:
+    if not health.metrics.values(LEADER).get(()):
         return STARTING
     if not health.has_tables:
         return TABLES

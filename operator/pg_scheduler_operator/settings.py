@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         default=False,
         description="Connect over a network without TLS, or without a proof of who answers, if the URL says no better.",
     )
+    migrate: bool = Field(
+        default=True,
+        description="Make or update the tables at the start; false: wait until somebody has, by pgscheduler migrate.",
+    )
     cluster_name: Name = Field(
         default="default",
         description="Stored in each row; differs between clusters of one database, where it must be set.",
@@ -98,6 +102,11 @@ class Settings(BaseSettings):
         default=50, gt=0, le=1000, description="Statuses written a second at most, once the burst is used up."
     )
     status_writes_burst: float = Field(default=400, ge=1, le=100_000, description="Statuses written at once.")
+    status_error_text: bool = Field(
+        default=False,
+        description="Show 256 characters of the last error's text in statuses, for all who may read the object. "
+        "It may hold data of the job.",
+    )
 
     tenant_limits: Annotated[Mapping[Literal["*"] | Name, TenantLimits], NoDecode] = Field(
         default={},

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     ARGUMENTS_INEXACT = "ArgumentsInexact"
     CANCELLED = "Cancelled"
     COMPLETE = "Complete"
+    CRDS_OUTDATED = "CRDsOutdated"
     DATABASE_ANSWERS = "DatabaseAnswers"
     DATABASE_UNREACHABLE = "DatabaseUnreachable"
     DEMAND_UNKNOWN = "DemandUnknown"

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chart.conftest import pod_specs
+from pg_scheduler import VacuumConfig, VacuumPolicy
+from pg_scheduler.cli.migrate import migrate
+from pg_scheduler.cli.retention import retention_given
 from pg_scheduler.cli.worker import worker
 from pg_scheduler_operator.cli import operator
 from pg_scheduler_operator.errors import InvalidSpec
@@ -43,17 +46,89 @@ def test_every_pod_is_restricted(render: Render) -> None:
 
     assert len(specs) == 6
     for spec in specs:
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-            assert container["resources"]["limits"].keys() == {"memory"}
+        require_restricted(spec)
+
+
+def require_restricted(spec: dict[str, Any]) -> None:
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() == {"memory"}
+
+
+BY_A_JOB = ("migrations.run=job", "migrations.existingSecret=owner", "migrations.secretKey=uri")
+
+
+def migrating(render: Render, *sets: str) -> dict[str, Any]:
+    (job,) = [body for body in render(*BY_A_JOB, *sets, kind="Job") if "migrations" in body["metadata"]["name"]]
+    return job
+
+
+def test_migrations_have_the_login_of_the_tables_owner_and_nothing_of_kubernetes(render: Render) -> None:
+    job = migrating(render, "database.caSecret.name=shop-ca", "database.existingSecret=db")
+    spec, container = job["spec"]["template"]["spec"], container_of(job)
+    secrets = {one["name"]: one["secret"] for one in spec["volumes"] if "secret" in one}
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+
+    assert container["args"] == ["migrate"]
+    assert secrets["database"]["secretName"] == "owner"
+    assert secrets["database"]["items"] == [{"key": "uri", "path": "dsn"}]
+    assert secrets["database-ca"]["secretName"] == "shop-ca"
+    assert variables(container)["PGSCHEDULER_DSN_FILE"] == f"{mounts['database']}/dsn"
+    assert variables(container).keys() <= {"PGSSLROOTCERT"} | {option.envvar for option in migrate.params}
+    assert spec["automountServiceAccountToken"] is False
+    account = spec["serviceAccountName"]
+    assert not [body for body in render(*BY_A_JOB) if account in {one["name"] for one in body.get("subjects", ())}]
+    require_restricted(spec)
+
+
+def test_migrations_come_before_anything_of_a_release(render: Render) -> None:
+    job = migrating(render)
+    (account,) = [body for body in render(*BY_A_JOB, kind="ServiceAccount") if "migrations" in body["metadata"]["name"]]
+
+    for body in (job, account):
+        assert body["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    weights = [int(body["metadata"]["annotations"]["helm.sh/hook-weight"]) for body in (account, job)]
+    assert weights == sorted(set(weights))
+    assert container_of(migrating(render, "migrations.roles=true"))["args"] == ["migrate", "--roles"]
+
+
+@pytest.mark.parametrize(("sets", "jobs"), [((), 0), (("migrations.run=manual",), 0), (BY_A_JOB, 1)])
+def test_who_serves_migrates_only_where_nobody_else_does(render: Render, sets: tuple[str, ...], jobs: int) -> None:
+    for name in (OPERATOR, WORKER):
+        told = variables(container_of(deployment(render, name, *sets)))["PGSCHEDULER_MIGRATE"]
+        assert told == str(not sets).lower()
+
+    assert len([body for body in render(*sets, kind="Job") if "migrations" in body["metadata"]["name"]]) == jobs
+
+
+def test_workers_keep_what_the_values_say(render: Render) -> None:
+    def kept(*sets: str) -> VacuumConfig:
+        told = variables(container_of(deployment(render, WORKER, *sets)))
+        arguments = [part for name, value in told.items() for part in _option_of(name, value)]
+        with worker.make_context("worker", ["--dsn", "postgresql://a@b/c", *arguments]) as context:
+            return retention_given(context.params)
+
+    assert kept() == VacuumConfig()
+    sets = ("retention.completed=last 10", "retention.failed=forever", "retention.expired=0d", "retention.keys=30d")
+    assert kept(*sets) == VacuumConfig(
+        completed=VacuumPolicy.keep_last(10),
+        failed=VacuumPolicy.never(),
+        expired=VacuumPolicy.after_days(0),
+        keys_days=30,
+    )
+
+
+def _option_of(variable: str, value: str) -> list[str]:
+    names = [option.opts[0] for option in worker.params if option.envvar == variable and "RETENTION" in variable]
+    return [part for name in names for part in (name, value)]
 
 
 def test_workers_and_the_database_have_no_token(render: Render) -> None:
@@ -84,7 +159,7 @@ def test_every_variable_is_one_that_is_read(render: Render) -> None:
 
 
 def test_the_operators_settings_can_be_read(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = ("tenantLimits.a.maxPending=1", "watchNamespaces={a,b}", "clusterName=eu-1")
+    sets = ("tenantLimits.a.maxPending=1", "watchNamespaces={a,b}", "clusterName=eu-1", "status.errorText=true")
     for name, value in variables(container_of(deployment(render, OPERATOR, *sets))).items():
         monkeypatch.setenv(name, value)
 
@@ -94,6 +169,8 @@ def test_the_operators_settings_can_be_read(render: Render, monkeypatch: pytest.
     assert settings.cluster_name == "eu-1"
     assert settings.tenant_limits["a"].max_pending == 1
     assert settings.lease_name == OPERATOR
+    assert settings.migrate
+    assert settings.status_error_text
 
 
 @pytest.mark.parametrize("name", [OPERATOR, WORKER])

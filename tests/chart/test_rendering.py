@@ -62,6 +62,17 @@ def test_everything_at_once_is_valid_and_named_for_its_release(render: Render, v
     )
 
 
+@pytest.mark.parametrize("version", helm.VERSIONS)
+def test_the_job_of_migrations_is_valid_for_every_helm(render: Render, version: str) -> None:
+    (job,) = [
+        body
+        for body in render("migrations.run=job", "migrations.existingSecret=owner", version=version)
+        if (body["kind"], body["metadata"]["name"]) == ("Job", "shop-pgscheduler-migrations")
+    ]
+
+    check(job)
+
+
 def test_all_helms_make_the_same(render: Render) -> None:
     def told(version: str) -> dict[tuple[str, str, str | None], Any]:
         bodies = render("database.existingSecret=db", *EVERYTHING[1:], version=version)
@@ -109,6 +120,8 @@ def test_a_digest_and_an_image_of_ones_own_reach_their_pods(render: Render) -> N
         (("crds.upgrade=true",), (), ("pgscheduler crds",)),
         (("watchNamespaces={a,b}",), ("serves the namespaces a, b", "which is not among watchNamespaces"), ()),
         (("worker.enabled=false",), ("workers in each namespace",), ("helm test",)),
+        (("migrations.run=manual",), ("wait until the owner of the tables", "pgscheduler migrate"), ()),
+        ((), (), ("pgscheduler migrate",)),
         (("operator.enabled=false",), ("Workers serve their own namespace, ns",), ("it serves", "pgscheduler crds")),
     ],
 )

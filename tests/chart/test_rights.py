@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pg_scheduler_operator.plugin.leader import SELECTOR
+from pg_scheduler_operator.resources import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +53,11 @@ def test_the_operator_may_do_what_it_does_and_no_more(render: Render) -> None:
     assert all(rule.keys() == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
 
 
-def test_the_operator_may_renew_its_one_lease_and_tell_the_clusters_identity(render: Render) -> None:
+def test_the_operator_may_renew_its_one_lease_and_tell_the_clusters_identity_and_its_kinds(render: Render) -> None:
     bodies = render()
     role = one(bodies, "Role", "shop-pgscheduler-operator")
     lease = one(bodies, "Lease", "shop-pgscheduler-operator")
-    (namespaces,) = one(bodies, "ClusterRole", "ns-shop-pgscheduler-operator-identity")["rules"]
+    namespaces, kinds = one(bodies, "ClusterRole", "ns-shop-pgscheduler-operator-identity")["rules"]
 
     assert rights(role) == {
         ("coordination.k8s.io", "leases"): {"get", "update"},
@@ -67,6 +68,8 @@ def test_the_operator_may_renew_its_one_lease_and_tell_the_clusters_identity(ren
     # kubectl pgscheduler finds it by these
     assert dict(label.split("=") for label in SELECTOR.split(",")).items() <= lease["metadata"]["labels"].items()
     assert (namespaces["resourceNames"], namespaces["verbs"]) == (["kube-system"], ["get"])
+    assert kinds["resources"] == ["customresourcedefinitions"]
+    assert (kinds["resourceNames"], kinds["verbs"]) == ([kind.crd_name for kind in Kind], ["get"])
 
 
 def test_with_namespaces_the_operator_has_its_rights_there_alone(render: Render) -> None:

@@ -46,6 +46,16 @@ BAD = {
     "podDisruptionBudget.maxUnavailable=0": "/podDisruptionBudget/maxUnavailable",
     "database.dev.storage=lots": "/database/dev/storage",
     "extraEnv[0].value=x": "/extraEnv/0",
+    "migrations.run=never": "/migrations/run",
+    "migrations.run=job": "migrations.existingSecret is empty",
+    "migrations.existingSecret=owner": "migrations.existingSecret is set and migrations.run is operator",
+    "migrations.roles=true": "migrations.roles is set and migrations.run is operator",
+    "retention.completed=1h": "/retention/completed",
+    "retention.failed=7": "/retention/failed",
+    "retention.cancelled=10000d": "/retention/cancelled",
+    "retention.expired=last 1000000000": "/retention/expired",
+    "retention.keys=forever": "/retention/keys",
+    "status.errorText=256": "/status/errorText",
 }
 
 
@@ -74,7 +84,23 @@ def test_nothing_at_all_to_install_is_said_to_be_so() -> None:
     assert "there is nothing to install" in told.stderr
 
 
-@pytest.mark.parametrize("good", ["replicaCount=0", "worker.pools.default.spec=null", "tenantLimits.\\*.maxPending=5"])
+@pytest.mark.parametrize("version", helm.VERSIONS)
+def test_a_hook_cannot_migrate_a_database_that_the_release_makes_later(version: str) -> None:
+    sets = ("database.dev.enabled=true", "migrations.run=job", "migrations.existingSecret=owner")
+
+    assert "migrations.run is job and database.dev.enabled is true" in template(*sets, version=version).stderr
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "replicaCount=0",
+        "worker.pools.default.spec=null",
+        "tenantLimits.\\*.maxPending=5",
+        "retention.keys=9999d",
+        "retention.failed=last 0",
+    ],
+)
 def test_the_edges_are_taken(good: str) -> None:
     assert template(good).returncode == 0
 

@@ -18,7 +18,15 @@ from pg_scheduler_operator.errors import (
 from pg_scheduler_operator.gateway.kube import KubeResources, _proxy, api_of, connect
 from pg_scheduler_operator.metrics import Metrics
 from pg_scheduler_operator.reconcile.common import held
-from pg_scheduler_operator.resources import FINALIZER, RESUME_REQUESTED_AT, Key, Kind, ScheduledJobSpec, read
+from pg_scheduler_operator.resources import (
+    CRD_REVISION,
+    FINALIZER,
+    RESUME_REQUESTED_AT,
+    Key,
+    Kind,
+    ScheduledJobSpec,
+    read,
+)
 from pg_scheduler_operator.status import Notice, Reason
 from support.operator_world import body, scheduled_job
 
@@ -314,3 +322,33 @@ async def test_process_without_any_configuration_is_told_what_to_set(
     with pytest.raises(KubernetesNotConfigured, match="KUBECONFIG"):
         async with connect(Metrics()):
             pass
+
+
+async def test_revision_of_a_crd_is_its_annotation_and_0_without_one(server: Served) -> None:
+    told, api = server
+    for metadata in ({"annotations": {CRD_REVISION: "12"}}, {}, {"annotations": {CRD_REVISION: "twelve"}}):
+        told.answer(200, {"metadata": metadata})
+
+    assert await KubeResources(api).crd_revisions() == {
+        "periodicjobs.pgscheduler.io": 12,
+        "scheduledjobs.pgscheduler.io": 0,
+        "workerpools.pgscheduler.io": 0,
+    }
+    assert {path.rpartition("/")[0] for _, path, _, _ in told.requests} == {
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    }
+
+
+async def test_revisions_are_not_known_without_the_right_to_read_them(server: Served) -> None:
+    told, api = server
+    told.answer(403)
+
+    assert await KubeResources(api).crd_revisions() is None
+
+
+async def test_revisions_that_cannot_be_read_are_an_error(server: Served) -> None:
+    told, api = server
+    told.answer(500)
+
+    with pytest.raises(KubernetesError):
+        await KubeResources(api).crd_revisions()

@@ -16,14 +16,18 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.config import kube_config
 
+from pg_scheduler._store import migrator
+from pg_scheduler.control import Control
 from pg_scheduler.errors import InvalidDsn
 from pg_scheduler_operator import app, leadership
 from pg_scheduler_operator.errors import NameTaken
 from pg_scheduler_operator.gateway import kube
+from pg_scheduler_operator.reconciler import loops
 from pg_scheduler_operator.resources import Kind
 from pg_scheduler_operator.settings import Settings
 from support.api_writes import is_allowed
-from support.kube_server import LEASE_PATH, OURS, ApiServer
+from support.databases import EMPTY
+from support.kube_server import LEASE_PATH, OURS, ApiServer, crd_path
 from support.operator_world import periodic_job, scheduled_job, worker_pool
 from support.proxy import Proxy
 from support.waiting import until
@@ -40,6 +44,11 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractAsyncContextManager["Running"]]
 
 FUTURE = "2030-01-01T00:00:00Z"
+_FAILED_JOB = """
+INSERT INTO scheduler_attempts (job_id, token, attempt, worker_id, error_type, message, traceback)
+SELECT job_id, 1, 1, 'w', 'KeyError', 'canary 4111', '' FROM scheduled_jobs;
+UPDATE scheduled_jobs SET status = 'failed', attempt = 1, worker_id = 'w', finished_at = now()
+"""
 NOWHERE = "postgresql://nobody@/nothing?host=/nowhere&port=1"
 
 
@@ -268,6 +277,52 @@ async def test_without_its_database_an_operator_is_live_and_not_ready_and_makes_
 
             await operator.ready()
             await until(lambda: api.condition(path, "Ready") == "True")
+
+
+async def test_operator_that_is_not_to_migrate_waits_for_the_tables_and_leaves_the_lease_to_others(
+    run: Run, api: ApiServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "backoff_seconds", lambda _: 0.05)
+    dsn = new_database(template=EMPTY)
+    lacking = f"schema 0 < {migrator.head_version()}: {len(migrator.migrations())} migrations are pending"
+    async with run(dsn=dsn, migrate=False) as operator:
+        await until(partial(operator.says, "readyz", (503, lacking)))
+        assert await operator.get("livez") == (200, "ok")
+        assert not api.writes
+        async with Control(dsn) as somebody:
+            assert await somebody.pending_migrations()
+
+            await somebody.migrate()
+
+        await operator.ready()
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+async def test_text_of_an_error_is_in_a_status_only_where_that_was_asked_for(
+    run: Run, api: ApiServer, pool: asyncpg.Pool[asyncpg.Record], *, is_shown: bool
+) -> None:
+    path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+    async with run(status_error_text=is_shown) as operator:
+        await operator.ready()
+        await until(lambda: api.condition(path, "Ready") == "True")
+        await pool.execute(_FAILED_JOB)
+        await until(lambda: api.condition(path, "Failed") == "True")
+
+    shown = api.objects[path]["status"]["lastError"]
+    assert shown.pop("time")
+    assert shown == {"type": "KeyError", "code": "PGS-066"} | ({"text": "canary 4111"} if is_shown else {})
+    assert ("canary" in repr(api.writes)) is is_shown
+
+
+async def test_operator_serves_crds_that_are_older_and_tells_of_them(run: Run, api: ApiServer) -> None:
+    del api.objects[crd_path(Kind.PERIODIC_JOB.crd_name)]["metadata"]["annotations"]
+    async with run() as operator:
+        await operator.ready()
+        path = api.apply(Kind.SCHEDULED_JOB, "a", scheduled_job(runAt=FUTURE))
+
+        await until(lambda: api.condition(path, "Ready") == "True")
+        await until(lambda: [one.body["reason"] for one in api.writes if one.method == "POST"] == ["CRDsOutdated"])
+        assert await _metric(operator, "crds_outdated") == 1
 
 
 async def test_watch_that_is_told_410_lists_anew(run: Run, api: ApiServer) -> None:

@@ -116,6 +116,17 @@ def test_status_of_a_failed_job_names_the_type_of_its_error_only() -> None:
     assert (status["attempt"], status["worker"], status["completionTime"]) == (3, "w1", "2026-11-24T12:00:01Z")
 
 
+def test_text_of_an_error_is_one_line_of_at_most_256_characters() -> None:
+    hostile = '\n{"level": 1}\r\x1b[2J\u202e\x85\u2028\u200b' + "x" * 250
+    row = job_row(JobStatus.FAILED, error_type="KeyError", error_at=NOW, error_text=hostile)
+
+    text = told(plan(job(), row, now=NOW))["lastError"]["text"]
+
+    assert text.startswith(r'\n{"level": 1}\r\x1b[2J\u202e\x85\u2028\u200bxxx')
+    assert text.isprintable()
+    assert len(text) == 256
+
+
 def test_start_time_is_that_of_the_first_attempt() -> None:
     again = job_row(JobStatus.RUNNING, attempt=2, started_at=NOW + timedelta(hours=1))
 

@@ -176,6 +176,19 @@ async def test_a_failure_shows_its_type(control: Control, world: World) -> None:
 
     assert state is not None
     assert (state.status, state.error_type, state.attempt) == (JobStatus.FAILED, "KeyError", 1)
+    assert "secret" not in repr(state)
+
+
+async def test_who_asks_for_text_of_errors_is_told_how_it_begins(control: Control, dsn: str, world: World) -> None:
+    await control.upsert_job(replace(JOB, run_at=None))
+    (job,) = await world.claim(await world.worker())
+    await world.jobs.fail(job, ErrorRecord("KeyError", "é" * 300, ""))
+
+    async with Control(dsn, reads_error_text=True) as asking:
+        state = await asking.job("sj-u1")
+
+    assert state is not None
+    assert state.error_text == "é" * 256
 
 
 async def test_changes_tell_what_runs_and_what_ended_since(control: Control, world: World) -> None:

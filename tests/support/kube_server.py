@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from aiohttp import web
 
+from pg_scheduler_operator.crdgen import crds
 from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Kind
 from support.api_writes import Write
 from support.http import serving
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 OURS: Final = f"/apis/{API_VERSION}"
 LEASE_PATH: Final = "/apis/coordination.k8s.io/v1/namespaces/ops/leases/pgscheduler-operator"
+
+
+def crd_path(name: str) -> str:
+    return f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
 
 
 @dataclass
@@ -45,6 +50,8 @@ class ApiServer:
     def __post_init__(self) -> None:
         self._put("/api/v1/namespaces/kube-system", {"metadata": {"name": "kube-system", "uid": self.identity}})
         self._put(LEASE_PATH, {"metadata": {"name": "pgscheduler-operator", "namespace": "ops"}})
+        for crd in crds():
+            self._put(crd_path(crd["metadata"]["name"]), {"metadata": crd["metadata"]})
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[ApiServer]:

@@ -131,6 +131,7 @@ class FakeCluster:
         self.hpas: dict[str, str] = {}
         self.notices: dict[str, Notice] = {}
         self.warnings: list[tuple[Reason, str]] = []
+        self.revisions: Mapping[str, int] | None = {}
         self.writes: list[tuple[str, Key]] = []
         self.fault: Callable[[str], None] = lambda _: None
         self._numbers = count(1)
@@ -236,6 +237,9 @@ class FakeCluster:
     async def tell(self, notice: Notice) -> None:
         self.fault("tell")
         self.notices.setdefault(notice.name, notice)
+
+    async def crd_revisions(self) -> Mapping[str, int] | None:
+        return self.revisions
 
     async def warn(self, reason: Reason, note: str) -> None:
         self.warnings.append((reason, note))

@@ -26,7 +26,7 @@ STATEMENTS: Final = [block for kind, block in BLOCKS if kind == "sql"]
 SECTIONS: Final = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
 SIGNALS: Final = {
     *("status_backlog_age_seconds", "sweep_age_seconds", "sweep_held_rows", "scale_in_held", "scale_in_marked_pods"),
-    *("scale_in_wrong_victim_total", "unroutable_jobs", "late_seconds", "leader", "database_up"),
+    *("scale_in_wrong_victim_total", "unroutable_jobs", "late_seconds", "leader", "database_up", "crds_outdated"),
 }
 
 

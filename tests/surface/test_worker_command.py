@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pg_scheduler import Scheduler
+from pg_scheduler import Scheduler, VacuumConfig
+from pg_scheduler.cli.retention import retention_given
+from pg_scheduler.cli.worker import worker as worker_command
+from pg_scheduler.control import Control
+from support.databases import EMPTY
 from support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import asyncpg
@@ -42,6 +47,13 @@ async def stubborn():
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             pass
+"""
+
+ENDED_JOBS = """
+SELECT scheduler_enqueue('t', tenant => 'shop', job_id => status || '-' || days)
+FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'expired']) status, unnest(ARRAY[4, 8]) days;
+UPDATE scheduled_jobs SET status = split_part(job_id, '-', 1),
+       finished_at = now() - make_interval(days => split_part(job_id, '-', 2)::integer)
 """
 
 
@@ -131,6 +143,32 @@ async def test_options_reach_the_worker_row(start_worker: StartCommand, pool: as
     assert row is not None
     assert (row["queues"], row["slots"], row["tasks"]) == (["mail", "slow"], 3, ["pgscheduler.ping"])
     assert 60 < row["lease"].total_seconds() < 121  # a beat may have its moment after that of this look
+
+
+async def test_worker_keeps_what_its_options_say(start_worker: StartCommand, pool: asyncpg.Pool) -> None:
+    await pool.execute(ENDED_JOBS)
+
+    start_worker(
+        *("--retention-completed", "forever", "--retention-failed", "last 1"),
+        *("--retention-cancelled", "5d", "--retention-expired", "0d"),
+    )
+
+    async def left() -> bool:
+        rows = await pool.fetch("SELECT status, finished_at < now() - interval '5 days' AS is_old FROM scheduled_jobs")
+        assert sorted(map(tuple, rows)) == [
+            ("cancelled", False),
+            ("completed", False),
+            ("completed", True),
+            ("failed", False),
+        ]
+        return True
+
+    await until(left)
+
+
+def test_what_a_worker_keeps_unless_told_is_what_the_library_keeps() -> None:
+    with worker_command.make_context("worker", ["--dsn", "postgresql://a@b/c"]) as context:
+        assert retention_given(context.params) == VacuumConfig()
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -228,6 +266,21 @@ async def test_worker_waits_for_its_database_and_then_exits_3(start_worker: Star
     assert "s3cret" not in worker.err
 
 
+async def test_worker_that_is_not_to_migrate_waits_for_the_tables(
+    start_worker: StartCommand, new_database: Callable[..., str]
+) -> None:
+    dsn = new_database(template=EMPTY)
+    worker = start_worker("--no-migrate", to=dsn)
+    await worker.says("waiting for the tables: PGS-019 schema 0 < ")
+
+    async with Control(dsn) as somebody:
+        assert await somebody.pending_migrations()
+        await somebody.migrate()
+
+    await worker.says(STARTED)
+    assert worker.err.count("PGS-019") == 1
+
+
 async def test_signal_ends_the_wait_for_the_database(start_worker: StartCommand) -> None:
     worker = start_worker(to=UNREACHABLE)
     await worker.says("try 1")
@@ -277,6 +330,18 @@ async def test_wrong_app_is_one_clear_error(
         (("--dsn", "postgresql://a@b/c", "--slots", "0"), "PGSCHEDULER_SLOTS'): 0 is not in the range"),
         (("--dsn", "postgresql://a@b/c", "--lease", "abc"), "PGSCHEDULER_LEASE'): 'abc' is not a number of seconds"),
         (("--dsn", "postgresql://a@b/c", "--lease", "nan"), "PGSCHEDULER_LEASE'): 'nan' is not a number of seconds"),
+        (
+            ("--dsn", "postgresql://a@b/c", "--retention-failed", "1h"),
+            "RETENTION_FAILED'): '1h' does not say",
+        ),
+        (("--dsn", "postgresql://a@b/c", "--retention-expired", "10000d"), "'10000d' does not say what is kept"),
+        (("--dsn", "postgresql://a@b/c", "--retention-completed", "last 1000000000"), "'last 1000000000' does not say"),
+        (("--dsn", "postgresql://a@b/c", "--retention-keys", "forever"), "'forever' is no number of days: give 0d to"),
+        (
+            ("--dsn", "postgresql://a@b/c", "--retention-keys", "1d", "shop:make"),
+            "keys is for shop:make to say",
+        ),
+        (("--dsn", "postgresql://a@b/c", "--no-migrate", "shop:make"), "--migrate is for shop:make to say"),
         (("--dsn", "postgresql://a@b/c", "--queues", "a,,b"), "PGSCHEDULER_QUEUES'): give names separated by commas"),
         (("--dsn", "postgresql://a@b/c", "--slots", "3", "shop:make"), "--slots is for shop:make to say"),
         (("--dns", "postgresql://a:s3cret@b/c"), "No such option '--dns'"),

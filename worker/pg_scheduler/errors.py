@@ -35,6 +35,7 @@
     |   `-- StorageFull              its disk is full: it reads, and writes nothing
     |-- DatabaseNotReady             it answers, and waiting will not help       (.sqlstate)
     |   `-- SchemaMismatch           tables missing, or newer than this release reads
+    |       `-- MigrationNeeded      `pgscheduler migrate` makes them what this release needs
     |-- OwnedByResource              the row belongs to a custom resource: edit that
     |-- TenantLimitExceeded          whoever runs the operator allows this tenant no more
     `-- ClockError                   (of testing) a test's clock cannot be set, or cannot go on
@@ -196,6 +197,12 @@ class SchemaMismatch(DatabaseNotReady):
     """The tables are missing, older than needed, or newer than this release reads."""
 
     code = "PGS-013"
+
+
+class MigrationNeeded(SchemaMismatch):
+    """The tables are missing or older than needed, and who asks is not to make them: ``pgscheduler migrate`` does."""
+
+    code = "PGS-019"
 
 
 class OwnedByResource(PgSchedulerError):

@@ -15,6 +15,18 @@
 {{- if and $database.url (not (regexMatch "^postgres(ql)?://." $database.url)) -}}
 {{- fail "\n\ndatabase.url is no URL of a PostgreSQL. Give postgresql://user:password@host:5432/database." -}}
 {{- end -}}
+{{- $migrations := .Values.migrations -}}
+{{- if and (eq $migrations.run "job") $database.dev.enabled -}}
+{{- fail "\n\nmigrations.run is job and database.dev.enabled is true: the hook runs before that database is made. Set migrations.run=operator, or name a database that is there." -}}
+{{- end -}}
+{{- if and (eq $migrations.run "job") (not $migrations.existingSecret) -}}
+{{- fail "\n\nmigrations.run is job and migrations.existingSecret is empty: name the Secret with the URL of the login that owns the tables." -}}
+{{- end -}}
+{{- range $value := list "existingSecret" "roles" -}}
+{{- if and (ne $migrations.run "job") (get $migrations $value) -}}
+{{- fail (printf "\n\nmigrations.%s is set and migrations.run is %s: only the job uses it. Set migrations.run=job, or leave it out." $value $migrations.run) -}}
+{{- end -}}
+{{- end -}}
 {{- if not (or .Values.operator.enabled .Values.worker.enabled) -}}
 {{- fail "\n\noperator.enabled and worker.enabled are both false: there is nothing to install." -}}
 {{- end -}}

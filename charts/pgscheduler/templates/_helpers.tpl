@@ -75,13 +75,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 
 {{/* The URL as a file, so that it may change while the process lives. */}}
 {{- define "pgscheduler.database.volume" -}}
+{{- $secret := include "pgscheduler.database.secret" . -}}
+{{- include "pgscheduler.database.volumeOf" (dict "root" . "secret" $secret "key" (include "pgscheduler.database.key" .)) -}}
+{{- end -}}
+
+{{/* That of some login. Arguments: root, secret, key. */}}
+{{- define "pgscheduler.database.volumeOf" -}}
 - name: database
   secret:
-    secretName: {{ include "pgscheduler.database.secret" . }}
+    secretName: {{ .secret }}
     defaultMode: 0440
     items:
-      - {key: {{ include "pgscheduler.database.key" . }}, path: dsn}
-{{- with .Values.database.caSecret }}
+      - {key: {{ .key }}, path: dsn}
+{{- with .root.Values.database.caSecret }}
 {{- if .name }}
 - name: database-ca
   secret:
@@ -124,3 +130,9 @@ readinessProbe:
   periodSeconds: 1
   failureThreshold: 15
 {{- end }}
+
+{{/* Whether those that serve may change the tables. */}}
+{{- define "pgscheduler.migrations.env" -}}
+- name: PGSCHEDULER_MIGRATE
+  value: {{ eq .Values.migrations.run "operator" | quote }}
+{{- end -}}

@@ -1,4 +1,5 @@
-{{/* A Job of a hook: one pod of the image with a ServiceAccount of its own. Arguments: root, name, component, args, hook. */}}
+{{/* A Job of a hook: one pod of the image with a ServiceAccount of its own. Arguments: root, name, component, args, hook.
+One with a login (secret, key) speaks to the database alone, and has no token of its account. */}}
 {{- define "pgscheduler.hookMetadata" -}}
 name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
@@ -30,6 +31,9 @@ subjects:
 
 {{- define "pgscheduler.hookPod" -}}
 serviceAccountName: {{ .name }}
+{{- if .login }}
+automountServiceAccountToken: false
+{{- end }}
 restartPolicy: Never
 securityContext:
   {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
@@ -50,14 +54,24 @@ containers:
     image: {{ include "pgscheduler.image" .root }}
     imagePullPolicy: {{ .root.Values.image.pullPolicy }}
     args: {{ toJson .args }}
+    {{- if .login }}
+    env:
+      {{- include "pgscheduler.database.env" .root | nindent 6 }}
+    {{- end }}
     resources:
       requests: {cpu: 10m, memory: 64Mi}
       limits: {memory: 256Mi}
     securityContext:
       {{- toYaml .root.Values.securityContext | nindent 6 }}
     volumeMounts:
+      {{- if .login }}
+      {{- include "pgscheduler.database.mount" .root | nindent 6 }}
+      {{- end }}
       - {name: tmp, mountPath: /tmp}
 volumes:
+  {{- with .login }}
+  {{- include "pgscheduler.database.volumeOf" (merge (dict "root" $.root) .) | nindent 2 }}
+  {{- end }}
   - {name: tmp, emptyDir: {}}
 {{- end -}}
 
@@ -68,7 +82,7 @@ metadata:
   {{- include "pgscheduler.hookMetadata" (merge (dict "weight" "0") .) | nindent 2 }}
 spec:
   backoffLimit: 2
-  activeDeadlineSeconds: 240
+  activeDeadlineSeconds: {{ default 240 .deadline }}
   template:
     metadata:
       labels:

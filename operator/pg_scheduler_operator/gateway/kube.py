@@ -28,7 +28,7 @@ from pg_scheduler_operator.errors import (
 )
 from pg_scheduler_operator.gateway.echoes import Echoes
 from pg_scheduler_operator.metrics import API_ERRORS, Metrics
-from pg_scheduler_operator.resources import API_VERSION, GROUP, VERSION, Key, Kind
+from pg_scheduler_operator.resources import API_VERSION, CRD_REVISION, GROUP, VERSION, Key, Kind
 from pg_scheduler_operator.status import patch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _JSON_PATCH: Final = "application/json-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 _METADATA_OBJECT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_GONE, _CONFLICT, _EXPIRED, _UNPROCESSABLE = 404, 409, 410, 422
+_FORBIDDEN, _GONE, _CONFLICT, _EXPIRED, _UNPROCESSABLE = 403, 404, 409, 410, 422
 _ERRORS: Final = {_GONE: ObjectGone, _CONFLICT: ObjectChanged, _EXPIRED: ObjectChanged, _UNPROCESSABLE: ObjectChanged}
 
 
@@ -261,6 +261,21 @@ class KubeResources:
         """What tells this cluster from every other one: the uid of a namespace that is there as long as it is."""
         uid: str = (await self._api.get("/api/v1/namespaces/kube-system", accept=_METADATA_OBJECT))["metadata"]["uid"]
         return uid
+
+    async def crd_revisions(self) -> Mapping[str, int] | None:
+        """The revision of each of our CRDs by its name, 0 where it has none; None without the right to read them."""
+        try:
+            return {kind.crd_name: await self._crd_revision(kind) for kind in Kind}
+        except KubernetesError as error:
+            if error.status == _FORBIDDEN:
+                return None
+            raise
+
+    async def _crd_revision(self, kind: Kind) -> int:
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}"
+        metadata = (await self._api.get(path, accept=_METADATA_OBJECT))["metadata"]
+        said: str = (metadata.get("annotations") or {}).get(CRD_REVISION, "")
+        return int(said) if said.isascii() and said.isdigit() else 0
 
     async def owners(self) -> Sequence[Owner]:
         """All objects that are served: complete, or an error."""

@@ -34,6 +34,7 @@ class Loop(StrEnum):
     CROWD = "the crowd"
     DATABASE = "the database"
     FOLDER = "the folder"
+    KINDS = "the kinds"
     LEASE = "the Lease"
     PRESENCE = "the presence"
     SWEEP = "the sweep"

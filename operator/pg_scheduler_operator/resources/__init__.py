@@ -22,6 +22,7 @@ from pg_scheduler_operator.resources.deletion import DELETION, DeletionPolicy
 from pg_scheduler_operator.resources.model import Instant, Json, Model, ObjectName, cel, rules, stamp
 from pg_scheduler_operator.resources.objects import (
     API_VERSION,
+    CRD_REVISION,
     FINALIZER,
     GROUP,
     NAME_MAX,
@@ -82,6 +83,7 @@ from pg_scheduler_operator.resources.templates import (
 __all__ = [
     "API_VERSION",
     "ARGUMENTS_MAX_BYTES",
+    "CRD_REVISION",
     "DELETION",
     "FINALIZER",
     "GROUP",

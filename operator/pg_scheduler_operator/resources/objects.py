@@ -27,6 +27,7 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FINALIZER: Final = f"{GROUP}/rows"
 RESUME_REQUESTED_AT: Final = f"{GROUP}/resume-requested-at"
+CRD_REVISION: Final = f"{GROUP}/crd-revision"
 PERIODIC_JOB_LABEL: Final = f"{GROUP}/periodic-job"
 """Label of each job of a PeriodicJob, extra runs included: its name, also when it is gone."""
 NAME_MAX: Final = 63
@@ -44,6 +45,11 @@ class Kind(StrEnum):
     def plural(self) -> str:
         """The kind's name in URLs."""
         return f"{self.value.lower()}s"
+
+    @property
+    def crd_name(self) -> str:
+        """The name of its CustomResourceDefinition."""
+        return f"{self.plural}.{GROUP}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

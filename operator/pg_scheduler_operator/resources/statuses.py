@@ -1,6 +1,6 @@
 """What the operator answers: the status of each kind.
 
-Invariant: no status holds a job's argument, or the text of an error.
+Invariant: no status holds a job's argument, or text of an error that the operator was not told to show.
 """
 
 from __future__ import annotations
@@ -42,11 +42,14 @@ class Status(Model):
 
 
 class ErrorSummary(Model):
-    """A failure without its text, which stays in the database."""
+    """A failure; its text stays in the database, unless the operator is told to show how it begins."""
 
     type: str = Field(max_length=256, description="Type name of the last failure, such as KeyError.")
     code: str = Field(max_length=16, description="Where docs/reference/errors.md explains it, such as PGS-063.")
     time: Instant | None = Field(default=None, description="When it happened.")
+    text: str | None = Field(
+        default=None, max_length=256, description="How its text begins, only where the operator is told to show that."
+    )
 
 
 class ScheduledJobStatus(Status):

@@ -27,7 +27,7 @@ from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
-from pg_scheduler.errors import SchemaMismatch
+from pg_scheduler.errors import MigrationNeeded, SchemaMismatch
 
 if TYPE_CHECKING:
     from pg_scheduler._store.driver import Connection, Pool, Record
@@ -122,7 +122,8 @@ async def require_head(connection: "Connection") -> None:
     """Refuse a schema that lacks something this release needs.
 
     Raises:
-        SchemaMismatch: with the command that brings it up.
+        MigrationNeeded: with the command that brings it up.
+        SchemaMismatch: the schema is newer than this release reads, or an applied file has changed.
     """
     state = await _state(connection)
     if state.is_served:
@@ -134,7 +135,7 @@ async def require_head(connection: "Connection") -> None:
         what = f"schema {newest} < {head_version()}: {len(state.pending)} migrations are pending"
     else:
         what = f"of the scheduler's tables, {', '.join(state.missing_tables)} is missing"
-    raise SchemaMismatch(what, fix="run `pgscheduler migrate`")
+    raise MigrationNeeded(what, fix="run `pgscheduler migrate`")
 
 
 class _Migrator:

@@ -151,9 +151,9 @@ class SourceStore:
         """Expire a row that no worker could have started in time; whether it was such a one."""
         return bool(await self._db.fetch(QUERIES["expire_owned_job"], job_id, uid))
 
-    async def jobs(self, job_ids: Collection[str], result_bytes_max: int) -> list[Record]:
-        """Rows by id."""
-        return await self._db.fetch(QUERIES["job_states"], list(job_ids), result_bytes_max)
+    async def jobs(self, job_ids: Collection[str], *, result_bytes_max: int, error_text_max: int) -> list[Record]:
+        """Rows by id, with results of so many bytes at most and so many characters of an error's text."""
+        return await self._db.fetch(QUERIES["job_states"], list(job_ids), result_bytes_max, error_text_max)
 
     async def jobs_of(self, cluster: str, uids: Collection[str]) -> list[Record]:
         """Ids of open rows of these sources, and what their rows say becomes of them."""

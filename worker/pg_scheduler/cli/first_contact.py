@@ -1,6 +1,8 @@
-"""Waiting for a database that is not up yet, so that a pod which starts before it does not crash and start again.
+"""Waiting for a database or tables that are not there yet, so that a pod which starts before them does not crash and
+start again.
 
-Invariant: only ``DatabaseUnreachable`` is waited out; whatever else is wrong ends the wait at once.
+Invariant: only ``DatabaseUnreachable`` and ``MigrationNeeded`` are waited out, each where it says so; whatever else is
+wrong ends the wait at once.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from pg_scheduler.errors import DatabaseUnreachable
+from pg_scheduler.errors import DatabaseUnreachable, MigrationNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """After the first, second, third and every later try."""
+TABLES_SECONDS = 2.0
+"""Between two looks whether the tables are there."""
 
 
 async def first_contact(connect: Callable[[], Awaitable[T]], *, wait_seconds: float) -> T:
@@ -42,3 +46,16 @@ async def first_contact(connect: Callable[[], Awaitable[T]], *, wait_seconds: fl
             delay = min(DELAYS_SECONDS[min(tries, len(DELAYS_SECONDS)) - 1], wait_seconds - passed)
             logger.warning("try %d: %s; next try in %.1f s", tries, error.what, delay)
             await asyncio.sleep(delay)
+
+
+async def once_migrated(start: Callable[[], Awaitable[T]]) -> T:
+    """What ``start`` returns once somebody has made the tables what it needs, however long that takes; told once."""
+    told = ""
+    while True:
+        try:
+            return await start()
+        except MigrationNeeded as error:
+            if error.what != told:
+                logger.warning("waiting for the tables: %s %s", error.code, error)
+            told = error.what
+            await asyncio.sleep(TABLES_SECONDS)

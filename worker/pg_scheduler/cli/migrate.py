@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
 from pg_scheduler.cli.exit_codes import EXIT_NO
-from pg_scheduler.cli.options import dsn_in_use, dsn_option
+from pg_scheduler.cli.options import dsn_given, dsn_in_use, dsn_or_file_options
 from pg_scheduler.cli.output import Output, output_option, print_records, progress
 from pg_scheduler.control import Control
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command(short_help="Make the tables or update them.")
-@dsn_option
+@dsn_or_file_options
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if migrations are pending.")
 @click.option("--roles", is_flag=True, help="Then make the database's roles, or bring their rights to this release's.")
 @click.option(
@@ -25,8 +29,9 @@ from pg_scheduler.control import Control
 @click.pass_context
 def migrate(
     context: click.Context,
-    dsn: str,
     *,
+    dsn: str | None,
+    dsn_file: Path | None,
     allow_insecure: bool,
     check: bool,
     roles: bool,
@@ -45,7 +50,7 @@ def migrate(
     if row_level_security is not None and not roles:
         raise click.UsageError("--row-level-security goes with --roles")
     with dsn_in_use():
-        control = Control(dsn, allow_insecure=allow_insecure)
+        control = Control(dsn_given(context, dsn, dsn_file), allow_insecure=allow_insecure)
         work = _pending(control) if check else _migrate(control, roles=roles, row_level_security=row_level_security)
         names = asyncio.run(work)
     state = "pending" if check else "applied"

@@ -16,12 +16,16 @@ from pg_scheduler.cli.options import (
     http_address,
     log_format_option,
 )
+from pg_scheduler.cli.retention import RETENTION_OPTIONS, retention_given, retention_options
 from pg_scheduler.cli.worker_process import WorkerSettings, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FACTORY_DECIDES = ("direct_dsn", "tenant", "queues", "slots", "lease_seconds", "max_stall_seconds", "shutdown_seconds")
+FACTORY_DECIDES = (
+    *("direct_dsn", "tenant", "queues", "slots", "lease_seconds", "max_stall_seconds", "shutdown_seconds", "migrates"),
+    *RETENTION_OPTIONS,
+)
 
 
 def _split(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -103,6 +107,15 @@ def _require_no_option_of_the_factory(context: click.Context, apps: Sequence[str
     show_default=True,
     help="How long running jobs may take to end after SIGTERM; the rest are handed back.",
 )
+@retention_options
+@click.option(
+    "--migrate/--no-migrate",
+    "migrates",
+    default=True,
+    envvar="PGSCHEDULER_MIGRATE",
+    show_envvar=True,
+    help="Make the tables or update them at the start, or wait until somebody has, by `pgscheduler migrate`.",
+)
 @click.option(
     "--database-wait",
     "database_wait_seconds",
@@ -136,6 +149,8 @@ def worker(context: click.Context, /, log_format: logs.LogFormat, **options: Any
     dsn = dsn_given(context, options.pop("dsn"), options.pop("dsn_file"))
     allow_insecure = options.pop("allow_insecure")
     _require_no_option_of_the_factory(context, options["apps"])
+    retention = retention_given(options)
     logs.configure(log_format)
     with dsn_in_use():
-        context.exit(run(WorkerSettings.secured(dsn, allow_insecure=allow_insecure, **options)))
+        settings = WorkerSettings.secured(dsn, allow_insecure=allow_insecure, retention=retention, **options)
+        context.exit(run(settings))

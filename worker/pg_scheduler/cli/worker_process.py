@@ -21,7 +21,7 @@ from pg_scheduler._store.tls import secured, secured_dsn
 from pg_scheduler.cli import app_loading
 from pg_scheduler.cli.exit_codes import EXIT_STALLED
 from pg_scheduler.cli.extras import needs_extra
-from pg_scheduler.cli.first_contact import first_contact
+from pg_scheduler.cli.first_contact import first_contact, once_migrated
 from pg_scheduler.cli.loops import loop_factory
 from pg_scheduler.cli.ping import add_ping
 from pg_scheduler.cli.stop_signals import StopSignals
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pg_scheduler._store.tls import Dsn
     from pg_scheduler.cli.app_loading import App
     from pg_scheduler.errors import MainLoopStalled
+    from pg_scheduler.vacuum import VacuumConfig
 
 POOL_SIZE = 10
 """Connections for what jobs themselves submit, opened when needed; the engine has its own."""
@@ -57,6 +58,8 @@ class WorkerSettings:
     lease_seconds: float
     max_stall_seconds: float
     shutdown_seconds: float
+    migrates: bool
+    retention: VacuumConfig
     database_wait_seconds: float
     http: tuple[str, int] | None
     until_stdin_closes: bool
@@ -126,7 +129,7 @@ async def _work(
 
 
 async def _start(scheduler: Scheduler) -> None:
-    await scheduler.start()
+    await once_migrated(scheduler.start)
     keys = sorted(scheduler.task_map)
     logger.info("worker %s started with %d tasks: %s", scheduler.worker_id, len(keys), ", ".join(keys))
 
@@ -164,12 +167,14 @@ def _as_told(settings: WorkerSettings, pool: Pool) -> Scheduler:
     )  # fmt: skip
     return Scheduler(
         pool,
+        vacuum_config=settings.retention,
         max_concurrent_jobs=settings.slots,
         tenant=settings.tenant,
         queues=settings.queues,
         lease_seconds=settings.lease_seconds,
         max_stall=settings.max_stall_seconds,
         shutdown_timeout=settings.shutdown_seconds,
+        auto_migrate=settings.migrates,
         direct_dsn=settings.direct_dsn,
     )
 

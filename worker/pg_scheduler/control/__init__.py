@@ -6,6 +6,7 @@
 from pg_scheduler.control.control import Control
 from pg_scheduler.control.desired import KEY_PREFIX, DesiredJob, DesiredSchedule, Source
 from pg_scheduler.control.states import (
+    ERROR_TEXT_MAX,
     RESULT_BYTES_MAX,
     Changes,
     Cursor,
@@ -17,6 +18,7 @@ from pg_scheduler.control.states import (
 from pg_scheduler.job_template import JobTemplate
 
 __all__ = [
+    "ERROR_TEXT_MAX",
     "KEY_PREFIX",
     "RESULT_BYTES_MAX",
     "Changes",

@@ -15,7 +15,7 @@ from pg_scheduler._store.dsn import checked_dsn
 from pg_scheduler._store.tls import secured
 from pg_scheduler._wiring.control import ControlParts, wire_control
 from pg_scheduler.control.reading import buried_job, deletion_of, job_state, schedule_state, schedule_traces, source_of
-from pg_scheduler.control.states import RESULT_BYTES_MAX, Changes, Cursor
+from pg_scheduler.control.states import ERROR_TEXT_MAX, RESULT_BYTES_MAX, Changes, Cursor
 from pg_scheduler.control.writing import owned_job, pool_key, schedule_definition, schedule_key
 from pg_scheduler.errors import OwnedByResource
 from pg_scheduler.operations import Operations
@@ -44,16 +44,24 @@ class Control:
     are missing or of another release.
     """
 
-    def __init__(self, dsn: str | Callable[[], str], *, allow_insecure: bool = False) -> None:
+    def __init__(
+        self, dsn: str | Callable[[], str], *, allow_insecure: bool = False, reads_error_text: bool = False
+    ) -> None:
         """Keep ``dsn``, a ``postgresql://`` URL, or a function that each connection asks for it; connect when needed.
 
         Over a network the server has to prove its name, as ``sslmode=verify-full`` says, unless ``allow_insecure``.
+
+        Args:
+            dsn: as above.
+            allow_insecure: as above.
+            reads_error_text: whether states of jobs hold text of their last error; otherwise it stays in the database.
 
         Raises:
             InvalidDsn: the URL cannot be used; the message never repeats it.
         """
         self._dsn = secured(dsn, allow_insecure=allow_insecure)
         checked_dsn(self._dsn if isinstance(self._dsn, str) else self._dsn())
+        self._error_text_max = ERROR_TEXT_MAX if reads_error_text else 0
         self._parts: ControlParts
 
     async def __aenter__(self) -> Control:
@@ -73,6 +81,15 @@ class Control:
         """
         telling = {} if tell is None else {"tell": tell}
         return [migration.name for migration in await self._parts.migrate(**telling)]
+
+    async def require_migrated(self) -> None:
+        """Change nothing, and refuse tables that lack something this release needs.
+
+        Raises:
+            MigrationNeeded: they are missing or older, with the versions.
+        """
+        async with self._parts.database.connection() as connection:
+            await migrator.require_head(connection)
 
     async def make_roles(self, *, row_level_security: bool | None = None) -> None:
         """Make the roles ``scheduler_owner``, ``_operator``, ``_worker``, ``_enqueue`` and ``_reader``, or renew them.
@@ -310,5 +327,9 @@ class Control:
         return await self._parts.limits.set(cluster, limits)
 
     async def _jobs(self, job_ids: Collection[str]) -> list[JobState]:
-        rows = await self._parts.sources.jobs(job_ids, RESULT_BYTES_MAX) if job_ids else []
+        if not job_ids:
+            return []
+        rows = await self._parts.sources.jobs(
+            job_ids, result_bytes_max=RESULT_BYTES_MAX, error_text_max=self._error_text_max
+        )
         return [job_state(row) for row in rows]

@@ -47,6 +47,7 @@ def job_state(row: Record) -> JobState:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         error_type=row["error_type"],
+        error_text=row["error_text"] or None,
         error_at=row["error_at"],
         stopping=row["stopping_worker"] is not None,
         deletion=deletion_of(row),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RESULT_BYTES_MAX = 4 * 1024
 """What a resource's status holds of a result; longer ones are in the database only."""
+ERROR_TEXT_MAX = 256
+"""Characters of an error's text that are told to those who ask for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class JobState:
         attempt: how often it was started, 0 before the first start.
         error_type: type name of the last failure, such as ``KeyError``; None if there was none.
         error_at: when that was.
+        error_text: how its text begins, of at most ``ERROR_TEXT_MAX`` characters; None unless asked for.
         stopping: it was cancelled while running and its worker has not yet reported the end.
         run_at: when it is due; a retry has a later one than the first attempt had.
         tick_at: the planned instant, of a schedule's job; it stays through retries.
@@ -58,6 +61,7 @@ class JobState:
     result: str | None = None
     result_bytes: int | None = None
     result_refused: bool = False
+    error_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,12 +93,13 @@ SET status = $3, attempt = greatest(attempt, $4::bigint), worker_id = coalesce($
 WHERE job_id = $1 AND source_uid = $2 AND status IN ('pending', 'waiting', 'running');
 
 -- name: job_states
--- Rows by id, with the last failure, and with what the job returned where that is short.
-SELECT j.*, a.error_type, a.ended_at AS error_at, r.result_bytes, r.refused IS NOT NULL AS result_refused,
+-- Rows by id, with the last failure and the first $3 characters of its text, and with what the job returned where that is short.
+SELECT j.*, a.error_type, a.error_text, a.ended_at AS error_at, r.result_bytes, r.refused IS NOT NULL AS result_refused,
        CASE WHEN r.result_bytes <= $2 THEN r.result END AS result
 FROM scheduled_jobs j
 LEFT JOIN LATERAL (
-    SELECT a.error_type, a.ended_at FROM scheduler_attempts a WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1) a ON true
+    SELECT a.error_type, left(a.message, $3) AS error_text, a.ended_at FROM scheduler_attempts a
+    WHERE a.job_id = j.job_id ORDER BY a.token DESC LIMIT 1) a ON true
 LEFT JOIN LATERAL (
     SELECT r.result::text AS result, octet_length(r.result::text) AS result_bytes, r.refused FROM scheduler_results r
     WHERE r.job_id = j.job_id AND r.token = j.token) r ON true
