@@ -67,7 +67,7 @@ async def wire_engine(
         lines,
         lease,
         wakes,
-        make_performer=partial(Performer, environment=Environment(os.environ)),
+        make_performer=partial(Performer, environment=Environment(os.environ), payloads=basis.payloads),
         on_release=lambda: work.claims.loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=lambda ahead: heard(ahead),  # noqa: PLW0108
     )
