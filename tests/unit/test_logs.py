@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pg_scheduler.cli import logs
@@ -46,6 +46,7 @@ def test_hostile_text_is_escaped_in_one_line_of_text() -> None:
 
 @pytest.mark.parametrize("formatter", [_TEXT, _JSON], ids=["text", "json"])
 @given(message=st.text(min_size=1))
+@example(message="half a pair \ud800")
 def test_any_message_is_one_line_that_can_be_written(formatter: logging.Formatter, message: str) -> None:
     line = formatter.format(record_of(message.replace("%", "")))
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 TASKS_MAX = 1_000
 """Functions whose keys are at hand without a look into the registry."""
 
+TASK_BYTES_MAX = 500
+"""Of a task's key or name, as ``scheduler_enqueue`` has it."""
+
 NAMED_MAX = 5
 """Ids that a warning names."""
 
@@ -188,8 +191,10 @@ class Submission:
         return self._resolve(func) if isinstance(func, str) else self._registry.add(func)
 
     def _resolve(self, name: object) -> str:
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument(f"job_name is {name!r}", fix="give a task's key or name")
+        if not checks.is_text(name, TASK_BYTES_MAX):
+            raise InvalidArgument(
+                f"job_name is {str(name)[:40]!r}", fix=f"give a task's key or name, of 1 to {TASK_BYTES_MAX} bytes"
+            )
         keys = self._registry.named(name)
         if len(keys) > 1:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
