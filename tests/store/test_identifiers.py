@@ -39,6 +39,7 @@ HOSTILE = (
     "\x1b[2J\u202e",
     "\ufb01\u0301\u0130\u0131",  # which change their length with their case
     "null",
+    "\t padded \n",
 )
 SETTINGS = settings(
     max_examples=sized(15, 500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
