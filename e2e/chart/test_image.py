@@ -115,6 +115,10 @@ def test_image_has_what_its_commands_need_and_no_more(seen: dict[str, Any]) -> N
     assert {"operator", "worker", "migrate", "chart"} <= seen["helps"].keys()
 
 
+def test_image_has_no_hook_for_debuggers_and_profilers(seen: dict[str, Any]) -> None:
+    assert seen["debug_hooks"] == []
+
+
 def test_workers_of_a_users_image_run_its_task(tenant: Tenant) -> None:
     spec = {"task": "billing.send_invoice", "kwargs": {"customer": "acme", "cents": 1999}, "resultPolicy": "Status"}
 

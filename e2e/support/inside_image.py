@@ -13,6 +13,14 @@ import click
 from pg_scheduler.cli.group import pgscheduler
 
 _OURS = Path(sys.prefix)
+_DEBUGGERS = (
+    *("IPython", "aiomonitor", "debugpy", "ipdb", "manhole", "memray", "ptvsd", "pudb", "pydevd", "pyinstrument"),
+    *("remote_pdb", "rpdb", "viztracer", "werkzeug", "yappi"),
+)
+_HOOKS = (b"KOPF_DEV", b"pprof", b"/debug/")
+"""Switches of development, and addresses at which servers of other languages show what they do."""
+_QUIET = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHON_VERSION", "PYTHON_SHA256")
+"""Those of ours, and what Docker's own base image says of itself."""
 _NEVER_OPENED = (".a", ".c", ".h", ".pyi", ".pyx", ".pxd")
 
 
@@ -56,6 +64,16 @@ def _process() -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def _debug_hooks() -> list[str]:
+    """Debuggers, files that name a hook, and variables that change how Python or kopf runs."""
+    sources = [path for path in _OURS.rglob("*") if path.suffix in {"", ".py"} and path.is_file()]
+    return [
+        *(name for name in _DEBUGGERS if find_spec(name) is not None),
+        *(str(path) for path in sources if any(hook in path.read_bytes() for hook in _HOOKS)),
+        *(name for name in os.environ if name.startswith(("KOPF_", "PYTHON")) and name not in _QUIET),
+    ]
+
+
 process = _process()
 print(
     json.dumps(
@@ -69,6 +87,7 @@ print(
             "programs": sorted(path.name for path in (_OURS / "bin").iterdir()),
             "has_pip": find_spec("pip") is not None,
             "left_over": [str(path) for path in _OURS.rglob("*") if path.suffix in _NEVER_OPENED],
+            "debug_hooks": _debug_hooks(),
             "helps": _helps(),
             "compiled_at_start": _compiled_at_start(),
             "bytes": {"base": _size(Path("/")) - _size(_OURS), "ours": _size(_OURS)},
