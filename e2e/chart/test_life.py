@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from asyncpg import InsufficientPrivilegeError
 
+from support.deployments import database_secret
 from support.objects import scheduled_job, task
 from support.releases import NEWEST_HELM, OLDEST_HELM, with_ledger
 
