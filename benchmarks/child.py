@@ -48,23 +48,25 @@ async def bare_worker(dsn: str, *, batch: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def our_worker(dsn: str, *, slots: int, batch: int) -> AsyncIterator[Scheduler]:
+async def our_worker(dsn: str, *, slots: int, batch: int, tenant: str = "") -> AsyncIterator[Scheduler]:
     """A started scheduler with the tasks of the benchmarks."""
     async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        scheduler = Scheduler(pool, slots, misfire_grace_time=None, batch_claim_limit=batch)
+        scheduler = Scheduler(pool, slots, misfire_grace_time=None, batch_claim_limit=batch, tenant=tenant)
         scheduler.register(tasks.noop, tasks.stamp, tasks.stamp_tick)
         async with scheduler:
             yield scheduler
 
 
-def worker_of(side: Side, dsn: str, *, slots: int, batch: int) -> AbstractAsyncContextManager[object]:
+def worker_of(side: Side, dsn: str, *, slots: int, batch: int, tenant: str = "") -> AbstractAsyncContextManager[object]:
     """A running worker of this side, in this process."""
-    return bare_worker(dsn, batch=batch) if side == "bare" else our_worker(dsn, slots=slots, batch=batch)
+    if side == "bare":
+        return bare_worker(dsn, batch=batch)
+    return our_worker(dsn, slots=slots, batch=batch, tenant=tenant)
 
 
 async def _serve(options: dict[str, Any]) -> None:
     dsn, slots, batch = options["dsn"], options["slots"], options["batch"]
-    worker = worker_of(options["side"], dsn, slots=slots, batch=batch)
+    worker = worker_of(options["side"], dsn, slots=slots, batch=batch, tenant=options["tenant"])
     ended = await _end_of_input()
     async with worker:
         _say(ready=True)

@@ -89,7 +89,7 @@ async def drain_in(
     async with workers(processes, side, dsn, setting, bench=bench) as working:
         now = datetime.now(UTC)
         due_at = None if due_in_seconds is None else now + timedelta(seconds=due_in_seconds)
-        await fill(side, dsn, [due_at] * jobs if due_at else list(_past_instants(jobs)))
+        await fill(side, dsn, [due_at] * jobs if due_at else list(past_instants(jobs)))
         if due_at and datetime.now(UTC) > due_at:
             raise TooLate
         return await all_ended(side, dsn, jobs, working, since=due_at, submitted_from=now)
@@ -109,12 +109,12 @@ async def all_ended(
     Raises:
         RuntimeError: nothing has moved for a minute.
     """
-    await _all_ran(jobs, working)
+    await all_ran(jobs, working)
     seconds = await all_completed(side, dsn, jobs, since=since, submitted_from=submitted_from)
     return Drained(jobs_per_second=jobs / seconds, second_starts=sum(worker.ran for worker in working) - jobs)
 
 
-async def fill(side: Side, dsn: str, dues: Sequence[datetime]) -> None:
+async def fill(side: Side, dsn: str, dues: Sequence[datetime], *, tenant: str = "") -> None:
     """Submit a no-op job for each due time, in one commit."""
     if side == "bare":
         connection = await asyncpg.connect(dsn)
@@ -123,19 +123,24 @@ async def fill(side: Side, dsn: str, dues: Sequence[datetime]) -> None:
         return
     async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
         specs = [JobSpec(tasks.noop, due_at) for due_at in dues]
-        await Scheduler(pool, misfire_grace_time=None).schedule_bulk(
+        await Scheduler(pool, misfire_grace_time=None, tenant=tenant).schedule_bulk(
             specs, conflict_resolution=ConflictResolution.RAISE, batch_size=10_000
         )
 
 
-def _past_instants(number: int) -> Iterator[datetime]:
+def past_instants(number: int) -> Iterator[datetime]:
+    """So many, a minute ago."""
     first = datetime.now(UTC) - timedelta(minutes=1)
     for microseconds in range(number):
         yield first + timedelta(microseconds=microseconds)
 
 
-async def _all_ran(jobs: int, working: Sequence[WorkerProcess]) -> None:
-    """Watched by what the workers say, since asking the table would take time from them."""
+async def all_ran(jobs: int, working: Sequence[WorkerProcess]) -> None:
+    """Watched by what the workers say, since asking the table would take time from them.
+
+    Raises:
+        RuntimeError: nothing has moved for a minute.
+    """
     loop = asyncio.get_running_loop()
     ran, moved_at = 0, loop.time()
     while ran < jobs:

@@ -90,13 +90,13 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def workers(
-    number: int, side: Side, dsn: str, setting: Setting, *, bench: Bench, tell: Tell = "often"
+    number: int, side: Side, dsn: str, setting: Setting, *, bench: Bench, tell: Tell = "often", tenant: str = ""
 ) -> AsyncIterator[list[WorkerProcess]]:
-    """So many workers of one side, all serving; ended with the block."""
+    """So many workers of one side, all serving; ended with the block. The bare loop knows no tenants."""
     started: list[WorkerProcess] = []
     try:
         for _ in range(number):
-            started.append(await _start(side, dsn, setting, bench, tell))  # noqa: PERF401 - those before are to be ended
+            started.append(await _start(side, dsn, setting, bench, tell, tenant))  # noqa: PERF401 - those before are to be ended
         for worker in started:
             await worker.ready()
         yield started
@@ -104,7 +104,7 @@ async def workers(
         await asyncio.gather(*(worker.end() for worker in started))
 
 
-async def _start(side: Side, dsn: str, setting: Setting, bench: Bench, tell: Tell) -> WorkerProcess:
+async def _start(side: Side, dsn: str, setting: Setting, bench: Bench, tell: Tell, tenant: str) -> WorkerProcess:
     options = {
         "side": side,
         "dsn": dsn,
@@ -112,6 +112,7 @@ async def _start(side: Side, dsn: str, setting: Setting, bench: Bench, tell: Tel
         "batch": setting.batch,
         "loop": bench.loop,
         "tell": tell,
+        "tenant": tenant,
         "profile": str(bench.profile) if bench.profile and side == "ours" else None,
     }
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster import build, cache, image, preconditions, sandbox
+from cluster import build, cache, image, kept_releases, preconditions, sandbox
 from cluster.kit import Kit
 from cluster.processes import CommandError, output_of
 from cluster.progress import Progress
@@ -33,31 +33,44 @@ def main() -> int:
     try:
         with cache.locked():
             cache.sweep()
-            kit = _prepare(options, progress, pods=tiers != ["operator"])
+            sessions = _prepare(options, progress, tiers)
     except (preconditions.UnpreparedError, CommandError) as error:
         progress.say(f"cannot run:\n{error}")
         return _UNPREPARED
     if options.prepare_only:
         return 0
-    env = {**kit.to_environment(), **_LOGS_OUTLIVE_THE_SANDBOX}
-    sessions = [[f"e2e/{tier}" for tier in session if tier in tiers] for session in _SESSIONS]
     return max(
         sandbox.enter(
-            [sys.executable, "-m", "pytest", *folders, *pytest_arguments], working_directory=_REPOSITORY, env=env
+            [sys.executable, "-m", "pytest", *(f"e2e/{tier}" for tier in session), *pytest_arguments],
+            working_directory=_REPOSITORY,
+            env={**kit.to_environment(), **_LOGS_OUTLIVE_THE_SANDBOX},
         )
-        for folders in sessions
-        if folders
+        for session, kit in sessions
     )
 
 
-def _prepare(options: argparse.Namespace, progress: Progress, *, pods: bool) -> Kit:
+def _prepare(options: argparse.Namespace, progress: Progress, tiers: list[str]) -> list[tuple[list[str], Kit]]:
+    """The sessions, and what each of them has."""
+    pods = tiers != ["operator"]
     preconditions.ensure(progress, cache.folder() / "install.log", pods=pods, install=not options.no_install)
     binaries, helm = build.binaries(progress), _helm()
-    if not pods:
-        return Kit(binaries=binaries, helm=helm)
+    sessions = [[tier for tier in session if tier in tiers] for session in _SESSIONS]
+    return [
+        (session, Kit(binaries=binaries, helm=helm, images=_images(options, progress, session)))
+        for session in sessions
+        if session
+    ]
+
+
+def _images(options: argparse.Namespace, progress: Progress, session: list[str]) -> tuple[Path, ...]:
+    """What the session's nodes load."""
+    if session == ["operator"]:
+        return ()
     project = options.image or image.project(_REPOSITORY, progress)
+    if "chart" not in session:
+        return image.pause(progress), project
     users = image.of_user(_REPOSITORY, project, progress)
-    return Kit(binaries=binaries, helm=helm, images=(image.pause(progress), project, users))
+    return image.pause(progress), project, users, image.of_release(kept_releases.previous(), project, progress)
 
 
 def _helm() -> Path:

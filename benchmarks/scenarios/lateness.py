@@ -67,10 +67,10 @@ async def _lateness_of(bench: Bench, side: Side, rate: int, jobs: int, lead_seco
     async with bench.database() as dsn:
         setting = DEFAULTS if side == "ours" else LARGE  # the bare loop takes all that is due, or it could not keep up
         async with workers(1, side, dsn, setting, bench=bench, tell="end") as (worker,):
-            ahead_seconds = await _clock_ahead(dsn)
+            ahead_seconds = await clock_ahead(dsn)
             now = datetime.now(UTC)
             dues = [now + timedelta(seconds=lead_seconds + number / rate) for number in range(jobs)]
-            await _submit(side, dsn, dues)
+            await submit(side, dsn, dues)
             if datetime.now(UTC) > dues[0]:
                 raise TooLate
             await asyncio.sleep((dues[-1] - datetime.now(UTC)).total_seconds())
@@ -78,18 +78,19 @@ async def _lateness_of(bench: Bench, side: Side, rate: int, jobs: int, lead_seco
         return [(start_us - due_us) / 1000 + ahead_seconds * 1000 for due_us, start_us in worker.starts]
 
 
-async def _submit(side: Side, dsn: str, dues: Sequence[datetime]) -> None:
+async def submit(side: Side, dsn: str, dues: Sequence[datetime], *, tenant: str = "") -> None:
+    """A job for each due time, which notes when it begins."""
     async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
         if side == "ours":
             specs = [JobSpec(tasks.stamp, due_at, args=(_microseconds(due_at),)) for due_at in dues]
-            await Scheduler(pool, misfire_grace_time=None).schedule_bulk(specs, batch_size=10_000)
+            await Scheduler(pool, misfire_grace_time=None, tenant=tenant).schedule_bulk(specs, batch_size=10_000)
         else:
             connection = await asyncpg.connect(dsn)
             await copy_in(connection, dues, task="stamp")
             await connection.close()
 
 
-async def _clock_ahead(dsn: str) -> float:
+async def clock_ahead(dsn: str) -> float:
     """Seconds by which the database's clock is ahead of this machine's; 0 where it can be the same clock."""
     connection = await asyncpg.connect(dsn)
     try:

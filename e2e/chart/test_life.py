@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,9 +11,8 @@ from asyncpg import InsufficientPrivilegeError
 
 from cluster.processes import CommandError
 from support.deployments import database_secret
-from support.ledger import TASKS_FILE
 from support.objects import scheduled_job, task
-from support.releases import NEWEST_HELM, OLDEST_HELM
+from support.releases import NEWEST_HELM, OLDEST_HELM, with_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,24 +23,8 @@ if TYPE_CHECKING:
     from support.tenants import Tenant
 
 _JOBS = [f"job-{number}" for number in range(8)]
-_LEDGER = "ledger-tasks"
 _CRD = "scheduledjobs.pgscheduler.io"
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
-
-
-def values(**more: Any) -> dict[str, Any]:
-    """Two workers that know the ledger's tasks, from a Secret that exists."""
-    worker = {
-        "apps": [f"/tasks/{TASKS_FILE.name}"],
-        "shutdownSeconds": 3,
-        "slots": 5,
-        "pools": {
-            "default": {"spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}, "drain": {"timeoutSeconds": 3}}}
-        },
-        "extraVolumes": [{"name": "tasks", "configMap": {"name": _LEDGER}}],
-        "extraVolumeMounts": [{"name": "tasks", "mountPath": "/tasks"}],
-    }
-    return {"database": {"existingSecret": "pgscheduler-database", "allowInsecure": True}, "worker": worker, **more}
 
 
 def _make_older(cluster: Cluster) -> None:
@@ -59,28 +42,19 @@ def _columns(cluster: Cluster) -> int:
     )
 
 
-@pytest.fixture
-def _prepared(tenant: Tenant) -> None:
-    data = {TASKS_FILE.name: TASKS_FILE.read_text()}
-    tenant.apply(
-        database_secret(tenant.database.pod_dsn),
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _LEDGER}, "data": data},
-    )
-
-
-@pytest.mark.usefixtures("_prepared")
+@pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize("helm", [OLDEST_HELM, NEWEST_HELM], indirect=True)
 def test_a_release_is_installed_tested_upgraded_rolled_back_and_uninstalled_and_no_job_is_lost(
     cluster: Cluster, tenant: Tenant, release: Release
 ) -> None:
-    release.install(**values())
+    release.install(**with_ledger())
     release.test()
     tenant.apply(*(scheduled_job(name, task("hold", label=name)) for name in _JOBS))
     tenant.wait("all run", lambda: len({run.label for run in tenant.ledger.all_runs()}) == len(_JOBS))
 
     # pods of operator and workers are replaced while every job runs
     _make_older(cluster)
-    changed = values(podAnnotations={"step": "two"}, crds={"upgrade": True})
+    changed = with_ledger(podAnnotations={"step": "two"}, crds={"upgrade": True})
     changed["worker"]["podAnnotations"] = {"step": "two"}
     release.upgrade(**changed)
     assert _columns(cluster) > 1

@@ -12,15 +12,10 @@ from support.paths import ROOT
 from support.releases import NEWEST_HELM, Release, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from cluster.cluster import Cluster
     from cluster.postgres import Database
+    from support.releases import Shell
 
-    Shell = Callable[[str], str]
-
-_SECONDS = 240
 _PLACEHOLDER = "postgresql://user:password@host:5432/database"
 _OWN_IMAGE = "--set worker.image.repository=registry.example.com/billing --set worker.image.tag=v1"
 _OWN_TASKS = "billing.tasks"
@@ -34,41 +29,7 @@ def blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def shell(cluster: Cluster, tmp_path: Path) -> Shell:
-    """Lines run in a checkout, by somebody who has helm and kubectl."""
-    (tmp_path / "helm").symlink_to(program(NEWEST_HELM))
-    return lambda lines: cluster.shell(f"PATH={tmp_path}:$PATH\n{lines}", folder=ROOT, timeout_seconds=_SECONDS)
-
-
-@pytest.fixture
-def _volume(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
-    """What a cluster with a storage class would make for a claim."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    folder.chmod(0o777)
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": str(folder)},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "volume"}, "spec": spec})
-    yield
-    cluster.kubectl("delete", "persistentvolume", "volume", "--wait=false")
-
-
-@pytest.fixture
-def _leaves_nothing(cluster: Cluster) -> Iterator[None]:
-    yield
-    for namespace in ("shop", "billing"):
-        release = Release(cluster, namespace, program(NEWEST_HELM), name=namespace)
-        if release.is_there():
-            release.uninstall()
-        cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
-
-
-@pytest.mark.usefixtures("_volume", "_leaves_nothing")
+@pytest.mark.usefixtures("volume", "leaves_nothing")
 def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: Cluster, shell: Shell) -> None:
     shown = shell(blocks()[0])
 
@@ -87,7 +48,7 @@ def test_the_first_lines_give_a_running_system_that_outlives_its_pods(cluster: C
     cluster.kubectl("-n", "shop", "get", "sjob/hello")
 
 
-@pytest.mark.usefixtures("_leaves_nothing")
+@pytest.mark.usefixtures("leaves_nothing")
 def test_the_next_lines_install_it_on_a_database_that_is_there(
     cluster: Cluster, shell: Shell, database: Database
 ) -> None:

@@ -1,4 +1,4 @@
-"""The images that nodes load: pause, the project's own and a user's, built from their Dockerfiles without Docker.
+"""The images that nodes load: pause, the project's own and what is made of it, built from Dockerfiles without Docker.
 
 Invariant: a Dockerfile is built as it stands, only on a base made here from Debian's packages in place of the one it
 names. An archive is named by a hash over everything that goes in, so what is tested is always the tree as it is. Builds
@@ -20,11 +20,13 @@ from pg_scheduler import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from cluster.kept_releases import KeptRelease
     from cluster.progress import Progress
 
 PROJECT_IMAGE = f"docker.io/library/pgscheduler:{__version__}"  # what chart and README mean by pgscheduler:VERSION
 USERS_IMAGE = "registry.example.com/billing:v1"  # as README and examples call it
 _USERS_FOLDER = Path("examples", "image")
+_OF_RELEASE = Path(__file__).with_name("previous") / "Dockerfile"
 # What the Dockerfile may copy. A path that does not exist is left out, and is a change once it does.
 _INPUTS = (
     "Dockerfile",
@@ -79,18 +81,31 @@ def project(repository: Path, progress: Progress) -> Path:
 
 def of_user(repository: Path, project: Path, progress: Progress) -> Path:
     """An archive of the image that a user's Dockerfile, the example, makes of the project's."""
-    folder = cache.folder() / "users"
     source = repository / _USERS_FOLDER
+    folder = cache.folder() / "users"
     target = folder / f"{cache.digest(project.name, *_contents(source, ['.']))}.tar"
+    return _made_of(project, target, USERS_IMAGE, progress, "a user's image", [str(source)])
+
+
+def of_release(release: KeptRelease, project: Path, progress: Progress) -> Path:
+    """An archive of the image of an earlier release: the project's, with that one's wheel in place of our packages."""
+    folder = cache.folder() / "releases"
+    target = folder / f"{cache.digest(project.name, release.wheel.read_bytes(), _OF_RELEASE.read_bytes())}.tar"
+    arguments = ["--build-arg", f"PROJECT={PROJECT_IMAGE}", "--build-arg", f"WHEEL={release.wheel.name}"]
+    source = ["--file", str(_OF_RELEASE), str(release.wheel.parent)]
+    return _made_of(project, target, release.image, progress, f"the image of {release.version}", [*arguments, *source])
+
+
+def _made_of(project: Path, target: Path, name: str, progress: Progress, what: str, source: list[str]) -> Path:
     if not target.exists():
-        with progress.phase("build a user's image", slow=True), cache.making(target) as work:
+        with progress.phase(f"build {what}", slow=True), cache.making(target) as work:
             steps = (
                 ["pull", "--quiet", f"docker-archive:{project}"],
-                ["bud", "--isolation", "chroot", "--pull-never", "--tag", USERS_IMAGE, str(source)],
-                ["push", "--quiet", USERS_IMAGE, f"docker-archive:{work / target.name}:{USERS_IMAGE}"],
+                ["bud", "--isolation", "chroot", "--pull-never", "--tag", name, *source],
+                ["push", "--quiet", name, f"docker-archive:{work / target.name}:{name}"],
             )
             _buildah(steps, work)
-        cache.keep_newest(folder.glob("*.tar"), keep=_ARCHIVES_KEPT)
+        cache.keep_newest(target.parent.glob("*.tar"), keep=_ARCHIVES_KEPT)
     return target
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a clone to a job that has run, on a cluster of kind's own: builds the image, installs the chart with a database to
-# try things out, runs its test and the README's first job, uninstalls. Needs Docker, Go, Helm and kubectl; the cluster is
-# deleted at the end, however that comes about. KEEP=yes leaves it, to look around.
+# try things out, runs its test and the README's first job, uninstalls. Needs Docker, Go, Helm and kubectl. What a step that
+# fails has left is shown; the cluster is deleted at the end, however that comes about. KEEP=yes leaves it, to look around.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,24 +16,32 @@ say() { printf '=== %s\n' "$*"; }
 # The release that go.mod names, with the sums of go.sum.
 kind() { go -C "$here" tool kind "$@"; }
 
+deletion() { echo "go -C $here tool kind delete cluster --name $cluster"; }
+
+refuse() {
+  echo "$*" >&2
+  exit 2
+}
+
 require() {
-  local missing=() program
+  local missing=() program clusters
   for program in docker go helm kubectl; do
     command -v "$program" >/dev/null || missing+=("$program")
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    echo "not on PATH: ${missing[*]}" >&2
-    exit 2
-  fi
-  if ! docker info >/dev/null 2>&1; then
-    echo 'docker is there, but no Docker daemon answers: start it, or let this user speak to it' >&2
-    exit 2
-  fi
+  [ ${#missing[@]} = 0 ] || refuse "not on PATH: ${missing[*]}"
+  docker info >/dev/null 2>&1 ||
+    refuse 'docker is there, but no Docker daemon answers: start it, or let this user speak to it'
+  clusters=$(kind get clusters)
+  [[ $'\n'$clusters$'\n' != *$'\n'$cluster$'\n'* ]] ||
+    refuse "there is a cluster $cluster already; delete it with: $(deletion)"
 }
 
-delete_cluster() {
+end() {
+  local status=$?
+  [ "$status" = 0 ] || show_what_is_there || true
   if [ "${KEEP:-no}" = yes ]; then
-    say "kept; delete it with: go -C $here tool kind delete cluster --name $cluster"
+    say "kept; look at it with: export KUBECONFIG=$KUBECONFIG"
+    say "delete it with: $(deletion)"
     return
   fi
   say 'delete the cluster'
@@ -41,10 +49,17 @@ delete_cluster() {
   rm -f "$KUBECONFIG"
 }
 
+show_what_is_there() {
+  say 'it failed; this is there'
+  kubectl --namespace "$namespace" get pods,jobs,scheduledjobs,workerpools --output wide
+  kubectl --namespace "$namespace" get events --sort-by .metadata.creationTimestamp
+  kubectl --namespace "$namespace" logs --selector app.kubernetes.io/instance=shop --all-containers --prefix --tail 50
+}
+
 create_cluster() {
   KUBECONFIG=$(mktemp) # nobody's own contexts are touched
   export KUBECONFIG
-  trap delete_cluster EXIT
+  trap end EXIT
   kind create cluster --name "$cluster" --wait 3m
   kind load docker-image "$image" --name "$cluster"
 }

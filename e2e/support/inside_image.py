@@ -13,6 +13,14 @@ import click
 from pg_scheduler.cli.group import pgscheduler
 
 _OURS = Path(sys.prefix)
+_DEBUGGERS = (
+    *("IPython", "aiomonitor", "debugpy", "ipdb", "manhole", "memray", "ptvsd", "pudb", "pydevd", "pyinstrument"),
+    *("remote_pdb", "rpdb", "viztracer", "werkzeug", "yappi"),
+)
+_HOOKS = (b"KOPF_DEV", b"pprof", b"/debug/")
+"""Switches of development, and addresses at which servers of other languages show what they do."""
+_QUIET = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHON_VERSION", "PYTHON_SHA256")
+"""Those of ours, and what Docker's own base image says of itself."""
 _NEVER_OPENED = (".a", ".c", ".h", ".pyi", ".pyx", ".pxd")
 
 
@@ -44,9 +52,26 @@ def _helps() -> dict[str, int]:
     }
 
 
+def _compiled_at_start() -> list[str]:
+    """Sources of an operator's or a worker's modules that have no bytecode: each start would compile them."""
+    start = "import pg_scheduler.cli.worker_process, pg_scheduler._serving.server, pg_scheduler_operator.app"
+    told = subprocess.run([sys.executable, "-v", "-c", start], capture_output=True, text=True, check=True).stderr
+    return [line for line in told.splitlines() if line.startswith("# code object from /")]  # bytecode's path is quoted
+
+
 def _process() -> dict[str, str]:
     lines = Path("/proc/self/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _debug_hooks() -> list[str]:
+    """Debuggers, files that name a hook, and variables that change how Python or kopf runs."""
+    sources = [path for path in _OURS.rglob("*") if path.suffix in {"", ".py"} and path.is_file()]
+    return [
+        *(name for name in _DEBUGGERS if find_spec(name) is not None),
+        *(str(path) for path in sources if any(hook in path.read_bytes() for hook in _HOOKS)),
+        *(name for name in os.environ if name.startswith(("KOPF_", "PYTHON")) and name not in _QUIET),
+    ]
 
 
 process = _process()
@@ -62,8 +87,10 @@ print(
             "programs": sorted(path.name for path in (_OURS / "bin").iterdir()),
             "has_pip": find_spec("pip") is not None,
             "left_over": [str(path) for path in _OURS.rglob("*") if path.suffix in _NEVER_OPENED],
+            "debug_hooks": _debug_hooks(),
             "helps": _helps(),
-            "bytes": {"all": _size(Path("/")), "ours": _size(_OURS)},
+            "compiled_at_start": _compiled_at_start(),
+            "bytes": {"base": _size(Path("/")) - _size(_OURS), "ours": _size(_OURS)},
         }
     )
 )

@@ -36,10 +36,11 @@ async def record(label: str) -> None:
 
 
 @task(name="e2e.nap")
-async def nap(label: str, seconds: float) -> None:
-    """Take a while."""
+async def nap(label: str, seconds: float) -> str:
+    """Take a while; the label."""
     async with _run_of(label):
         await asyncio.sleep(seconds)
+    return label
 
 
 @task(name="e2e.drift")
@@ -51,11 +52,12 @@ async def drift(label: str, seconds: float) -> None:
 
 
 @task(name="e2e.hold")
-async def hold(label: str) -> None:
-    """Run until the test lets go."""
+async def hold(label: str) -> str:
+    """Run until the test lets go; the label."""
     async with _run_of(label) as connection:
         while not await connection.fetchval(_IS_RELEASED, _TENANT, label):  # noqa: ASYNC110 - the signal is a row
             await asyncio.sleep(_LOOK_SECONDS)
+    return label
 
 
 @task(name="e2e.fail")

@@ -10,15 +10,21 @@ import yaml
 
 from cluster.kit import Kit
 from cluster.processes import output_of
+from support.deployments import database_secret
+from support.ledger import TASKS_FILE
 from support.paths import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cluster.cluster import Cluster, Manifest
 
+    Shell = Callable[[str], str]
+
 CHART = ROOT / "charts" / "pgscheduler"
-OLDEST_HELM, NEWEST_HELM = "3.19.0", "4.3.1"
+OLDEST_HELM, MIDDLE_HELM, NEWEST_HELM = "3.19.0", "4.2.3", "4.3.1"
+_LEDGER = "ledger-tasks"
 _SECONDS = 180
 
 
@@ -33,6 +39,27 @@ def program(version: str) -> Path:
     return Kit.from_environment().helm / f"helm-{version}"
 
 
+def with_ledger(*, workers: int = 2, **more: Any) -> dict[str, Any]:
+    """Workers that know the ledger's tasks, from the ConfigMap and the Secret of `ledger_and_secret`."""
+    scaling = {"minReplicas": workers, "maxReplicas": workers}
+    worker = {
+        "apps": [f"/tasks/{TASKS_FILE.name}"],
+        "shutdownSeconds": 3,
+        "slots": 10,
+        "pools": {"default": {"spec": {"autoscaling": scaling, "drain": {"timeoutSeconds": 3}}}},
+        "extraVolumes": [{"name": "tasks", "configMap": {"name": _LEDGER}}],
+        "extraVolumeMounts": [{"name": "tasks", "mountPath": "/tasks"}],
+    }
+    return {"database": {"existingSecret": "pgscheduler-database", "allowInsecure": True}, "worker": worker, **more}
+
+
+def ledger_and_secret(dsn: str) -> tuple[Manifest, Manifest]:
+    """What `with_ledger` names."""
+    data = {TASKS_FILE.name: TASKS_FILE.read_text()}
+    ledger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _LEDGER}, "data": data}
+    return database_secret(dsn), ledger
+
+
 class Release:
     """One release in a namespace, and the helm that it is handled with."""
 
@@ -42,9 +69,9 @@ class Release:
         self._helm = helm
         self._name = name
 
-    def install(self, **values: Any) -> str:
+    def install(self, chart: Path = CHART, /, **values: Any) -> str:
         """What helm prints once everything is ready."""
-        return self._run("install", self._name, str(CHART), "--wait", values=values)
+        return self._run("install", self._name, str(chart), "--wait", values=values)
 
     def upgrade(self, **values: Any) -> str:
         return self._run("upgrade", self._name, str(CHART), "--wait", values=values)

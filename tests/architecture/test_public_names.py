@@ -22,6 +22,7 @@ EXPORTED = {
     "JobPriority",
     "JobSpec",
     "JobStatus",
+    "PayloadCodec",
     "PollingConfig",
     "QueueInfo",
     "RetryPolicy",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MODULES = {short_name(module): parsed(module) for module in shipped_modules()}
 _MAKES_OBJECTS_OF_BYTES = {"dill", "marshal", "pickle", "shelve"}
+_DEBUGGERS = {"bdb", "cProfile", "code", "codeop", "debugpy", "pdb", "profile", "trace", "tracemalloc"}
+_HANDS_OVER_THE_PROCESS = {"breakpoint", "interact", "set_trace", "setprofile", "settrace"}
 _RUNS_TEXT = {"__import__", "compile", "eval", "exec", "import_module"}
 _LOADS_WHAT_THE_COMMAND_LINE_NAMES = "worker/pg_scheduler/cli/app_loading.py"
 _BEGINS_A_STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|DROP|GRANT|REVOKE|SET|CALL)\s")
@@ -34,6 +36,11 @@ def test_no_text_is_run_and_what_is_imported_by_name_is_named_by_the_command_lin
     found = {name: calls for name, tree in MODULES.items() if (calls := _RUNS_TEXT.intersection(_calls(tree)))}
 
     assert found == {_LOADS_WHAT_THE_COMMAND_LINE_NAMES: {"import_module"}}
+
+
+def test_no_module_opens_a_debugger_or_a_profiler() -> None:
+    assert [name for name, tree in MODULES.items() if _imports(tree) & _DEBUGGERS] == []
+    assert [name for name, tree in MODULES.items() if _HANDS_OVER_THE_PROCESS.intersection(_calls(tree))] == []
 
 
 def test_no_statement_is_put_together_from_values() -> None:

@@ -214,7 +214,17 @@ def test_probes_go_where_the_process_listens(render: Render, name: str) -> None:
 
     assert variables(container)["PGSCHEDULER_HTTP"] == f"0.0.0.0:{port['containerPort']}"
     for probe, path in (("startupProbe", "livez"), ("livenessProbe", "livez"), ("readinessProbe", "readyz")):
-        assert probe not in container or container[probe]["httpGet"] == {"path": f"/{path}", "port": port["name"]}
+        assert container[probe]["httpGet"] == {"path": f"/{path}", "port": port["name"]}
+
+
+@pytest.mark.parametrize("name", [OPERATOR, WORKER])
+def test_a_process_is_asked_each_second_and_given_time(render: Render, name: str) -> None:
+    container = container_of(deployment(render, name))
+    periods = {probe: container[probe]["periodSeconds"] for probe in ("startupProbe", "readinessProbe")}
+    patience = {probe: period * container[probe]["failureThreshold"] for probe, period in periods.items()}
+
+    assert periods == {"startupProbe": 1, "readinessProbe": 1}
+    assert patience == {"startupProbe": 120, "readinessProbe": 15}
 
 
 def test_the_grace_is_longer_than_the_shutdown(render: Render) -> None:

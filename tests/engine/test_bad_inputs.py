@@ -183,7 +183,7 @@ SETTINGS: list[tuple[str, Any, str]] = [
     ("max_concurrent_jobs", 10**9, r"max_concurrent_jobs is .*1000000000"),
     ("batch_claim_limit", 0, r"batch_claim_limit is .*0"),
     ("misfire_grace_time", -1, r"misfire_grace_time is .*-1"),
-    ("tenant", "a\x00", r"tenant holds"),
+    ("tenant", "a\x00", r"tenant is"),
     ("queues", (), r"queues is not a list of 1 to 100 names"),
     ("lease_seconds", math.nan, r"lease_seconds is .*nan"),
 ]
@@ -268,7 +268,9 @@ async def test_unique_beside_another_identity_is_refused(
     ("name", "data", "words"),
     [
         ("", {}, r"job_name is ''\. give a task"),
-        (None, {}, r"job_name is None\. give a task"),
+        (None, {}, r"job_name is 'None'\. give a task"),
+        ("x" * 501, {}, r"job_name is 'x{40}'\. give a task's key or name, of 1 to 500 bytes"),
+        ("a\ud800", {}, r"job_name is 'a.ud800'\. give a task"),
         ("t", [], r"task_data is not a dict"),
         ("t", {"arguments": []}, r"task_data is not a dict of args and kwargs\. give"),
         ("t", {"args": {}}, r"args is a dict\. give a list"),

@@ -85,7 +85,8 @@ async def test_release_reads_an_object_again_that_has_changed_meanwhile(cluster:
         return web.json_response({}, status=409) if refused else None
 
     cluster.fault = once
-    await release(api)
+
+    assert await release(api) == 1  # not two: it was let go once
 
     assert cluster.objects[path]["metadata"]["finalizers"] == []
 
@@ -172,6 +173,23 @@ async def test_trial_that_nobody_looks_at_says_so(server: Served) -> None:
 
     with pytest.raises(WaitTooShort, match="no operator has looked at it"):
         await tried(api, timeout_seconds=0.1)
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_trial_says_what_keeps_the_last_one_that_does_not_go(
+    cluster: ApiServer, api: KubeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_lets_go(request: web.Request) -> web.Response | None:
+        return web.json_response({}) if request.method == "DELETE" else None
+
+    held(cluster, Kind.SCHEDULED_JOB, "t")
+    cluster.fault = nobody_lets_go
+    monkeypatch.setattr(trial, "REMOVAL_SECONDS", 0.2)
+
+    with pytest.raises(WaitTooShort, match=rf"billing/t is not gone .*{FINALIZER}.*operator"):
+        await run_trial(api, namespace="billing", name="t", timeout_seconds=5)
+
+    assert [write.method for write in cluster.writes] == ["DELETE"]  # nothing was made beside it
 
 
 async def test_crds_are_applied_over_whoever_wrote_them(server: Served) -> None:

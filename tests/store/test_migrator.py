@@ -13,7 +13,7 @@ import pytest
 from pg_scheduler import Scheduler
 from pg_scheduler._store import head_schema, migration_files, migrator
 from pg_scheduler._store.migration_files import Migration
-from pg_scheduler.errors import InvalidArgument, SchemaMismatch
+from pg_scheduler.errors import DatabaseNotReady, InvalidArgument, SchemaMismatch
 from support.catalogue import catalogue, difference
 from support.databases import EMPTY
 from support.waiting import PATIENCE, until
@@ -292,3 +292,14 @@ async def _index_state(pool: Pool) -> str | None:
 async def _catalogue(pool: Pool) -> dict[str, tuple[object, ...]]:
     async with pool.acquire() as connection:
         return await catalogue(connection)
+
+
+async def test_a_server_that_is_too_old_is_said_to_be(empty: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrator, "OLDEST_SERVER", 99)
+
+    with pytest.raises(DatabaseNotReady, match=r"PostgreSQL 1\d\.\d+ is too old\. the scheduler needs 99 or newer"):
+        await Scheduler(empty).initialize_db()
+    with pytest.raises(DatabaseNotReady, match="is too old"):
+        await Scheduler(empty, auto_migrate=False).start()
+
+    assert await empty.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0

@@ -76,6 +76,38 @@ def test_bad_dsn_is_one_block(pgscheduler: RunCommand, dsn: str, said: str) -> N
     assert SECRET not in ended.out + ended.err
 
 
+@pytest.mark.parametrize("given_by", ["option", "variable"])
+def test_line_break_that_came_along_with_a_dsn_is_told_of(
+    pgscheduler: RunCommand, closed_port: int, given_by: str
+) -> None:
+    dsn = f"postgresql://app:{SECRET}@127.0.0.1:{closed_port}/shop\n"
+    if given_by == "option":
+        ended = pgscheduler("migrate", "--dsn", dsn)
+    else:
+        ended = pgscheduler("migrate", env={"PGSCHEDULER_DSN": dsn})
+
+    name = "--dsn" if given_by == "option" else "$PGSCHEDULER_DSN"
+    assert f"warning: {name} has white space around it, which is left out\n" in ended.err
+    assert "PGS-012" in ended.err
+    assert SECRET not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("worker", "--database-wait", "0")])
+async def test_server_that_takes_no_writes_is_said_to_be_one(
+    pgscheduler: RunCommand, new_database: Callable[..., str], command: tuple[str, ...]
+) -> None:
+    dsn = new_database(template=EMPTY)
+    admin = await asyncpg.connect(dsn)
+    name = await admin.fetchval("SELECT quote_ident(current_database())")
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await admin.close()
+
+    ended = pgscheduler(*command, env={"PGSCHEDULER_DSN": dsn})
+
+    block = ended.require_block("PGS-012", exit_code=3)
+    assert "the server takes no writes: a standby, or one that is set to read only" in block
+
+
 def test_no_dsn_at_all_names_option_and_variable(pgscheduler: RunCommand) -> None:
     ended = pgscheduler("migrate", env={"PGSCHEDULER_DSN": ""})
 

@@ -114,6 +114,32 @@ def test_tutorial_runs(dsn: str, tmp_path: Path) -> None:
     assert "tick" in printed
 
 
+FERNET = """
+from support.codecs import KeyedCodec
+
+class Fernet(KeyedCodec):
+    def __init__(self, key):
+        super().__init__(key.encode())
+
+class MultiFernet:
+    def __init__(self, fernets):
+        self.encrypt, self.decrypt = fernets[0].encode, fernets[0].decode
+"""
+
+
+def test_encryption_runs(dsn: str, tmp_path: Path) -> None:
+    """With what has the names of cryptography's parts, which is no package of ours."""
+    (program,) = python_in((DOCS / "how-to" / "encrypt-arguments.md").read_text())
+    (tmp_path / "cryptography").mkdir()
+    (tmp_path / "cryptography" / "fernet.py").write_text(FERNET)
+    keys = "import os, sys\n" + f"os.environ['PAYLOAD_KEYS'] = 'a,b'\nsys.path.append({str(ROOT / 'tests')!r})\n"
+
+    charged, stored = run_python(keys + program, dsn, tmp_path).splitlines()
+
+    assert charged == "charged 4111 1111"
+    assert stored.startswith('{"args":null,"encoded":"')
+
+
 def test_promise_is_the_same_in_readme_and_docs() -> None:
     page = (DOCS / "explanation" / "promise.md").read_text()
     (promise,) = re.findall(r"<!-- the promise -->\n(.*)<!-- end -->", page, re.DOTALL)

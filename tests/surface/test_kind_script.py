@@ -1,6 +1,7 @@
 """e2e/kind/run.sh where there is no Docker: what it asks of docker, go, helm and kubectl, each of them a stub.
 
-It is the one script that is tested so: nothing here can start a container the way Docker does.
+It is the one script that is tested so: nothing here can start a container the way Docker does. In the cluster tier
+e2e/chart/test_kind.py runs it by the real helm and kubectl.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ _SCRIPT = ROOT / "e2e" / "kind" / "run.sh"
 _PROGRAMS = ("docker", "go", "helm", "kubectl")
 _COREUTILS = ("bash", "cat", "dirname", "git", "mktemp", "rm", "sed")
 _IMAGE = f"pgscheduler:{pg_scheduler.__version__}"
-# Writes down what it is asked, and fails at the call that FAILS_AT begins.
+# Writes down what it is asked; kind has the clusters CLUSTERS; it fails at the call that FAILS_AT begins.
 _STUB = """#!/bin/bash
 call="${0##*/} $*"
 echo "$call" >> "$CALLS"
+case "$call" in *"kind get clusters") echo "${CLUSTERS:-}" ;; esac
 case "$call" in "${FAILS_AT:-nothing}"*) exit 1 ;; esac
 """
 
@@ -73,6 +75,7 @@ def test_steps_from_the_image_to_the_end_of_the_cluster(machine: Machine) -> Non
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [" ".join(call.split()[:3]) for call in machine.calls] == [
         "docker info",
+        "kind get clusters",
         "docker build --tag",
         "kind create cluster",
         "kind load docker-image",
@@ -84,9 +87,9 @@ def test_steps_from_the_image_to_the_end_of_the_cluster(machine: Machine) -> Non
         "kubectl delete namespace",
         "kind delete cluster",
     ]
-    assert f"docker build --tag {_IMAGE} --build-arg VERSION={pg_scheduler.__version__} " in machine.calls[1]
-    assert f"kind load docker-image {_IMAGE} " in machine.calls[3]
-    assert "apply -f examples/manifests/hello.yaml" in machine.calls[6]
+    assert f"docker build --tag {_IMAGE} --build-arg VERSION={pg_scheduler.__version__} " in machine.calls[2]
+    assert f"kind load docker-image {_IMAGE} " in machine.calls[4]
+    assert "apply -f examples/manifests/hello.yaml" in machine.calls[7]
     assert machine.kubeconfigs() == []
     assert ended.stdout.endswith("=== all is well\n=== delete the cluster\n")
 
@@ -97,25 +100,43 @@ def test_chart_is_installed_as_the_readme_says(machine: Machine) -> None:
 
     machine.run()
 
-    assert machine.calls[4].split() == told.replace("\\\n", " ").replace("'", "").split()
+    assert machine.calls[5].split() == told.replace("\\\n", " ").replace("'", "").split()
 
 
-@pytest.mark.parametrize("call", ["go -C", "helm install", "helm test", "kubectl --namespace shop wait"])
-def test_a_step_that_fails_ends_it_and_the_cluster_goes(machine: Machine, call: str) -> None:
+@pytest.mark.parametrize("call", ["helm install", "helm test", "kubectl --namespace shop wait"])
+def test_a_step_that_fails_ends_it_shows_why_and_the_cluster_goes(machine: Machine, call: str) -> None:
     ended = machine.run(FAILS_AT=call)
 
     assert ended.returncode == 1
+    assert [asked.split()[3] for asked in machine.calls[-4:-1]] == ["get", "get", "logs"]
     assert machine.calls[-1].startswith("kind delete cluster")
     assert machine.kubeconfigs() == []
     assert "all is well" not in ended.stdout
 
 
-def test_kept_cluster_stays(machine: Machine) -> None:
+def test_kept_cluster_stays_and_its_kubeconfig_is_told(machine: Machine) -> None:
     ended = machine.run(KEEP="yes")
 
     assert not any(call.startswith("kind delete") for call in machine.calls)
     assert "delete it with: go -C " in ended.stdout
-    assert len(machine.kubeconfigs()) == 1
+    (kubeconfig,) = machine.kubeconfigs()
+    assert f"look at it with: export KUBECONFIG={kubeconfig}\n" in ended.stdout
+
+
+def test_a_cluster_that_is_there_already_is_left_alone(machine: Machine) -> None:
+    ended = machine.run(CLUSTERS="other\npgscheduler-e2e")
+
+    assert ended.returncode == 2
+    assert "there is a cluster pgscheduler-e2e already; delete it with: go -C " in ended.stderr
+    assert machine.calls == ["docker info", "kind get clusters"]
+
+
+@pytest.mark.parametrize("call", ["go -C", "docker build"])
+def test_nothing_is_deleted_where_nothing_was_made(machine: Machine, call: str) -> None:
+    ended = machine.run(FAILS_AT=call)
+
+    assert ended.returncode == 1
+    assert not any(call.startswith("kind delete") for call in machine.calls)
 
 
 def test_what_is_missing_is_named_and_nothing_begins(machine: Machine) -> None:

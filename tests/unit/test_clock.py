@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pg_scheduler._engine.clock import STEP_SECONDS, WINDOW_SECONDS, DatabaseClock
+from pg_scheduler._engine.clock import SKEW_SECONDS, STEP_SECONDS, WINDOW_SECONDS, DatabaseClock, SkewWatch
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """The database's clock shows EPOCH when the monotonic clock shows 1000."""
@@ -72,3 +74,33 @@ def test_nothing_is_mapped_before_the_database_has_spoken() -> None:
     clock.observe(EPOCH)
     assert clock.has_passed(EPOCH)
     assert not clock.has_passed(EPOCH + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, -3600.0])
+def test_how_far_the_clocks_are_apart_is_the_same_at_any_time(ahead: float) -> None:
+    monotonic = Monotonic()
+    clock = DatabaseClock(clock=monotonic, wall=lambda: EPOCH.timestamp() + monotonic.now - 1000 - ahead)
+    assert clock.seconds_ahead is None
+
+    clock.observe(EPOCH)
+    for _ in range(3):
+        assert clock.seconds_ahead == pytest.approx(ahead, abs=1e-3)
+        monotonic.now += 4
+
+
+def test_clocks_that_are_apart_are_told_of_once_until_they_agree(caplog: pytest.LogCaptureFixture) -> None:
+    monotonic = Monotonic()
+    ahead = 0.0
+    clock = DatabaseClock(clock=monotonic, wall=lambda: EPOCH.timestamp() - ahead)
+    watch = SkewWatch(clock)
+    watch.look()
+    clock.observe(EPOCH)
+
+    for ahead in (0.0, SKEW_SECONDS - 0.1, 60.0, 61.0, 0.0, -7200.0, -7200.0):  # noqa: B007  the wall clock reads it
+        watch.look()
+
+    told = [(record.levelno, record.getMessage().partition(" of this machine")[0]) for record in caplog.records]
+    assert told == [
+        (logging.WARNING, "the database's clock is 60 s ahead"),
+        (logging.WARNING, "the database's clock is 7200 s short"),
+    ]

@@ -37,6 +37,7 @@ async def test_a_stall_is_told_once_with_the_stack_of_the_loop(caplog: pytest.Lo
     assert record.levelno == logging.WARNING
     assert "has not turned for 5.0 s" in record.getMessage()
     assert "test_a_stall_is_told_once_with_the_stack_of_the_loop" in record.getMessage()
+    assert record.getMessage().isprintable()
 
 
 async def test_the_next_stall_is_told_again(caplog: pytest.LogCaptureFixture) -> None:

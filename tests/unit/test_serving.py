@@ -37,6 +37,7 @@ HEALTHY = Vitals(
     ended=dict.fromkeys((*outcomes.WORDS.values(), outcomes.DISCARDED), 1),
     ticks=4,
     rescued={JobStatus.PENDING: 2, JobStatus.FAILED: 1},
+    clock_ahead_seconds=-0.25,
 )
 EMPTY = ScheduleLedger(
     planned=0,

@@ -6,6 +6,7 @@ from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import JobSpec
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo, ScheduleInfo, ScheduleLedger
+from pg_scheduler.payload_codec import PayloadCodec
 from pg_scheduler.periodic import periodic
 from pg_scheduler.polling import PollingConfig
 from pg_scheduler.retry_policy import RetryPolicy
@@ -26,6 +27,7 @@ __all__ = [
     "JobPriority",
     "JobSpec",
     "JobStatus",
+    "PayloadCodec",
     "PollingConfig",
     "QueueInfo",
     "RetryPolicy",

@@ -5,7 +5,8 @@
     PgSchedulerError                 .code, .what, .why, .fix
     |-- InvalidArgument              also ValueError: something that the caller gave
     |   |-- InvalidPayload           arguments that JSON cannot keep exactly
-    |   |   `-- InvalidArguments     arguments that do not fit the task's typed parameters
+    |   |   |-- InvalidArguments     arguments that do not fit the task's typed parameters
+    |   |   `-- PayloadNotDecoded    arguments or a result that a payload_codec has made, and none can read
     |   |-- InvalidSchedule          a rule that does not parse, never fires, or has no zone
     |   |-- JobExists                the job id is taken and the caller asked to be told
     |   |-- SimulationTooLarge       more ticks, or a longer time, than a simulation looks at
@@ -75,6 +76,12 @@ class InvalidPayload(InvalidArgument, TypeError):
     """Arguments of a job that JSON cannot keep exactly."""
 
     code = "PGS-002"
+
+
+class PayloadNotDecoded(InvalidPayload):
+    """Arguments or a result are stored as a ``payload_codec`` made them, and here is none that can read them."""
+
+    code = "PGS-009"
 
 
 class InvalidSchedule(InvalidArgument):

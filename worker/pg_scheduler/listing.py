@@ -196,9 +196,14 @@ class ScheduleLedger:
 
 
 def _require_text(name: str, value: object, *, optional: bool = False) -> None:
-    if (value is None and optional) or (isinstance(value, str) and value and "\x00" not in value):
+    if (value is None and optional) or (isinstance(value, str) and value and _is_storable(value)):
         return
     raise InvalidArgument(f"filter: {name} is {str(value)[:40]!r}", fix="give text")
+
+
+def _is_storable(text: str) -> bool:
+    """Neither NUL nor half a surrogate pair, which no column holds."""
+    return "\x00" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _require_texts(name: str, value: Any) -> None:

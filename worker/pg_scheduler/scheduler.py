@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pg_scheduler._domain import checks, codec
 from pg_scheduler._domain.jobs import Row
+from pg_scheduler._domain.payloads import Payloads, require_codec
 from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.by_hand import HandDriven
 from pg_scheduler._engine.calls import Middleware, require_middleware
@@ -29,6 +30,7 @@ from pg_scheduler.job_priority import JobPriority
 from pg_scheduler.job_spec import _UNSET, Flush, JobSpec, OnFull, OnInterrupt
 from pg_scheduler.job_status import JobStatus
 from pg_scheduler.listing import JobFilter, JobInfo, QueueInfo, ScheduleInfo, ScheduleLedger
+from pg_scheduler.payload_codec import PayloadCodec
 from pg_scheduler.periodic import PeriodicJobConfig
 from pg_scheduler.periodic import registry as periodic_registry
 from pg_scheduler.polling import PollingConfig
@@ -77,6 +79,7 @@ class Scheduler:
         dsn: str | None = None,
         direct_dsn: str | None = None,
         notify_workers: bool = True,
+        payload_codec: PayloadCodec | None = None,
     ) -> None:
         """Keep the settings; nothing is connected or started.
 
@@ -104,9 +107,11 @@ class Scheduler:
             direct_dsn: where LISTEN and migrations go, past a pooler in transaction mode; ``dsn`` if not given.
             notify_workers: whether a submission wakes idle workers. Without, it costs less and the job waits for their
                 next poll, up to 5 s.
+            payload_codec: what makes bytes of the arguments of jobs and schedules before they are stored, and of the
+                results of those jobs; encryption, for instance. Whoever runs them needs it, too.
 
         Raises:
-            TypeError: a middleware is no async function.
+            TypeError: a middleware is no async function, or ``payload_codec`` none.
             InvalidArgument: a setting out of its range, or a pool that is closed.
             InvalidDsn: a DSN that cannot be used.
         """
@@ -139,6 +144,7 @@ class Scheduler:
             middleware=require_middleware(middleware),
             addresses=Addresses(own=dsn, direct=direct_dsn),
             notify_workers=notify_workers,
+            payloads=Payloads(require_codec(payload_codec)),
         )
         self._parts = basis.submitting
         self._worker = Worker(basis, auto_migrate=auto_migrate, new_id=lambda: new_worker_id(self.WORKER_ID_LENGTH))

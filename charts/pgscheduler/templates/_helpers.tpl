@@ -119,6 +119,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end }}
 {{- end -}}
 
+{{/* Asked each second, so that a pod is ready as soon as its process is; patient, so that one long breath costs nothing. */}}
+{{- define "pgscheduler.probes.start" }}
+startupProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 1
+  failureThreshold: 120
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 1
+  failureThreshold: 15
+{{- end }}
+
 {{/* Whether those that serve may change the tables. */}}
 {{- define "pgscheduler.migrations.env" -}}
 - name: PGSCHEDULER_MIGRATE

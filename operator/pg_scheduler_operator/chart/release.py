@@ -49,27 +49,28 @@ async def release_objects(api: KubeApi, *, namespace: str, lease: str, watched: 
         return 0
     async with asyncio.TaskGroup() as group:
         holding = group.create_task(election.hold())
-        released = 0
-        while count := await _release_once(resources):
-            released += count
+        released: set[str] = set()
+        while held := await _all_held(resources):
+            released |= await _release_once(resources, held)
         holding.cancel()
-    return released
+    return len(released)
 
 
-async def _release_once(resources: KubeResources) -> int:
-    """Let go what has the finalizer; 0 says that nothing has."""
-    held = await _all_held(resources)
+async def _release_once(resources: KubeResources, held: Collection[Meta]) -> set[str]:
+    """Let go what has the finalizer; the uids of what has it no more."""
     room = asyncio.Semaphore(AT_ONCE)
+    released: set[str] = set()
 
     async def release(meta: Meta) -> None:
         async with room:
             with suppress(ObjectGone, ObjectChanged):  # seen anew in the next round
                 await resources.set_finalizers(meta, [name for name in meta.finalizers if name != FINALIZER])
+                released.add(meta.uid)
 
     async with asyncio.TaskGroup() as group:
         for meta in held:
             group.create_task(release(meta))
-    return len(held)
+    return released
 
 
 async def _all_held(resources: KubeResources) -> list[Meta]:

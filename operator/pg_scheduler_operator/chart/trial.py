@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pg_scheduler_operator.gateway.kube import KubeApi
 
 LOOK_SECONDS: Final = 0.5
+REMOVAL_SECONDS: Final = 60.0
+"""An operator lets an object go within 10 seconds, and within 30 if its database is away."""
 
 
 async def run_trial(api: KubeApi, *, namespace: str, name: str, timeout_seconds: float) -> str:
@@ -22,11 +24,12 @@ async def run_trial(api: KubeApi, *, namespace: str, name: str, timeout_seconds:
 
     Raises:
         TrialFailed: it failed.
-        WaitTooShort: it has not ended in time.
+        WaitTooShort: it has not ended in time, or one that was deleted is not gone.
     """
     folder = f"/apis/{API_VERSION}/namespaces/{namespace}/{Kind.SCHEDULED_JOB.plural}"
     path = f"{folder}/{name}"
-    await _remove(api, path)
+    what = f"ScheduledJob {namespace}/{name}"
+    await _remove(api, path, what)
     await api.post(
         folder,
         {
@@ -43,22 +46,31 @@ async def run_trial(api: KubeApi, *, namespace: str, name: str, timeout_seconds:
                 await asyncio.sleep(LOOK_SECONDS)
                 last = await api.get(path)
     except TimeoutError:
-        what = f"ScheduledJob {namespace}/{name} has not ended within {timeout_seconds:g} s"
-        raise WaitTooShort(what, why=_told(last)) from None
+        raise WaitTooShort(f"{what} has not ended within {timeout_seconds:g} s", why=_told(last)) from None
     if not _conditions(last).get("Complete"):
-        raise TrialFailed(f"ScheduledJob {namespace}/{name} failed", why=_told(last))
-    await _remove(api, path)
-    return f"a worker ran pgscheduler.ping for ScheduledJob {namespace}/{name}"
+        raise TrialFailed(f"{what} failed", why=_told(last))
+    await _remove(api, path, what)
+    return f"a worker ran pgscheduler.ping for {what}"
 
 
-async def _remove(api: KubeApi, path: str) -> None:
+async def _remove(api: KubeApi, path: str, what: str) -> None:
     """Delete it and wait until it is gone."""
-    with suppress(ObjectGone):
-        body = await api.get(path)
-        await api.delete(path, uid=body["metadata"]["uid"])
-        while True:
-            await api.get(path)
-            await asyncio.sleep(LOOK_SECONDS)
+    last: Mapping[str, Any] = {}
+    try:
+        async with asyncio.timeout(REMOVAL_SECONDS):
+            with suppress(ObjectGone):
+                last = await api.get(path)
+                await api.delete(path, uid=last["metadata"]["uid"])
+                while True:
+                    last = await api.get(path)
+                    await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        held_by = ", ".join(last.get("metadata", {}).get("finalizers", ()))
+        raise WaitTooShort(
+            f"{what} is not gone {REMOVAL_SECONDS:g} s after its deletion",
+            why=f"the finalizers {held_by} are on it: who takes them off?" if held_by else "the API server keeps it",
+            fix="see whether an operator runs that serves this namespace, then repeat",
+        ) from None
 
 
 def _conditions(body: Mapping[str, Any]) -> Mapping[str, bool]:

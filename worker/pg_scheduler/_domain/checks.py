@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from pg_scheduler._domain.parameters import signature_of
 from pg_scheduler.conflict_resolution import ConflictResolution
@@ -20,7 +20,7 @@ WHOLE_MAX = 2**31 - 1
 
 def checked_id(job_id: object) -> str:
     """A job id of the caller's own."""
-    if not isinstance(job_id, str) or not 1 <= _bytes(job_id) <= JOB_ID_BYTES_MAX or "\x00" in job_id:
+    if not is_text(job_id, JOB_ID_BYTES_MAX):
         raise InvalidArgument(f"job_id is {str(job_id)[:40]!r}", fix=f"give text of 1 to {JOB_ID_BYTES_MAX} bytes")
     if job_id.startswith(RESERVED_PREFIXES):
         raise InvalidArgument(
@@ -76,9 +76,14 @@ def checked_whole(name: str, value: object, *, low: int = 0, high: int = WHOLE_M
 
 def checked_text(name: str, value: object, most: int) -> str:
     """Text of 1 to so many bytes, as PostgreSQL stores it."""
-    if not isinstance(value, str) or not 1 <= _bytes(value) <= most or "\x00" in value:
+    if not is_text(value, most):
         raise InvalidArgument(f"{name} is {str(value)[:40]!r}", fix=f"give text of 1 to {most} bytes")
     return value
+
+
+def is_text(value: object, most: int) -> TypeGuard[str]:
+    """Whether PostgreSQL stores it as text of 1 to so many bytes."""
+    return isinstance(value, str) and 1 <= _bytes(value) <= most and "\x00" not in value
 
 
 def checked_word(name: str, value: object, words: Sequence[str]) -> str:

@@ -159,7 +159,7 @@ class BulkSubmission:
         key = self._submission.unique_key(spec, job, conflict)
         if key is not None:
             batch.keys[job.job_id] = key
-        batch.drafts.add_job(job)
+        batch.drafts.add_job(self._submission.sealed(job))
 
     async def _write(
         self,

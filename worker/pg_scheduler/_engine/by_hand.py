@@ -17,6 +17,7 @@ from itertools import count
 
 from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._domain.outcomes import Fail, Outcome, RetryIn
+from pg_scheduler._domain.payloads import Payloads
 from pg_scheduler._engine.agenda import Agenda
 from pg_scheduler._engine.calls import Calls
 from pg_scheduler._engine.claim_loop import ClaimLoop
@@ -80,9 +81,16 @@ class Witness(Performer):
     """Notes what runs. A delay has no chance in it: it is the middle of its jitter."""
 
     def __init__(
-        self, calls: Calls, *, environment: Environment, runs: Runs, agenda: Agenda, time_limit: TimeLimit
+        self,
+        calls: Calls,
+        *,
+        environment: Environment,
+        payloads: Payloads,
+        runs: Runs,
+        agenda: Agenda,
+        time_limit: TimeLimit,
     ) -> None:
-        super().__init__(calls, environment=environment, time_limit=time_limit, chance=lambda: 0.5)
+        super().__init__(calls, environment=environment, payloads=payloads, time_limit=time_limit, chance=lambda: 0.5)
         self._runs = runs
         self._agenda = agenda
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pg_scheduler._domain import checks
+from pg_scheduler._domain.options import NAME_BYTES_MAX
 from pg_scheduler.errors import InvalidArgument
 from pg_scheduler.polling import PollingConfig
 
@@ -102,8 +104,8 @@ def _seconds(name: str, value: object, low: float, high: float) -> None:
 
 
 def _text(name: str, value: object, *, allow_empty: bool = False) -> None:
-    if not isinstance(value, str) or "\x00" in value or len(value.encode()) > 200 or not (value or allow_empty):  # noqa: PLR2004
-        raise InvalidArgument(f"{name} holds {_shown(value)}", fix="give text of 1 to 200 bytes")
+    if value != "" or not allow_empty:
+        checks.checked_text(name, value, NAME_BYTES_MAX)
 
 
 def _shown(value: object) -> str:

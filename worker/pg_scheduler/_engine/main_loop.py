@@ -18,10 +18,11 @@ from pg_scheduler.errors import MainLoopStalled
 STALL_SECONDS = 5.0
 """A main loop that has not turned for so long is worth a warning."""
 LOOK_SECONDS = 1.0
+CALLS_MAX = 30
 
-_LOOP_STANDS_STILL = "the main loop has not turned for %.1f s: a job blocks it; its thread is at\n%s"
+_LOOP_STANDS_STILL = "the main loop has not turned for %.1f s: a job blocks it; its thread is in %s"
 _PROCESS_STOOD_STILL = (
-    "this process stood still for %.1f s: stopped, or in code that holds the GIL; the main loop's thread is at\n%s"
+    "this process stood still for %.1f s: stopped, or in code that holds the GIL; the main loop's thread is in %s"
 )
 
 logger = logging.getLogger("pg_scheduler.engine")
@@ -118,5 +119,9 @@ class MainLoopWatch:
             logger.warning(text, seconds, self._stack())
 
     def _stack(self) -> str:
+        """In one line, the innermost call first."""
         frame = sys._current_frames().get(self._thread_id or 0)  # noqa: SLF001  the documented way to another thread's stack
-        return "".join(traceback.format_stack(frame)) if frame is not None else "(the thread has ended)"
+        if frame is None:
+            return "(the thread has ended)"
+        calls = reversed(traceback.extract_stack(frame, CALLS_MAX))
+        return ", called by ".join(f"{call.name} ({call.filename}:{call.lineno})" for call in calls)

@@ -29,6 +29,7 @@ from pg_scheduler._domain.outcomes import (
     decide,
     storable,
 )
+from pg_scheduler._domain.payloads import PLAIN, Payloads
 from pg_scheduler._engine.calls import CallPlan, Calls
 from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.slots import HeldJob, StopReason
@@ -65,11 +66,13 @@ class Performer:
         calls: Calls,
         *,
         environment: Environment,
+        payloads: Payloads = PLAIN,
         time_limit: TimeLimit = asyncio.timeout,
         chance: Callable[[], float] = _chance,
     ) -> None:
         self._calls = calls
         self._environment = environment
+        self._payloads = payloads
         self._time_limit = time_limit
         self._chance = chance
 
@@ -80,9 +83,10 @@ class Performer:
         if held.stop_reason is not None:
             return self._outcome(held, plan, _stopped(held.stop_reason, started=False))
         try:
-            args, kwargs = codec.decode(job.payload)
-            if codec.NAMES in job.payload:
-                kwargs |= self._environment.values(codec.names_in(job.payload), plan.options.args_from)
+            payload = self._payloads.opened(job.payload)
+            args, kwargs = codec.decode(payload)
+            if codec.NAMES in payload:
+                kwargs |= self._environment.values(codec.names_in(payload), plan.options.args_from)
         except (InvalidPayload, ArgsFromNotAllowed) as error:
             return self._outcome(held, plan, Raised(ErrorRecord.of(error), final=True))
         except ArgsFromMissing as error:  # another worker may have it
@@ -102,7 +106,7 @@ class Performer:
             return self._outcome(held, plan, _ending_of_error(held, error))
         if value is None and not keep and not held.settled:  # what nearly every job does
             return _COMPLETE
-        return self._outcome(held, plan, _ending_of_value(value, keep=keep))
+        return self._outcome(held, plan, self._ending_of_value(value, job.payload, keep=keep))
 
     async def _value_of(
         self, plan: CallPlan, held: HeldJob, me: asyncio.Task[None], args: list[Any], kwargs: dict[str, Any]
@@ -136,6 +140,18 @@ class Performer:
             value = await value
         return value
 
+    def _ending_of_value(self, value: Any, payload: str, *, keep: bool) -> Ending:
+        if isinstance(value, Snooze | Cancel | Fail):
+            return _ending_of_wish(value)
+        return Returned(self._kept(value, payload)) if keep else _RETURNED
+
+    def _kept(self, value: Any, payload: str) -> KeptResult:
+        """The work is done and is not done again because of what it returned: the reason is kept in its place."""
+        try:
+            return KeptResult(self._payloads.answering(payload, codec.encode_result(typed_arguments.plain(value))))
+        except InvalidPayload as error:
+            return KeptResult(None, refused=storable(str(error)))
+
     def _outcome(self, held: HeldJob, plan: CallPlan, ending: Ending) -> Outcome:
         job = held.job
         if isinstance(ending, Raised):
@@ -148,12 +164,6 @@ class Performer:
 
 class _Unfit(Exception):
     """The arguments do not fit the function: another attempt would not fit either."""
-
-
-def _ending_of_value(value: Any, *, keep: bool) -> Ending:
-    if isinstance(value, Snooze | Cancel | Fail):
-        return _ending_of_wish(value)
-    return Returned(_kept(value)) if keep else _RETURNED
 
 
 def _ending_of_error(held: HeldJob, error: BaseException) -> Ending:
@@ -185,14 +195,6 @@ def _snoozed(seconds: object) -> Ending:
         return Snoozed(float(seconds))
     error = InvalidArgument(f"Snooze({str(seconds)[:40]})", fix=f"give seconds from 0 to {SNOOZE_SECONDS_MAX}")
     return Raised(ErrorRecord.of(error))
-
-
-def _kept(value: Any) -> KeptResult:
-    """The work is done and is not done again because of what it returned: the reason is kept in the result's place."""
-    try:
-        return KeptResult(codec.encode_result(typed_arguments.plain(value)))
-    except InvalidPayload as error:
-        return KeptResult(None, refused=storable(str(error)))
 
 
 def _stopped(reason: StopReason, *, started: bool) -> Ending:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pg_scheduler._domain import codec
 from pg_scheduler._domain.outcomes import ErrorRecord
+from pg_scheduler._domain.payloads import Payloads
 from pg_scheduler._engine.service import sleep
 from pg_scheduler._store.results import EndOfJob, ResultStore
 from pg_scheduler._store.wakeups import Bell, Wakeups
@@ -21,10 +22,11 @@ PAUSE_SECONDS = 1.0
 class Results:
     """``Scheduler.result``."""
 
-    def __init__(self, store: ResultStore, bell: Bell, wakeups: Wakeups) -> None:
+    def __init__(self, store: ResultStore, bell: Bell, wakeups: Wakeups, payloads: Payloads) -> None:
         self._store = store
         self._bell = bell
         self._wakeups = wakeups
+        self._payloads = payloads
         self._waiting = 0
         self._stop = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -35,7 +37,7 @@ class Results:
             end = await self._store.end_of(job_id)
             if end is None or not end.status.is_final:
                 end = await self._wait_for_end(job_id)
-        return _value(job_id, end)
+        return _value(job_id, end, self._payloads)
 
     async def _wait_for_end(self, job_id: str) -> EndOfJob | None:
         rung = self._bell.subscribe()
@@ -65,19 +67,19 @@ class Results:
             await asyncio.gather(listening, return_exceptions=True)  # without it each waiter still polls
 
 
-def _value(job_id: str, end: EndOfJob | None) -> Any:
+def _value(job_id: str, end: EndOfJob | None, payloads: Payloads) -> Any:
     if end is None:
         raise UnknownJob(
             f"there is no job {job_id[:40]!r}", job_id=job_id, why="or the retention has deleted it since it ended"
         )
     if end.status is JobStatus.COMPLETED:
-        return _result(job_id, end)
+        return _result(job_id, end, payloads)
     raise _no_result(job_id, end)
 
 
-def _result(job_id: str, end: EndOfJob) -> Any:
+def _result(job_id: str, end: EndOfJob, payloads: Payloads) -> Any:
     if end.result is not None:
-        return codec.decode_result(end.result)
+        return codec.decode_result(payloads.opened(end.result))
     raise ResultNotKept(
         f"job {job_id!r} completed and its result is not stored",
         job_id=job_id,

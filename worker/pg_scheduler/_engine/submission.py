@@ -13,6 +13,7 @@ from pg_scheduler._domain import checks, codec, typed_arguments
 from pg_scheduler._domain.drafts import Common, Drafts
 from pg_scheduler._domain.jobs import NewJob
 from pg_scheduler._domain.options import NAME_BYTES_MAX, UniqueKey, options_of, unique_key
+from pg_scheduler._domain.payloads import Payloads
 from pg_scheduler._domain.states import Move, move_to
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.job_ids import new_job_id
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 TASKS_MAX = 1_000
 """Functions whose keys are at hand without a look into the registry."""
 
+TASK_BYTES_MAX = 500
+"""Of a task's key or name, as ``scheduler_enqueue`` has it."""
+
 NAMED_MAX = 5
 """Ids that a warning names."""
 
@@ -48,12 +52,14 @@ class Submission:
         config: EngineConfig,
         on_submitted: Callable[[], None],
         own_worker: Callable[[], OwnWorker | None],
+        payloads: Payloads,
     ) -> None:
         self._jobs = jobs
         self._registry = registry
         self._config = config
         self._on_submitted = on_submitted
         self._own_worker = own_worker
+        self._payloads = payloads
         self._tasks: dict[int, tuple[str, TaskFunction]] = {}
         self._kept: dict[int, tuple[JobSpec, Common]] = {}
 
@@ -101,7 +107,7 @@ class Submission:
         return IllegalTransition(f"job {job_id!r} is {taken.status.value} and cannot become {status}")
 
     def checked(self, spec: JobSpec) -> NewJob:
-        """The row of a function with its arguments; nothing is written.
+        """The row of a function with its arguments as JSON; nothing is written.
 
         Raises:
             TypeError: not an async function.
@@ -124,15 +130,19 @@ class Submission:
         """
         kept = self._kept.get(id(spec.func))
         if kept is None or not _says_the_same(spec, kept[0]):
-            job = self.checked(spec)
+            job = self.sealed(self.checked(spec))
             return drafts.add(self._common_of(spec, job), spec.job_id, job.task_data, job.execution_time)
         checks.require_call(spec.func, spec.args, spec.kwargs)
         return drafts.add(
             kept[1],
             None if spec.job_id is None else checks.checked_id(spec.job_id),
-            codec.encode(spec.args, spec.kwargs),
+            self._payloads.sealed(codec.encode(spec.args, spec.kwargs)),
             checks.checked_time(spec.execution_time),
         )
+
+    def sealed(self, job: NewJob) -> NewJob:
+        """The row as it is stored: what a submission is the same by is looked for before."""
+        return job._replace(task_data=self._payloads.sealed(job.task_data))
 
     def _common_of(self, spec: JobSpec, job: NewJob) -> Common:
         """Kept for the next job, but for what comes of the arguments' types, of the time, or of a dict that changes."""
@@ -181,8 +191,10 @@ class Submission:
         return self._resolve(func) if isinstance(func, str) else self._registry.add(func)
 
     def _resolve(self, name: object) -> str:
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument(f"job_name is {name!r}", fix="give a task's key or name")
+        if not checks.is_text(name, TASK_BYTES_MAX):
+            raise InvalidArgument(
+                f"job_name is {str(name)[:40]!r}", fix=f"give a task's key or name, of 1 to {TASK_BYTES_MAX} bytes"
+            )
         keys = self._registry.named(name)
         if len(keys) > 1:
             raise InvalidArgument(f"several tasks are named {name!r}: {', '.join(keys)}", fix="give one of these keys")
@@ -208,6 +220,7 @@ class Submission:
         self, job: NewJob, spec: JobSpec, conflict: ConflictResolution, connection: "Connection | None"
     ) -> str:
         key = self.unique_key(spec, job, conflict)
+        job = self.sealed(job)
         if connection is not None:
             require_transaction(connection)
         conflict = checks.checked_conflict(conflict)

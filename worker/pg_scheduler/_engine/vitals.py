@@ -6,6 +6,7 @@ Invariant: reading it costs no statement and no lock, since the parts count as t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pg_scheduler._engine.clock import DatabaseClock
 from pg_scheduler._engine.completions import Completions
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.executor import Executor
@@ -32,6 +33,7 @@ class Vitals:
         ended: attempts ended, by outcome.
         ticks: jobs made of ticks.
         rescued: jobs taken from dead workers of every tenant, by the status that they were given.
+        clock_ahead_seconds: how far the database's clock is ahead of this machine's; None while it has said nothing.
     """
 
     tenant: str
@@ -44,6 +46,7 @@ class Vitals:
     ended: Mapping[str, int]
     ticks: int
     rescued: Mapping[JobStatus, int]
+    clock_ahead_seconds: float | None
 
 
 def look(
@@ -56,6 +59,7 @@ def look(
     completions: Completions,
     ticker: Ticker,
     rescuer: Rescuer,
+    clock: DatabaseClock,
 ) -> Vitals:
     """Look at the parts of a worker."""
     return Vitals(
@@ -69,4 +73,5 @@ def look(
         ended={**completions.ended, "completed": completions.ended["completed"] + executor.settled},
         ticks=ticker.made,
         rescued=dict(rescuer.rescued),
+        clock_ahead_seconds=clock.seconds_ahead,
     )

@@ -101,9 +101,15 @@ RESCUED = Definition(
     labels=("status",),
     meaning="Jobs of dead workers, of every tenant, that this worker has taken from them, by the status it gave them.",
 )
+CLOCK_AHEAD = Definition(
+    name="pgscheduler_worker_clock_ahead_seconds",
+    kind="gauge",
+    labels=("tenant",),
+    meaning="How far the database's clock is ahead of this worker's, negative if behind; jobs go by the database's.",
+)
 METRICS = (
     *(TICKS, TICKS_OPEN, TICKS_UNACCOUNTED, LEDGER_AGE),
-    *(SLOTS, RUNNING, LEASE, STARTED, ENDED, TICKS_MADE, RESCUED),
+    *(SLOTS, RUNNING, LEASE, STARTED, ENDED, TICKS_MADE, RESCUED, CLOCK_AHEAD),
 )
 
 
@@ -131,6 +137,8 @@ def _of_worker(vitals: Vitals) -> Iterator[Metric]:
     yield STARTED.family({(tenant,): vitals.started})
     yield ENDED.family({(tenant, outcome): count for outcome, count in vitals.ended.items()})
     yield TICKS_MADE.family({(tenant,): vitals.ticks})
+    if vitals.clock_ahead_seconds is not None:
+        yield CLOCK_AHEAD.family({(tenant,): vitals.clock_ahead_seconds})
     yield RESCUED.family({(status.value,): count for status, count in vitals.rescued.items()})
 
 

@@ -141,7 +141,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (OSError, "the host name does not resolve, or nobody answers there"),
     (asyncpg.InvalidAuthorizationSpecificationError, "the server refuses this user or password"),
     (asyncpg.TooManyConnectionsError, "the server has no connection left"),
-    (asyncpg.ReadOnlySQLTransactionError, "the server is a standby"),
+    (asyncpg.ReadOnlySQLTransactionError, "the server takes no writes: a standby, or one that is set to read only"),
     (asyncpg.CannotConnectNowError, "the server is starting up or shutting down"),
     (asyncpg.QueryCanceledError, "the statement took too long"),
     (asyncpg.LockNotAvailableError, "a lock was not to be had in time"),

@@ -27,13 +27,15 @@ from pg_scheduler._store.driver_errors import translated
 from pg_scheduler._store.dsn import where
 from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
-from pg_scheduler.errors import MigrationNeeded, SchemaMismatch
+from pg_scheduler.errors import DatabaseNotReady, MigrationNeeded, SchemaMismatch
 
 if TYPE_CHECKING:
     from pg_scheduler._store.driver import Connection, Pool, Record
 
 LOCK_PATIENCE_SECONDS = 120.0
 """How long a step tries to get its locks, two seconds at a time, before it gives up."""
+OLDEST_SERVER = 14
+"""The major version of PostgreSQL that statements here need at least."""
 TURN_PAUSE_SECONDS = 0.1
 TELL_WAITING_SECONDS = 5.0
 
@@ -107,6 +109,7 @@ async def migrate(
     Raises:
         SchemaMismatch: the schema is newer than this release reads, an applied file has changed, a table of another
             program is in the way, or a lock was not to be had within two minutes.
+        DatabaseNotReady: the server is older than PostgreSQL 14.
         DatabaseUnreachable: nobody answers there.
     """
     connection = await connect()
@@ -255,6 +258,7 @@ async def _record(connection: "Connection", applied: list[Migration]) -> None:
 
 
 async def _state(connection: "Connection") -> _State:
+    _refuse_old_server(connection)
     if not await connection.fetchval(QUERIES["tables_here"]):
         older = await adoption.older_tables(connection)
         return _State(empty=not older, older=older, pending=list(migrations()))
@@ -279,6 +283,16 @@ async def _is_held_back(connection: "Connection", migration: Migration) -> bool:
     return migration.after is not None and bool(
         await connection.fetchval(QUERIES["older_workers_live"], list(migration.after))
     )
+
+
+def _refuse_old_server(connection: "Connection") -> None:
+    version = connection.get_server_version()
+    if version.major < OLDEST_SERVER:
+        raise DatabaseNotReady(
+            f"PostgreSQL {version.major}.{version.minor} is too old",
+            why=f"the scheduler needs {OLDEST_SERVER} or newer",
+            fix="upgrade the server, or name another in the DSN",
+        )
 
 
 def _refuse_newer(applied: "dict[int, Record]") -> None:

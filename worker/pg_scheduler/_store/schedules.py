@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from pg_scheduler._domain import zones
 from pg_scheduler._domain.ledger import Passed
+from pg_scheduler._domain.payloads import PLAIN, Payloads
 from pg_scheduler._domain.schedules import (
     LIBRARY,
     ScheduleDefinition,
@@ -108,13 +109,14 @@ class ScheduleView:
 class ScheduleStore:
     """The statements of ``sql/schedules.sql`` and ``sql/periodic.sql``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, payloads: Payloads = PLAIN) -> None:
         self._db = database
+        self._payloads = payloads
 
     async def upsert(self, definition: ScheduleDefinition) -> bool:
         """Make the row or change it to the definition; whether anything was written. Workers are woken when it was."""
         async with self._db.transaction() as connection:
-            written = await _write(connection, definition)
+            written = await _write(connection, definition, self._payloads)
             if written:
                 await connection.execute(QUERIES["wake_tickers"])
         return written
@@ -270,19 +272,25 @@ _ENDING: dict[Deletion, tuple[str, ...]] = {
 """The statements that end the jobs of a deleted schedule."""
 
 
-async def _write(connection: Connection, definition: ScheduleDefinition) -> bool:
+async def _write(connection: Connection, definition: ScheduleDefinition, payloads: Payloads) -> bool:
     now = await connection.fetchval(QUERIES["now"])
     row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(definition.key))
     if row is None:
         await require_intervals(connection, [definition])
-        new = columns(definition, first_grid(definition, now), zones.version())
+        sealed = _with_payload(definition, payloads.sealed(definition.template.payload))
+        new = columns(sealed, first_grid(definition, now), zones.version())
         if await connection.fetchval(QUERIES["insert_schedule"], *new):
             return True
         row = await connection.fetchrow(QUERIES["lock_schedule"], *key_columns(definition.key))  # another was first
         if row is None:
             return False
     stored = stored_schedule(row)
-    return await _change(connection, stored, declared(stored, definition), now)
+    payload = payloads.resealed(definition.template.payload, stored.definition.template.payload)
+    return await _change(connection, stored, declared(stored, _with_payload(definition, payload)), now)
+
+
+def _with_payload(definition: ScheduleDefinition, payload: str) -> ScheduleDefinition:
+    return replace(definition, template=replace(definition.template, payload=payload))
 
 
 async def _change(

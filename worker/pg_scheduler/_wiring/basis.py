@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pg_scheduler._domain.payloads import PLAIN, Payloads
 from pg_scheduler._engine.calls import Middleware
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.own_worker import OwnWorker
@@ -23,6 +24,7 @@ class WorkerBasis:
         pool: the caller's, for what jobs themselves submit and for transactions with their outcome.
         bell: rings when this process has submitted something.
         submitting: how jobs submit, and what this process declares.
+        payloads: how arguments and results are stored.
     """
 
     pool: Pool
@@ -32,6 +34,7 @@ class WorkerBasis:
     submitting: SubmissionParts
     middleware: Sequence[Middleware]
     addresses: Addresses
+    payloads: Payloads
 
 
 def wire_basis(
@@ -45,6 +48,7 @@ def wire_basis(
     middleware: Sequence[Middleware] = (),
     addresses: Addresses | None = None,
     notify_workers: bool = True,
+    payloads: Payloads = PLAIN,
 ) -> WorkerBasis:
     """Nothing is connected or started. ``declared`` are the schedules of this process, ``own_worker`` its worker."""
     bell = Bell()
@@ -54,8 +58,17 @@ def wire_basis(
         config=config,
         bell=bell,
         submitting=wire_submission(
-            pool, registry, config, retention, bell, declared, own_worker=own_worker, notify_workers=notify_workers
+            pool,
+            registry,
+            config,
+            retention,
+            bell,
+            declared,
+            own_worker=own_worker,
+            notify_workers=notify_workers,
+            payloads=payloads,
         ),
         middleware=middleware,
         addresses=addresses or Addresses(),
+        payloads=payloads,
     )

@@ -29,7 +29,12 @@ async def wire_by_hand(basis: WorkerBasis, card: WorkerCard, *, agenda: Agenda, 
         lease,
         Wakes(claim=asyncio.Event(), overdue=asyncio.Event(), tick=asyncio.Event()),
         make_performer=partial(
-            Witness, environment=Environment(os.environ), runs=runs, agenda=agenda, time_limit=time_limit
+            Witness,
+            environment=Environment(os.environ),
+            payloads=basis.payloads,
+            runs=runs,
+            agenda=agenda,
+            time_limit=time_limit,
         ),
         on_release=agenda.stirred.set,
         on_look=_ignore,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from pg_scheduler._engine.clock import SkewWatch
 from pg_scheduler._engine.environment import Environment
 from pg_scheduler._engine.executor import Executor
 from pg_scheduler._engine.heartbeat import Heartbeat
@@ -67,14 +68,15 @@ async def wire_engine(
         lines,
         lease,
         wakes,
-        make_performer=partial(Performer, environment=Environment(os.environ)),
+        make_performer=partial(Performer, environment=Environment(os.environ), payloads=basis.payloads),
         on_release=lambda: work.claims.loop.slot_released(),  # noqa: PLW0108  each needs the other
         on_look=lambda ahead: heard(ahead),  # noqa: PLW0108
     )
     own_worker = _wire_own_worker(basis, work, lease)
     suspicion = Suspicion(WorkerStore(lines.database), own_lease=lease, sweep_in=work.rescuer.sweep_in)
     heartbeat = _wire_heartbeat(basis, lines, work, lease, card, new_worker_id=new_worker_id, on_stall=on_stall)
-    heard = partial(_heard, basis.registry, own_worker, work, suspicion, heartbeat, bells.overdue)
+    skew = SkewWatch(work.runs.clock)
+    heard = partial(_heard, basis.registry, own_worker, work, suspicion, heartbeat, bells.overdue, skew)
     vacuumer = None if retention is None else _wire_vacuumer(basis, lines, retention)
     lifecycle = Lifecycle(_services(lines, work, wakes, own_worker, suspicion, heartbeat, vacuumer), basis.config)
 
@@ -117,10 +119,12 @@ def _heard(
     suspicion: Suspicion,
     heartbeat: Heartbeat,
     overdue: Bell,
+    skew: SkewWatch,
     ahead: Ahead,
 ) -> None:
     """Tell whom it concerns what a look at the queue has shown."""
     own_worker.observe(ahead)
+    skew.look()
     work.ticker.expect(ahead.tick_in)
     if registry.restrict(ahead.settings.allowed_tasks):
         overdue.ring()  # this look was for other tasks
@@ -220,6 +224,7 @@ def _wire_vitals(basis: WorkerBasis, work: WorkParts, lease: Lease, lifecycle: L
         completions=work.runs.completions,
         ticker=work.ticker,
         rescuer=work.rescuer,
+        clock=work.runs.clock,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from pg_scheduler._domain.payloads import Payloads
 from pg_scheduler._engine.bulk_submission import BulkSubmission
 from pg_scheduler._engine.config import EngineConfig
 from pg_scheduler._engine.lease import Lease
@@ -62,13 +63,16 @@ def wire_submission(
     *,
     own_worker: Callable[[], OwnWorker | None],
     notify_workers: bool,
+    payloads: Payloads,
 ) -> SubmissionParts:
     """Submission through the caller's pool; ``bell`` wakes a worker in the same process after the commit."""
     database = Database(pool, place=place_of(pool), repeats=True)
     tenant = config.tenant
     wake_within = config.poll_seconds if notify_workers else None
-    jobs, schedules = JobStore(database, wake_within_seconds=wake_within), ScheduleStore(database)
-    submission = Submission(jobs, registry, config=config, on_submitted=bell.ring, own_worker=own_worker)
+    jobs, schedules = JobStore(database, wake_within_seconds=wake_within), ScheduleStore(database, payloads)
+    submission = Submission(
+        jobs, registry, config=config, on_submitted=bell.ring, own_worker=own_worker, payloads=payloads
+    )
     bulk_store = BulkStore(database, pool)
     periodic = PeriodicJobs(schedules, declared, tenant=tenant, on_triggered=bell.ring)
     runtime = RuntimeSchedules(schedules, tenant=tenant, on_triggered=bell.ring)
@@ -83,12 +87,12 @@ def wire_submission(
         queues=Queues(QueueStore(database, tenant=tenant)),
         rescuer=Rescuer(WorkerStore(database), jobs, own_lease=Lease(config.lease_seconds), config=config),
         vacuumer=Vacuumer(VacuumStore(database), tenant=tenant, config=retention),
-        results=_wire_results(pool, database, config),
+        results=_wire_results(pool, database, config, payloads),
         older_package=OlderPackage(OlderPackageStore(database), registry, tenant=tenant),
     )
 
 
-def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Results:
+def _wire_results(pool: Pool, database: Database, config: EngineConfig, payloads: Payloads) -> Results:
     bell = Bell()
     listening = Listening(
         None,
@@ -98,4 +102,4 @@ def _wire_results(pool: Pool, database: Database, config: EngineConfig) -> Resul
         poll_seconds=config.poll_seconds,
         polling=config.polling,
     )
-    return Results(ResultStore(database), bell, listening)
+    return Results(ResultStore(database), bell, listening, payloads)

@@ -92,7 +92,7 @@ def wire_work(
     slots = Slots(basis.config.slots, on_release=on_release)
     runs = _wire_runs(basis, lines, lease, slots, completions, make_performer)
     claims = _wire_claims(basis, lines, lease, wakes, runs, on_look)
-    schedules = ScheduleStore(lines.database)
+    schedules = ScheduleStore(lines.database, basis.payloads)
     ticker = _wire_ticker(basis, lines, schedules, lease, wakes.tick)
 
     async def close() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from pg_scheduler.cli.output import progress
 from pg_scheduler.errors import DatabaseUnreachable, InvalidDsn
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ def http_address(context: click.Context, parameter: click.Parameter, value: str 
     return given["ipv6"] or given["host"], int(given["port"])
 
 
+def _without_blanks(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The URL itself, with a word about a line break that came along, since other programs may not take it so."""
+    if value is None or value == value.strip() or not value.strip():
+        return value
+    by_variable = context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT
+    progress(f"warning: {f'${DSN_VARIABLE}' if by_variable else '--dsn'} has white space around it, which is left out")
+    return value.strip()
+
+
 def _allow_insecure_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--allow-insecure",
@@ -73,6 +83,7 @@ def dsn_option(function: Callable[..., Any]) -> Callable[..., Any]:
         required=True,
         envvar=DSN_VARIABLE,
         show_envvar=True,
+        callback=_without_blanks,
         metavar="URL",
         help="Database, as postgresql://user:password@host:5432/database. Other users of this machine may see options, "
         "so prefer the variable.",
@@ -95,6 +106,7 @@ def dsn_or_file_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--dsn",
             envvar=DSN_VARIABLE,
             show_envvar=True,
+            callback=_without_blanks,
             metavar="URL",
             help="Database, as postgresql://user:password@host:5432/database. Other users of this machine may see "
             "options, so prefer the variable.",

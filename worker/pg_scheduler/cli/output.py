@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from pg_scheduler.cli.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
@@ -70,12 +72,12 @@ def rich_table(records: Sequence[Mapping[str, Any]], *, title: str | None = None
 
 
 def shown(value: object) -> str:
-    """One cell: a dash for nothing, words as a person writes them, and never a line break or a tab."""
+    """One cell: a dash for nothing, words as a person writes them, never a line break, a tab or a terminal's code."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).split()))
 
 
 def progress(line: str) -> None:

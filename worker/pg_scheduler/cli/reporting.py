@@ -27,7 +27,7 @@ from pg_scheduler.errors import (
 DEBUG_VARIABLE = "PGSCHEDULER_DEBUG"
 DOCS_PAGE = "docs/reference/errors.md"
 
-_CREDENTIALS = re.compile(r"(\w+://)\S*@")
+_WORD = re.compile(r"\S+")
 _USAGE_ERRORS = (InvalidArgument, AppNotFound, MissingExtra)
 _UNREACHABLE_ERRORS = (DatabaseUnreachable, NoPostgresBinaries, EmbeddedPostgresFailed)
 
@@ -90,7 +90,13 @@ def block_of(error: PgSchedulerError) -> str:
 
 def redacted(text: str) -> str:
     """The text without the user and password of any URL in it: people paste connection strings in wrong places."""
-    return _CREDENTIALS.sub(r"\1…@", text)
+    return _WORD.sub(lambda word: _without_credentials(word[0]), text)
+
+
+def _without_credentials(word: str) -> str:
+    scheme, separator, rest = word.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}://…@{place}" if separator and at else word
 
 
 def _the_one_of_ours(error: BaseException) -> PgSchedulerError | None:

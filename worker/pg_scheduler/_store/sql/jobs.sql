@@ -189,8 +189,8 @@ SELECT scheduler_now() AS now, (
 -- of nothing pending: without it a claim walks the dead entries that a long transaction elsewhere keeps at the index's
 -- beginning. A job that is too late at its first claim expires instead (attempt 0 comes back): nobody served its queue until
 -- its grace was over. What has outlived two workers is left to claim_poison_job. A queue whose row is missing or stale is
--- served since now. Limited queues are left to claim_limited_jobs. One row that Python cannot read, or that cannot be counted on, would fail the whole batch again and
--- again: hence the bounds.
+-- served since now. Limited queues are left to claim_limited_jobs. One row that Python cannot read, or that cannot be counted
+-- on, would fail the whole batch again and again: hence the bounds.
 WITH me AS MATERIALIZED (
     SELECT id FROM scheduler_workers
     WHERE id = $1 AND state = 'alive' AND lease_until > scheduler_now()
@@ -212,7 +212,8 @@ due AS MATERIALIZED (
             WHERE EXISTS (SELECT 1 FROM me) AND j.status = 'pending' AND NOT j.suspended
               AND j.concurrency_key IS NULL AND j.stopping_worker IS NULL
               AND j.tenant = $2 AND j.queue = q.queue AND j.priority = p.priority AND j.task = ANY($4::text[])
-              AND j.execution_time <= scheduler_now() + make_interval(secs => $7) AND j.execution_time >= coalesce($8, timestamptz '-infinity')
+              AND j.execution_time <= scheduler_now() + make_interval(secs => $7)
+              AND j.execution_time >= coalesce($8, timestamptz '-infinity')
               AND j.interruptions < 2
             ORDER BY j.execution_time, j.id LIMIT q.n FOR UPDATE SKIP LOCKED) e
         LIMIT q.n) d
