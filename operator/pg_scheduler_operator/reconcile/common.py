@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pg_scheduler.control import ERROR_TEXT_MAX
 from pg_scheduler.errors import code_of
 from pg_scheduler.job_status import JobStatus
+from pg_scheduler.printable import printable
 from pg_scheduler_operator.errors import InvalidSpec
 from pg_scheduler_operator.reconcile.actions import AddFinalizer, EmitEvent, RemoveFinalizer, SetStatus
 from pg_scheduler_operator.resources import FINALIZER, ErrorSummary
@@ -124,13 +125,8 @@ def shown_error(row: JobState) -> ErrorSummary | None:
     """A job's last failure, with its text where the row tells it."""
     if row.error_type is None:
         return None
-    text = None if row.error_text is None else in_one_line(row.error_text)[:ERROR_TEXT_MAX]
+    text = None if row.error_text is None else printable(row.error_text)[:ERROR_TEXT_MAX]
     return ErrorSummary(type=row.error_type[:256], code=code_of(row.error_type), time=row.error_at, text=text)
-
-
-def in_one_line(text: str) -> str:
-    """What moves a cursor, ends a line or turns the direction of reading is written out."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 ENDS: Final = {

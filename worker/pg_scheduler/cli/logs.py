@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pg_scheduler.cli.extras import needs_extra
-from pg_scheduler.cli.printable import printable, shortened
+from pg_scheduler.printable import printable, shortened
 
 if TYPE_CHECKING:
     from types import TracebackType
