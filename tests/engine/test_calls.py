@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import pg_scheduler
 from engine.attempts import DUE, TICK, attempt, outcome_of
@@ -38,6 +40,7 @@ from pg_scheduler._domain.outcomes import (
 )
 from pg_scheduler._engine.slots import StopReason
 from pg_scheduler.errors import InvalidArgument, InvalidArguments
+from support.sizes import sized
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -316,6 +319,39 @@ async def test_arguments_that_do_not_fit_fail_without_retry_and_are_refused_at_s
         await Scheduler(pool).schedule(ship, execution_time=datetime.now(UTC), args=args)
 
 
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("a7é:-\n", max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "to", "notes", "street", "amount", "at", "x"]), inner, max_size=5)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=sized(60, 2000), deadline=None)
+@given(args=st.lists(json_values, max_size=3), kwargs=st.dictionaries(st.sampled_from(["payment", "x"]), json_values))
+@example(args=[{"id": 7, "to": {"street": "x"}}], kwargs={})
+async def test_whatever_arguments_fit_or_fail_for_good(args: list[Any], kwargs: dict[str, Any]) -> None:
+    shipped.clear()
+
+    outcome = await outcome_of(ship, *args, kwargs=kwargs, max_retries=5)
+
+    if outcome == Complete():
+        ((order, extra, payment),) = shipped
+        assert type(order) is Order
+        assert extra is None or {type(one) for one in extra} <= {Address}
+        assert payment is None or type(payment) is Payment
+    else:
+        assert error_of(outcome).type == "InvalidArguments"
+        assert isinstance(outcome, MarkFailed)
+        assert shipped == []
+
+
 async def test_a_model_says_what_does_not_fit() -> None:
     order = dataclasses.asdict(ORDER)
     record = error_of(await outcome_of(ship, order, kwargs={"payment": {"amount": "x", "at": "secret"}}, max_retries=5))
@@ -452,9 +488,9 @@ def test_a_task_is_refused_where_it_could_not_run() -> None:
         ({"timeout": True}, "timeout"),
         ({"retry_policy": 5}, "RetryPolicy"),
     ]
-    for given, words in options:
+    for wrong, words in options:
         with pytest.raises(InvalidArgument, match=words):
-            task(**given)
+            task(**wrong)
 
 
 async def test_a_deadline_is_on_the_clock_of_the_loop() -> None:

@@ -214,7 +214,7 @@ async def test_a_replaced_job_is_judged_anew(world: World) -> None:
 
 @pytest.mark.parametrize("minutes", [-10, 10])
 async def test_a_clock_that_is_ten_minutes_off_expires_and_starts_nothing(
-    world: World, started: MakeScheduler, minutes: int
+    world: World, started: MakeScheduler, minutes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The database's clock against everybody else's: what is due by it runs, and nothing earlier or else."""
     await world.advance(timedelta(minutes=minutes))
@@ -236,6 +236,10 @@ async def test_a_clock_that_is_ten_minutes_off_expires_and_starts_nothing(
     await until(ended)
     assert (await world.row(soon))["started_at"] >= now + timedelta(seconds=0.5)
     assert (await world.row(later))["status"] == "pending"
+    vitals = scheduler.vitals()
+    assert vitals is not None
+    assert vitals.clock_ahead_seconds == pytest.approx(60 * minutes, abs=5)
+    assert caplog.text.count(f"clock is 600 s {'ahead' if minutes > 0 else 'short'} of this machine's") == 1
 
 
 async def test_a_worker_warns_of_what_expired_and_runs_the_rest(

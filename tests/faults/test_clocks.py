@@ -83,7 +83,6 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
             clocks[2].put(ahead)
             await until(partial(has_been_seen, ahead))
         await until(lambda: len(without_ticks(record.names("end"))) == len(long) + len(due))
-        told = [(workers[0], "short"), (workers[1], "ahead")]
 
     started_at = {line["name"]: line["moment"] + epoch for line in record.events() if line["event"] == "start"}
     assert [name for name, at in due.items() if started_at[name] + SLEW_SECONDS < at.timestamp()] == []
@@ -92,7 +91,6 @@ async def test_wrong_and_jumping_clocks_of_workers_start_nothing_early_expire_no
     assert await states_of(world) == dict.fromkeys([*long, *due], ("completed", 1, 0)) | dict.fromkeys(
         later, ("pending", 0, 0)
     )
-    assert [worker.err.count(f"clock is 3600 s {word} of this machine's") for worker, word in told] == [1, 1]
 
 
 def without_ticks(names: Sequence[str]) -> list[str]:

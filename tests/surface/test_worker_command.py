@@ -330,6 +330,8 @@ async def test_wrong_app_is_one_clear_error(
         (("--dsn", "postgresql://a@b/c", "--slots", "0"), "PGSCHEDULER_SLOTS'): 0 is not in the range"),
         (("--dsn", "postgresql://a@b/c", "--lease", "abc"), "PGSCHEDULER_LEASE'): 'abc' is not a number of seconds"),
         (("--dsn", "postgresql://a@b/c", "--lease", "nan"), "PGSCHEDULER_LEASE'): 'nan' is not a number of seconds"),
+        (("--dsn", "postgresql://a@b/c", "--lease", "0"), "PGSCHEDULER_LEASE'): 0.0 is not in the range 1<=x<=86400"),
+        (("--dsn", "postgresql://a@b/c", "--lease", "1e9"), "1000000000.0 is not in the range 1<=x<=86400"),
         (
             ("--dsn", "postgresql://a@b/c", "--retention-failed", "1h"),
             "RETENTION_FAILED'): '1h' does not say",

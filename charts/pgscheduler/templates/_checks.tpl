@@ -34,6 +34,9 @@
 {{- fail "\n\nworker.pools is empty: name a pool, or set worker.enabled=false." -}}
 {{- end -}}
 {{- range $name, $pool := .Values.worker.pools -}}
+{{- if hasKey (default dict $pool.spec) "targetRef" -}}
+{{- fail (printf "\n\nworker.pools.%s.spec.targetRef is the Deployment that the chart makes for the pool. Leave it out." $name) -}}
+{{- end -}}
 {{- $autoscaling := default dict (default dict $pool.spec).autoscaling -}}
 {{- $least := int (default 0 $autoscaling.minReplicas) -}}
 {{- if and (hasKey $autoscaling "maxReplicas") (gt $least (int $autoscaling.maxReplicas)) -}}

@@ -41,6 +41,7 @@ def built(
     Raises:
         InvalidArguments: they do not fit; the message names the place.
     """
+    _require_fit(function, args, kwargs)
     typed = typed_parameters(function)
     names = _positional_names(function, len(args))
     return (
@@ -63,6 +64,13 @@ def dumped(
         [_dump(typed[name], value, name) if name in typed else value for name, value in zip(names, args, strict=True)],
         {name: _dump(typed[name], value, name) if name in typed else value for name, value in kwargs.items()},
     )
+
+
+def _require_fit(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    try:
+        signature_of(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArguments(f"{function.__name__} cannot be called with these arguments: {error}") from error
 
 
 def _positional_names(function: Callable[..., Any], count: int) -> list[str]:
