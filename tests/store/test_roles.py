@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 
 from pg_scheduler import ConflictResolution, JobSpec, Scheduler, Unique, VacuumConfig, VacuumPolicy
+from pg_scheduler._store import migrator
+from pg_scheduler._store.migration_files import Migration
 from pg_scheduler._store.queries import QUERIES
 from pg_scheduler.control import Control
-from pg_scheduler.errors import JobFailed
+from pg_scheduler.errors import JobFailed, MigrationNeeded
 from support.databases import with_database
 from support.own_server import own_server
 from support.waiting import until
@@ -265,6 +267,35 @@ async def test_where_nothing_is_to_be_migrated_no_right_to_it_is_needed(dsn: str
 
     async with Control(dsn.replace("postgres@", "the_operator@", 1)) as control:
         assert await control.migrate() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE scheduled_jobs ADD COLUMN more text;",
+        "-- transaction: none\nCREATE INDEX CONCURRENTLY IF NOT EXISTS more ON scheduled_jobs (job_name);",
+    ],
+    ids=["in_a_transaction", "outside_of_one"],
+)
+async def test_a_login_that_may_not_migrate_says_what_is_pending(
+    as_: As, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    pool = await as_("a_worker")
+    head = migrator.head_version()
+    known = (*migrator.migrations(), Migration(version=9001, name="more", min_reader=1, text=statement))
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+
+    with pytest.raises(MigrationNeeded, match=f"schema {head} < 9001: 1 migrations are pending. this login may not"):
+        await migrator.migrate_place_of(pool)
+
+
+async def test_a_login_that_may_not_migrate_works_while_constraints_wait_for_their_owner(dsn: str, as_: As) -> None:
+    pool = await as_("a_worker")
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("ALTER TABLE scheduled_jobs ADD CONSTRAINT scheduled_jobs_late CHECK (true) NOT VALID")
+    await admin.close()
+
+    assert await migrator.migrate_place_of(pool) == []
 
 
 async def test_an_owners_login_may_migrate_what_the_roles_have_taken_over(dsn: str, as_: As) -> None:

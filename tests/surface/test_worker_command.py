@@ -9,6 +9,7 @@ import subprocess
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from pg_scheduler import Scheduler, VacuumConfig
@@ -21,8 +22,6 @@ from support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import asyncpg
 
     from support.commands import RunCommand, Running, StartCommand
 
@@ -279,6 +278,24 @@ async def test_worker_that_is_not_to_migrate_waits_for_the_tables(
 
     await worker.says(STARTED)
     assert worker.err.count("PGS-019") == 1
+
+
+async def test_worker_whose_login_may_not_migrate_waits_for_the_owner(
+    start_worker: StartCommand, new_database: Callable[..., str]
+) -> None:
+    dsn = new_database(template=EMPTY)
+    owner = await asyncpg.connect(dsn)
+    await owner.execute("CREATE ROLE may_not_migrate LOGIN")
+    for kind in ("TABLES", "SEQUENCES"):
+        await owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO may_not_migrate")
+    await owner.close()
+    worker = start_worker(to=dsn.replace("postgres@", "may_not_migrate@", 1))
+    await worker.says("this login may not change the tables")
+
+    async with Control(dsn) as control:
+        await control.migrate()
+
+    await worker.says(STARTED)
 
 
 async def test_signal_ends_the_wait_for_the_database(start_worker: StartCommand) -> None:

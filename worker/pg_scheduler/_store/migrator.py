@@ -107,6 +107,7 @@ async def migrate(
         by_files: whether an empty database is made from the migrations too, and not from ``schema.sql``.
 
     Raises:
+        MigrationNeeded: this login may not change the tables.
         SchemaMismatch: the schema is newer than this release reads, an applied file has changed, a table of another
             program is in the way, or a lock was not to be had within two minutes.
         DatabaseNotReady: the server is older than PostgreSQL 14.
@@ -129,16 +130,18 @@ async def require_head(connection: "Connection") -> None:
         SchemaMismatch: the schema is newer than this release reads, or an applied file has changed.
     """
     state = await _state(connection)
-    if state.is_served:
-        return
+    if not state.is_served:
+        raise MigrationNeeded(_lacking(state), fix="run `pgscheduler migrate`")
+
+
+def _lacking(state: _State) -> str:
+    """What keeps this release from working with it."""
     if state.older:
-        what = "the tables here are those of the older package"
-    elif state.pending:
+        return "the tables here are those of the older package"
+    if state.pending:
         newest = max((migration.version for migration in migrations() if migration not in state.pending), default=0)
-        what = f"schema {newest} < {head_version()}: {len(state.pending)} migrations are pending"
-    else:
-        what = f"of the scheduler's tables, {', '.join(state.missing_tables)} is missing"
-    raise MigrationNeeded(what, fix="run `pgscheduler migrate`")
+        return f"schema {newest} < {head_version()}: {len(state.pending)} migrations are pending"
+    return f"of the scheduler's tables, {', '.join(state.missing_tables)} is missing"
 
 
 class _Migrator:
@@ -157,7 +160,13 @@ class _Migrator:
         applied: list[Migration] = []
         while not (state := await _state(self._connection)).is_served or state.unvalidated:
             step = self._step_concurrently if state.runs_concurrently else self._step
-            applied += await self._patiently(step)
+            try:
+                applied += await self._patiently(step)
+            except asyncpg.InsufficientPrivilegeError as error:
+                if state.is_served:  # constraints that are left to look through are for the owner, who added them
+                    break
+                why, fix = "this login may not change the tables", "run `pgscheduler migrate` as their owner"
+                raise MigrationNeeded(_lacking(state), why=why, fix=fix) from error
         for migration in state.held_back:
             self._tell(f"{migration.version:04d}_{migration.name} waits until no worker of an older release lives")
         return applied
