@@ -185,8 +185,8 @@ async def test_what_a_worker_cannot_decode_fails_alone_at_once_and_says_why(
     unread = await submitter.schedule(calls.note, execution_time=now(), args=(SECRET,), max_retries=5)
     caplog.set_level(logging.DEBUG)
 
-    worker = await started(calls.note, payload_codec=of_worker)
-    fine = await worker.schedule(calls.note, execution_time=now(), args=("beside",))
+    await started(calls.note, payload_codec=of_worker)
+    fine = await Scheduler(world.pool).schedule(calls.note, execution_time=now(), args=("beside",))
 
     assert await ended(world, unread, fine) == ["failed", "completed"]
     assert calls.seen == [(("beside",), {})]

@@ -72,7 +72,7 @@ class Performer:
     ) -> None:
         self._calls = calls
         self._environment = environment
-        self._payloads = payloads
+        self._payloads, self._opened = payloads, payloads.opened
         self._time_limit = time_limit
         self._chance = chance
 
@@ -83,7 +83,7 @@ class Performer:
         if held.stop_reason is not None:
             return self._outcome(held, plan, _stopped(held.stop_reason, started=False))
         try:
-            payload = self._payloads.opened(job.payload)
+            payload = self._opened(job.payload)
             args, kwargs = codec.decode(payload)
             if codec.NAMES in payload:
                 kwargs |= self._environment.values(codec.names_in(payload), plan.options.args_from)
