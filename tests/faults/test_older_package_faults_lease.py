@@ -169,7 +169,7 @@ async def test_loop_blocked_by_sleep_or_cpu_work_is_one_start_unless_the_gil_is_
     assert attempts == {"block": 1, "burn": 1, "hold_the_gil": 2}
     assert (await world.row("hold_the_gil"))["worker_id"] == survivor.worker_id
     await until(lambda: any("this process stood still" in worker.err for worker in workers))
-    await until(lambda: any("in hold_the_gil\n" in worker.err for worker in workers))
+    await until(lambda: any("in hold_the_gil (" in worker.err for worker in workers))
     await until(lambda: any("in block (" in worker.err for worker in workers))
 
 
