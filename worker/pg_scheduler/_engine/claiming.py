@@ -85,7 +85,7 @@ class Claiming:
         """Claim once, and see that what came is started, by priority and time; how many came."""
         with self._ghosts.claim(boot_seconds()), self._slots.reserved(limit):
             claimed = await self._claimed(jobs, limit, turn=turn, floor=floor)
-        mine = sorted((job for job in claimed if not self._ghosts.is_disowned(job.token)), key=start_order)
+        mine = sorted(self._ghosts.without_disowned(claimed), key=start_order)
         self.is_full = len(mine) >= limit
         self.is_behind = self.is_full and self._clock.has_passed(mine[-1].execution_time)
         self._start(mine)
@@ -107,7 +107,7 @@ class Claiming:
                 claimed = await jobs.claim_limited(*me)
             case _:
                 assert_never(turn)
-        self._shares.charge(Counter(job.queue for job in claimed))
+        self._shares.charge({queues[0]: len(claimed)} if len(queues) == 1 else Counter(job.queue for job in claimed))
         return claimed
 
     def _start(self, claimed: list[ClaimedJob]) -> None:

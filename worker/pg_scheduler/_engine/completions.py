@@ -8,7 +8,6 @@ never a loss.
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import assert_never
 
@@ -63,8 +62,9 @@ class Completions:
 
     def add(self, job: ClaimedJob, outcome: Outcome) -> None:
         """Take an outcome over."""
+        if not self._waiting:
+            self._wake.set()  # with something waiting the service does not sleep for long
         self._waiting[job.token] = (job, outcome)
-        self._wake.set()
 
     def hurry(self) -> None:
         """Write what waits at once: a job that must not run twice does not wait for company, nor where none comes."""
@@ -78,11 +78,14 @@ class Completions:
     async def run_once(self) -> int:
         """Write what waits; how many outcomes were written or had become somebody else's."""
         batch = list(self._waiting.values())
-        await self._write_many(self._jobs.complete, [job for job, outcome in batch if isinstance(outcome, Complete)])
-        await self._write_many(self._jobs.release, [job for job, outcome in batch if isinstance(outcome, Release)])
-        for job, outcome in batch:
-            if job.token in self._waiting:
-                await self._write_one(job, outcome)
+        completed = [job for job, outcome in batch if isinstance(outcome, Complete)]
+        await self._write_many(self._jobs.complete, completed, Complete)
+        if len(completed) < len(batch):
+            released = [job for job, outcome in batch if isinstance(outcome, Release)]
+            await self._write_many(self._jobs.release, released, Release)
+            for job, outcome in batch:
+                if job.token in self._waiting:
+                    await self._write_one(job, outcome)
         self._on_written(job for job, _ in batch)
         return len(batch)
 
@@ -113,17 +116,17 @@ class Completions:
             await self.run_once()
         return 0.0 if self._waiting else 60.0
 
-    async def _write_many(self, write: WriteMany, jobs: Iterable[ClaimedJob]) -> None:
-        by_worker: defaultdict[str, list[ClaimedJob]] = defaultdict(list)
-        for job in jobs:
-            by_worker[job.worker_id].append(job)
-        for worker_id, batch in by_worker.items():  # one, but for what a buried incarnation left behind
+    async def _write_many(self, write: WriteMany, jobs: Sequence[ClaimedJob], outcome: type[Outcome]) -> None:
+        for worker_id in {job.worker_id for job in jobs}:  # one, but for what a buried incarnation left behind
+            batch = [job for job in jobs if job.worker_id == worker_id]
             written = await write(batch, worker_id)
-            for job in batch:
-                if job.token in written:
-                    self._count(self._waiting.pop(job.token)[1])
-                else:
-                    await self._refused(job)
+            for token in written:
+                del self._waiting[token]
+            self.ended[WORDS[outcome]] += len(written)
+            if len(written) < len(batch):
+                for job in batch:
+                    if job.token not in written:
+                        await self._refused(job)
 
     async def _write_one(self, job: ClaimedJob, outcome: Outcome) -> None:
         match outcome:
@@ -147,7 +150,7 @@ class Completions:
                 assert_never(outcome)
         if held:
             del self._waiting[job.token]
-            self._count(outcome)
+            self.ended[WORDS[type(outcome)]] += 1
         else:
             await self._refused(job)
 
@@ -157,6 +160,3 @@ class Completions:
         logger.info("job %s ended under token %d, which is no longer current: discarded", job.job_id, job.token)
         del self._waiting[job.token]
         self.ended[DISCARDED] += 1
-
-    def _count(self, outcome: Outcome) -> None:
-        self.ended[WORDS[type(outcome)]] += 1

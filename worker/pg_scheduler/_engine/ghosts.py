@@ -4,9 +4,11 @@ Invariant: a token is called a ghost only when the table has listed it in two be
 either, and no claim that might still bring it was under way when the first of them was sent.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+
+from pg_scheduler._domain.jobs import ClaimedJob
 
 
 class Ghosts:
@@ -39,3 +41,7 @@ class Ghosts:
     def is_disowned(self, token: int) -> bool:
         """Whether a claim that comes after all must not be started."""
         return token in self._disowned
+
+    def without_disowned(self, jobs: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Those of a claim's jobs that may be started."""
+        return [job for job in jobs if job.token not in self._disowned] if self._disowned else jobs

@@ -106,8 +106,9 @@ class Slots:
 
     def hold(self, job: ClaimedJob) -> HeldJob:
         """Take a slot."""
+        if not self._held:
+            self._idle.clear()
         held = self._held[job.token] = HeldJob(job)
-        self._idle.clear()
         return held
 
     def release(self, token: int) -> None:

@@ -7,7 +7,7 @@ lease; it is handed back when the worker stops.
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import count
 from time import monotonic
 
@@ -37,9 +37,11 @@ class Starts:
         """Whether a job waits here for its time."""
         return bool(self._ahead)
 
-    def start(self, jobs: Iterable[ClaimedJob]) -> None:
+    def start(self, jobs: Sequence[ClaimedJob]) -> None:
         """Give each job its slot, start what is due in this order, and the others at their time."""
-        due = [held for job in jobs if (held := self._due(self._slots.hold(job))) is not None]
+        due = [self._slots.hold(job) for job in jobs]
+        if due and not self._clock.has_passed(max(job.execution_time for job in jobs)):
+            due = [held for held in due if self._is_due(held)]
         if due:
             self._start(due)
         if self._ahead and self._alarm is not None:
@@ -56,19 +58,19 @@ class Starts:
             held.stop(StopReason.SHUTDOWN)
         self._executor.start(waiting)
 
-    def _due(self, held: HeldJob) -> HeldJob | None:
-        """The job when it is due; else it waits from now on."""
+    def _is_due(self, held: HeldJob) -> bool:
+        """Whether the job may begin, or may not at all; else it waits from now on."""
         instant = held.job.execution_time
         if self._clock.has_passed(instant):
-            return held
+            return True
         at, now = self._clock.monotonic_of(instant), monotonic()
         if at is None or at <= now:
-            return held
+            return True
         if self._alarm is None:
             held.stop(StopReason.SHUTDOWN)
-            return held
+            return True
         heapq.heappush(self._ahead, (min(at, now + PREFETCH_SECONDS), next(self._order), held))
-        return None
+        return False
 
     def _start(self, due: list[HeldJob]) -> None:
         if not self._lease.is_valid:  # handed back: the fence refuses what others have taken meanwhile

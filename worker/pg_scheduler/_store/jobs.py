@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from pg_scheduler._domain.jobs import ClaimedJob, NewJob
@@ -22,6 +23,9 @@ from pg_scheduler.job_status import JobStatus
 
 ORPHANS_MAX = 500
 """How many jobs one ``requeue_orphans`` takes; the statement says why it names the number itself."""
+
+_claimed = partial(tuple.__new__, ClaimedJob)
+"""A row of a claim as its job: ``_make`` without its look at the length, of which each claim says the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ class JobStore:
         rows = await self._db.fetch(
             QUERIES["claim_jobs"], worker_id, tenant, queues, tasks, each, limit, within_seconds, floor
         )
-        return [ClaimedJob._make(row) for row in rows]
+        return list(map(_claimed, rows))
 
     async def claim_keyed(
         self,
@@ -203,7 +207,7 @@ class JobStore:
         """
         values = (worker_id, tenant, queues, tasks, limit, alone, within_seconds)
         rows = await self._db.fetch(QUERIES["claim_keyed_jobs"], *values)
-        return [ClaimedJob._make(row) for row in rows]
+        return list(map(_claimed, rows))
 
     async def claim_limited(
         self,
@@ -220,7 +224,7 @@ class JobStore:
         ``alone`` and the expired ones as in ``claim_keyed``.
         """
         values = (worker_id, tenant, queues, tasks, limit, alone)
-        return [ClaimedJob._make(row) for row in await self._db.fetch(QUERIES["claim_limited_jobs"], *values)]
+        return list(map(_claimed, await self._db.fetch(QUERIES["claim_limited_jobs"], *values)))
 
     async def claim_poison(
         self, worker_id: str, tenant: str, queues: Sequence[str], tasks: Sequence[str]
@@ -228,7 +232,7 @@ class JobStore:
         """One due job that has outlived two workers, now running under this worker, which must hold nothing else."""
         row = await self._db.fetchrow(QUERIES["claim_poison_job"], worker_id, tenant, queues, tasks)
         if row is not None:
-            return ClaimedJob._make(row)
+            return _claimed(row)
         others = await self.claim_keyed(worker_id, tenant, queues, tasks, 1, alone=True)
         others = others or await self.claim_limited(worker_id, tenant, queues, tasks, 1, alone=True)
         return others[0] if others else None
@@ -333,7 +337,7 @@ class JobStore:
 
     async def _fenced(self, query: str, jobs: Sequence[ClaimedJob], worker_id: str) -> set[int]:
         ids, tokens = [job.id for job in jobs], [job.token for job in jobs]
-        return {row["token"] for row in await self._db.fetch(QUERIES[query], ids, tokens, worker_id)}
+        return {row[0] for row in await self._db.fetch(QUERIES[query], ids, tokens, worker_id)}
 
 
 def _fence(job: ClaimedJob) -> tuple[int, int, str]:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 27fd808492d6c45867f5251aa6374de334cf447bb4a61172ce5eebee42704ef8
+-- digest: 53d58b13dc770ef78c13cea8729ef8851be71f3dbba58e58b59ac220f405dfba
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -109,26 +109,17 @@ CREATE TABLE scheduled_jobs (
     previous_tick_at timestamp with time zone,
     source_digest text,
     source_deletion text,
-    CONSTRAINT scheduled_jobs_concurrency_limit_fits CHECK (((concurrency_limit IS NULL) OR ((concurrency_key IS NOT NULL) AND ((concurrency_limit >= 1) AND (concurrency_limit <= 10000))))),
-    CONSTRAINT scheduled_jobs_due_before_9999 CHECK ((execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone)),
-    CONSTRAINT scheduled_jobs_job_id_fits_an_index CHECK (((octet_length(job_id) >= 1) AND (octet_length(job_id) <= 200))),
-    CONSTRAINT scheduled_jobs_key_is_of_its_tenant CHECK (((NOT starts_with(job_id, 'key:'::text)) OR starts_with(job_id, (('key:'::text || tenant) || '/'::text)))),
-    CONSTRAINT scheduled_jobs_max_interruptions_is_positive CHECK ((max_interruptions >= 0)),
-    CONSTRAINT scheduled_jobs_priority_is_known CHECK ((priority = ANY ('{1,3,5,8}'::integer[]))),
-    CONSTRAINT scheduled_jobs_source_deletion_is_known CHECK ((source_deletion = ANY (ARRAY['cancel_pending'::text, 'cancel'::text, 'orphan'::text]))),
-    CONSTRAINT scheduled_jobs_status_fits_its_end CHECK (
-CASE
-    WHEN (finished_at IS NULL) THEN (status = ANY ('{pending,running,waiting}'::text[]))
-    ELSE (status = ANY ('{completed,failed,cancelled,expired}'::text[]))
-END),
-    CONSTRAINT scheduled_jobs_status_has_what_it_needs CHECK (
+    CONSTRAINT scheduled_jobs_can_run CHECK (((priority = ANY ('{1,3,5,8}'::integer[])) AND (execution_time < '9999-01-01 00:00:00+00'::timestamp with time zone) AND (on_interrupt = ANY ('{retry,fail}'::text[])) AND
 CASE status
     WHEN 'running'::text THEN (worker_id IS NOT NULL)
     WHEN 'waiting'::text THEN (concurrency_key IS NOT NULL)
     ELSE true
-END),
-    CONSTRAINT scheduled_jobs_timeout_is_positive CHECK ((timeout_seconds > (0)::double precision)),
-    CONSTRAINT scheduled_jobs_words_are_known CHECK (((on_interrupt = ANY ('{retry,fail}'::text[])) AND (on_full = ANY ('{wait,skip,queue,replace}'::text[]))))
+END AND
+CASE
+    WHEN (finished_at IS NULL) THEN (status = ANY ('{pending,running,waiting}'::text[]))
+    ELSE (status = ANY ('{completed,failed,cancelled,expired}'::text[]))
+END)),
+    CONSTRAINT scheduled_jobs_key_is_of_its_tenant CHECK (((NOT starts_with(job_id, 'key:'::text)) OR starts_with(job_id, (('key:'::text || tenant) || '/'::text))))
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0', vacuum_truncate=off, fillfactor='50');
 
