@@ -247,6 +247,31 @@ async def test_a_job_whose_arguments_cannot_be_read_fails_alone(
     assert any(text in row["error_message"] for text in ("task_data", "takes 0 positional arguments"))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["timeout_seconds = -1", "timeout_seconds = 'NaN'", "max_interruptions = -1", "on_full = 'never'", "job_id = ''",
+     "concurrency_key = 'k', concurrency_limit = 0", "concurrency_limit = 2", "job_id = repeat('x', 2000)"],
+)  # fmt: skip
+async def test_a_row_with_odd_values_comes_to_an_end_and_so_do_the_others(
+    world: World, started: MakeScheduler, odd: str
+) -> None:
+    """The schema leaves them to whoever submits: written by hand, they shape that one run and hold up nobody."""
+    key = f"{__name__}:nothing"
+    ids = [await world.pending(task=key) for _ in range(3)]
+    bad = await world.pending(task=key, execution_time=LONG_AGO)
+    await world.pool.execute(f"UPDATE scheduled_jobs SET {odd} WHERE job_id = $1", bad)  # noqa: S608  from the list above
+
+    scheduler = await started()
+    scheduler._registry.add(nothing, key)
+
+    await until(lambda: _completed(world.pool, ids))
+    await until(lambda: _none_open(world))
+
+
+async def _none_open(world: World) -> bool:
+    return bool(await world.pool.fetchval("SELECT count(*) = 0 FROM scheduled_jobs WHERE finished_at IS NULL"))
+
+
 async def _ended(world: World, job_id: str) -> bool:
     return bool((await world.row(job_id))["finished_at"])
 

@@ -99,7 +99,7 @@ MUTANTS = {
         "without a lease unbroken for one lease",
     ),
     "start without a lease": (attribute(Lease, "is_valid", property(lambda _: True)), "without a lease"),
-    "start before the time": (attribute(Starts, "_due", lambda _, held: held), "I5 .* starts before it is due"),
+    "start before the time": (attribute(Starts, "_is_due", lambda *_: True), "I5 .* starts before it is due"),
     "one holder too many": (
         function("scheduler_claim_keyed", "k.key), 1) AS limit_", "k.key), 1) + 1 AS limit_"),
         "more than .* hold a slot",

@@ -181,8 +181,6 @@ async def test_cancel_has_one_winner(world: World) -> None:
         ("status", "running"),
         ("status", "completed"),
         ("finished_at", LONG_AGO),
-        ("job_id", "x" * 201),
-        ("job_id", ""),
         ("on_interrupt", "ask"),
     ],
 )

@@ -573,20 +573,13 @@ async def test_enqueue_refuses_what_makes_no_sense(world: World, options: str) -
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "status = 'waiting', concurrency_key = NULL",
-        "on_full = 'never'",
-        "concurrency_limit = 0",
-        "concurrency_key = NULL, concurrency_limit = 2",
-    ],
-)
-async def test_schema_refuses_keys_that_make_no_sense(world: World, change: str) -> None:
+async def test_schema_refuses_a_job_that_waits_for_no_key(world: World) -> None:
     (job_id,) = await keyed(world)
 
     with pytest.raises(asyncpg.CheckViolationError):
-        await world.pool.execute(f"UPDATE scheduled_jobs SET {change} WHERE job_id = $1", job_id)  # noqa: S608
+        await world.pool.execute(
+            "UPDATE scheduled_jobs SET status = 'waiting', concurrency_key = NULL WHERE job_id = $1", job_id
+        )
 
 
 async def test_a_claim_parks_nothing_while_a_slot_of_the_key_is_being_given_back(world: World) -> None:

@@ -1,5 +1,5 @@
 -- Made from the migrations by `make schema`: change those, never this file.
--- digest: 53d58b13dc770ef78c13cea8729ef8851be71f3dbba58e58b59ac220f405dfba
+-- digest: 37a1c7ca3f9fa6c4e7fd692a15c4d106bfbe94a5551c875ad9c2eeb387726b56
 
 -- object: FUNCTION scheduler_apply_queue_settings()
 CREATE FUNCTION scheduler_apply_queue_settings() RETURNS trigger
@@ -1761,7 +1761,7 @@ CREATE INDEX scheduler_tombstones_finished ON scheduler_tombstones USING btree (
 CREATE TRIGGER scheduler_deleted_leaves_slot AFTER DELETE ON scheduled_jobs FOR EACH ROW WHEN (((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text]))))) EXECUTE FUNCTION scheduler_leave_slot();
 
 -- object: TRIGGER scheduled_jobs scheduler_leaves_slot
-CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW WHEN ((((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY (ARRAY['running'::text, 'pending'::text])))) AND (new.stopping_worker IS NULL) AND (new.status <> ALL (ARRAY['running'::text, 'waiting'::text])))) EXECUTE FUNCTION scheduler_leave_slot();
+CREATE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW WHEN ((((old.stopping_worker IS NOT NULL) OR ((old.concurrency_key IS NOT NULL) AND (old.status = ANY ('{running,pending}'::text[])))) AND (new.stopping_worker IS NULL) AND (new.status <> ALL ('{running,waiting}'::text[])))) EXECUTE FUNCTION scheduler_leave_slot();
 
 -- object: TRIGGER scheduler_tenant_limits scheduler_limits_apply
 CREATE TRIGGER scheduler_limits_apply AFTER INSERT OR DELETE OR UPDATE ON scheduler_tenant_limits FOR EACH STATEMENT EXECUTE FUNCTION scheduler_apply_tenant_limits();

@@ -20,3 +20,9 @@ ALTER TABLE scheduled_jobs
         AND CASE status WHEN 'running' THEN worker_id IS NOT NULL WHEN 'waiting' THEN concurrency_key IS NOT NULL ELSE true END
         AND CASE WHEN finished_at IS NULL THEN status = ANY ('{pending,running,waiting}'::text[])
                  ELSE status = ANY ('{completed,failed,cancelled,expired}'::text[]) END) NOT VALID;
+
+-- The same condition as in 0010, read anew by each statement too: a list in one constant.
+CREATE OR REPLACE TRIGGER scheduler_leaves_slot AFTER UPDATE ON scheduled_jobs FOR EACH ROW
+WHEN ((OLD.stopping_worker IS NOT NULL OR OLD.concurrency_key IS NOT NULL AND OLD.status = ANY ('{running,pending}'::text[]))
+      AND NEW.stopping_worker IS NULL AND NEW.status <> ALL ('{running,waiting}'::text[]))
+EXECUTE FUNCTION scheduler_leave_slot();
