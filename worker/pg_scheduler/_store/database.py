@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from pg_scheduler._store.connections import CONNECT_TIMEOUT_SECONDS, connect_to, require_loop, require_pool
 from pg_scheduler._store.driver import Connection, Pool, Record
-from pg_scheduler._store.driver_errors import NOTIFY_QUEUE_FULL, translated
+from pg_scheduler._store.driver_errors import NOTIFY_QUEUE_FULL, translated, translation
 from pg_scheduler._store.dsn import where
 from pg_scheduler.errors import DatabaseBusy
 
@@ -75,33 +75,36 @@ class Database:
         """Host, database and user, for messages; never the password."""
         return self._place
 
-    @asynccontextmanager
-    async def connection(self, *, leaves_nothing: bool = False) -> AsyncIterator[Connection]:
+    def connection(self, *, leaves_nothing: bool = False) -> AbstractAsyncContextManager[Connection]:
         """A connection of the pool, given back at the end; ``leaves_nothing`` in its session that a reset would undo.
 
         Raises:
             InvalidArgument: the pool has been closed, or belongs to another event loop.
         """
+        return _Borrowed(self, leaves_nothing=leaves_nothing)
+
+    async def acquire(self) -> "PoolConnectionProxy[Record]":
+        """A connection of the pool, to be released.
+
+        Raises:
+            InvalidArgument: as ``connection``.
+        """
         require_pool(self._pool)
         require_loop(self._pool)
-        proxy = await self._acquired()
-        try:
-            with translated(self._place, proxy):
-                yield proxy
-        except asyncio.CancelledError:
-            # to be told of a server that does not answer would have the caller try again, and never end
-            with contextlib.suppress(Exception):
-                await self._pool.release(proxy, timeout=CLOSE_SECONDS)
-            raise
-        except BaseException:
-            await self._give_back(proxy)
-            raise
-        with _unreset(self._pool, proxy) if leaves_nothing else contextlib.nullcontext():
-            await self._give_back(proxy)
+        return await self._acquired()
 
-    async def _give_back(self, proxy: "PoolConnectionProxy[Record]") -> None:
-        with translated(self._place):
+    async def release(self, proxy: "PoolConnectionProxy[Record]", *, leaves_nothing: bool = False) -> None:
+        """Give a connection back."""
+        with translated(self._place), _unreset(self._pool, proxy) if leaves_nothing else contextlib.nullcontext():
             await self._pool.release(proxy, timeout=self._acquire_seconds)
+
+    async def drop(self, proxy: "PoolConnectionProxy[Record]") -> None:
+        """Give a connection back whose statement was cancelled, without a word of what comes of that.
+
+        To be told of a server that does not answer would have the caller try again, and never end.
+        """
+        with contextlib.suppress(Exception):
+            await self._pool.release(proxy, timeout=CLOSE_SECONDS)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -171,6 +174,32 @@ class Database:
                     why=f"{self._place}; all {self._pool.get_max_size()} are in use",
                     fix="give connections back sooner, or make the pool larger",
                 ) from error
+
+
+class _Borrowed:
+    """A connection of the pool within a block, and the driver's errors translated. No generator: see ``translated``."""
+
+    __slots__ = ("_database", "_leaves_nothing", "_proxy")
+
+    def __init__(self, database: Database, *, leaves_nothing: bool) -> None:
+        self._database = database
+        self._leaves_nothing = leaves_nothing
+        self._proxy: PoolConnectionProxy[Record]
+
+    async def __aenter__(self) -> Connection:
+        self._proxy = await self._database.acquire()
+        return self._proxy
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            await self._database.release(self._proxy, leaves_nothing=self._leaves_nothing)
+        elif isinstance(error, asyncio.CancelledError):
+            await self._database.drop(self._proxy)
+        else:
+            ours = translation(error, self._database.place, self._proxy)
+            await self._database.release(self._proxy)
+            if ours is not None:
+                raise ours from error
 
 
 @contextmanager

@@ -6,10 +6,8 @@ statement, nor the server's own text, which may quote one.
 """
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -38,25 +36,42 @@ _LIMIT_EXCEEDED = "53400"
 _FIX = "check the address, the server and the password"
 
 
-@contextmanager
-def translated(place: str, connection: "Connection | None" = None) -> Iterator[None]:
-    """Turn the driver's errors into ours.
+class translated:  # noqa: N801  read as a word of its sentence, as those of contextlib are
+    """Turns the driver's errors into ours, within a block. No generator: it stands around every statement."""
+
+    __slots__ = ("_connection", "_place")
+
+    def __init__(self, place: str, connection: "Connection | None" = None) -> None:
+        self._place = place
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        """Nothing has happened yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise ours instead of the driver's."""
+        if error is not None and (ours := translation(error, self._place, self._connection)) is not None:
+            raise ours from error
+
+
+def translation(error: BaseException, place: str, connection: "Connection | None" = None) -> PgSchedulerError | None:
+    """What the rest of the package is to know instead of this error; None where it passes as it is.
 
     What asyncpg calls an interface error is a lost connection only where the connection is closed; else it is a mistake
     of ours, such as a missing argument, and passes.
     """
-    try:
-        yield
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        if connection is not None and not _is_gone(connection):
-            raise
-        raise DatabaseUnreachable("cannot reach PostgreSQL: the connection was lost", why=place, fix=_FIX) from error
-    except (OSError, TimeoutError) as error:
-        if doubt := untrusted(error, place):
-            raise doubt from error
-        raise DatabaseUnreachable(f"cannot reach PostgreSQL: {_reason(error)}", why=place, fix=_FIX) from error
-    except asyncpg.PostgresError as error:
-        _raise_ours(error, place)
+    match error:
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            if connection is not None and not _is_gone(connection):
+                return None
+            return DatabaseUnreachable("cannot reach PostgreSQL: the connection was lost", why=place, fix=_FIX)
+        case OSError():  # a TimeoutError too
+            message = f"cannot reach PostgreSQL: {_reason(error)}"
+            return untrusted(error, place) or DatabaseUnreachable(message, why=place, fix=_FIX)
+        case asyncpg.PostgresError():
+            return _translation(error, place)
+        case _:
+            return None
 
 
 def _is_gone(connection: "Connection") -> bool:
@@ -67,19 +82,17 @@ def _is_gone(connection: "Connection") -> bool:
         return True
 
 
-def _raise_ours(error: asyncpg.PostgresError, place: str) -> NoReturn:
+def _translation(error: asyncpg.PostgresError, place: str) -> PgSchedulerError | None:
     fault = fault_of(error.sqlstate) if error.sqlstate else None
     match fault:
         case None:
-            if limit := _beyond_limit(error):
-                raise limit from error
-            raise error
+            return _beyond_limit(error)
         case Fault.CALLER:
-            raise (_notify_queue_full(error, place) or _refused(error)) from error
+            return _notify_queue_full(error, place) or _refused(error)
         case Fault.NOT_READY:
-            raise _not_ready(error, place) from error
+            return _not_ready(error, place)
         case Fault.LOST | Fault.BUSY | Fault.IMPAIRED:
-            raise _unreachable(error, fault, place) from error
+            return _unreachable(error, fault, place)
 
 
 def _unreachable(error: asyncpg.PostgresError, fault: Fault, place: str) -> DatabaseUnreachable:
