@@ -15,7 +15,7 @@ from pg_scheduler.tasks import task
 from pg_scheduler.unique import Unique
 from pg_scheduler.vacuum import VacuumConfig, VacuumPolicy, VacuumTrigger
 
-__version__ = "0.5.0"
+__version__ = "0.5.1"
 
 __all__ = [
     "Cancel",
