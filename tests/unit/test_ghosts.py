@@ -1,6 +1,8 @@
 """When a token that the table lists and nobody here knows is a ghost."""
 
+from pg_scheduler._domain.jobs import ClaimedJob
 from pg_scheduler._engine.ghosts import Ghosts
+from support.world import LONG_AGO
 
 
 def test_a_token_unknown_in_two_beats_is_disowned_once() -> None:
@@ -37,3 +39,17 @@ def test_a_claim_begun_after_the_first_beat_hides_no_ghost() -> None:
 
     with ghosts.claim(11.0):
         assert ghosts.observe(30.0, {7}) == {7}
+
+
+def test_a_claim_that_comes_after_all_is_without_what_was_disowned() -> None:
+    ghosts, claimed = Ghosts(), [_job(7), _job(8)]
+    assert list(ghosts.without_disowned(claimed)) == claimed
+
+    for sent_at in (10.0, 30.0):
+        ghosts.observe(sent_at, {7})
+
+    assert list(ghosts.without_disowned(claimed)) == [_job(8)]
+
+
+def _job(token: int) -> ClaimedJob:
+    return ClaimedJob(token, f"j{token}", token, "w", "t", "{}", "default", 5, LONG_AGO, 1, 0, 0)
